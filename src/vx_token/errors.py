@@ -1,0 +1,43 @@
+"""What can go wrong, as few kinds as somebody decides by."""
+
+
+class VxTokenError(Exception):
+    """A failure told to a person: one sentence, one hint, one exit status.
+
+    Neither text may ever hold a secret: they are printed, logged and stored.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(VxTokenError):
+    """The command line asks for something that does not exist."""
+
+    exit_code = 2
+
+
+class ConfigError(VxTokenError):
+    """The configuration, a credential file's place or a folder's safety is wrong; no retry helps."""
+
+    exit_code = 3
+
+
+class LoginNeededError(VxTokenError):
+    """Google refuses this identity for good: only a human helps, by the command in the hint."""
+
+    exit_code = 4
+
+
+class TemporaryError(VxTokenError):
+    """Worth a retry; `retry_after` is the pause in seconds that the server asked for, when it did."""
+
+    exit_code = 5
+
+    def __init__(self, message: str, hint: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message, hint)
+        self.retry_after = retry_after

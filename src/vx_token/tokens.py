@@ -1,0 +1,96 @@
+"""The values that flow: a token, where it came from, and what is known of its profile."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A Google access token that cannot be printed by accident.
+
+    Attributes:
+        value: the bearer token.
+        expires_at: its end, epoch seconds.
+        issued_at: when we got it, epoch seconds.
+        kind: the credential's type, such as `service_account`.
+        quota_project: the project for `x-goog-user-project`; set only for user credentials.
+        account: who it speaks for, as far as the credential file says.
+    """
+
+    value: str = field(repr=False)
+    expires_at: float
+    issued_at: float
+    kind: str = ""
+    quota_project: str = ""
+    account: str = ""
+
+    @property
+    def lifetime(self) -> float:
+        """Seconds of life it had when we got it."""
+        return self.expires_at - self.issued_at
+
+    def remaining(self, now: float) -> float:
+        """Seconds of life left at `now`; a clock that went back never adds life."""
+        return min(self.expires_at - now, self.lifetime)
+
+    def alive(self, now: float) -> bool:
+        """Whether Google would still take it at `now`."""
+        return now < self.expires_at
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a token was made from, so that a reader sees when that has changed.
+
+    Attributes:
+        settings: digest of the profile's settings that shape a token.
+        path: the credential file, empty for a metadata server.
+        stamp: that file's identity (inode, time, size), empty when it was not there.
+    """
+
+    settings: str
+    path: str = ""
+    stamp: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the last try failed, as data; it holds no secret.
+
+    Attributes:
+        kind: `temporary`, `login` or `config`.
+        message: one sentence.
+        hint: what to do.
+        retry_at: the instant the server asked to wait for, epoch seconds, or None.
+    """
+
+    kind: str
+    message: str
+    hint: str = ""
+    retry_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that is known of a profile; it survives restarts.
+
+    Attributes:
+        token: the last good token, which may have ended.
+        origin: what the last try was made from.
+        attempts: tries ever made, so that a waiter sees that somebody tried meanwhile.
+        failures: failed tries since the last good one.
+        unmoved: good answers in a row that brought the same token again.
+        tried_at: when the last try ended, epoch seconds.
+        failure: why it failed, or None.
+    """
+
+    token: Token | None = None
+    origin: Origin | None = None
+    attempts: int = 0
+    failures: int = 0
+    unmoved: int = 0
+    tried_at: float = 0.0
+    failure: Failure | None = None
+
+    def live(self, now: float) -> Token | None:
+        """The token if it is still good at `now`."""
+        return self.token if self.token is not None and self.token.alive(now) else None
