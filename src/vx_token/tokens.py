@@ -14,6 +14,7 @@ class Token:
         kind: the credential's type, such as `service_account`.
         quota_project: the project for `x-goog-user-project`; set only for user credentials.
         account: who it speaks for, as far as the credential file says.
+        note: what the user should know of it, such as a lifetime that was refused.
     """
 
     value: str = field(repr=False)
@@ -22,6 +23,7 @@ class Token:
     kind: str = ""
     quota_project: str = ""
     account: str = ""
+    note: str = ""
 
     @property
     def lifetime(self) -> float:

@@ -1,0 +1,315 @@
+"""The configuration: profiles from file, environment and command line, checked key by key."""
+
+import os
+import tomllib
+from collections import ChainMap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vx_token import paths, peek, vertex
+from vx_token.errors import ConfigError
+from vx_token.values import (
+    Check,
+    InvalidError,
+    boolean,
+    choice,
+    command,
+    duration,
+    exports,
+    integer,
+    mapping,
+    matching,
+    text,
+    texts,
+    url,
+)
+
+CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One way to Vertex: where to, as whom, and how it is handed out. Durations in seconds."""
+
+    name: str
+    project: str = ""
+    location: str = "global"
+    endpoint: str = "openapi"
+    base_url: str = ""
+    api_version: str = "v1"
+    credentials: str = ""
+    impersonate: str = ""
+    lifetime: float = 3600.0
+    scopes: tuple[str, ...] = (CLOUD_PLATFORM,)
+    quota_project: str = ""
+    model: str = ""
+    mode: str = "direct"
+    refresh_margin: float | None = None
+    export: tuple[str, ...] = ()
+    on_refresh: tuple[str, ...] = ()
+    on_login_needed: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    publisher: str = "google"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """The base URL before `/chat/completions`."""
+        made = vertex.base_url(self.project, self.location, self.endpoint, self.api_version)
+        return self.base_url.rstrip("/") or made
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The loopback gateway's settings; sizes in bytes, durations in seconds."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: int = 8490
+    unix_socket: str = ""
+    access_log: bool = False
+    allowed_origins: tuple[str, ...] = ()
+    ca_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings, and the file they came from."""
+
+    path: Path
+    profiles: Mapping[str, Profile]
+    default_profile: str
+    gateway: Gateway = Gateway()
+    stamp: str = ""
+
+    def profile(self, name: str | None = None) -> Profile:
+        """The profile of that name, else the default one.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        wanted = name or self.default_profile
+        if wanted == "default" and wanted not in self.profiles:
+            wanted = self.default_profile
+        if wanted in self.profiles:
+            return self.profiles[wanted]
+        known = ", ".join(sorted(self.profiles))
+        raise ConfigError(f"there is no profile {wanted!r} in {self.path}", f"profiles there: {known}")
+
+
+NAME = matching(
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "letters, digits, '.', '_' and '-', starting with a letter or digit"
+)
+
+PROFILE_KEYS: Mapping[str, Check] = {
+    "project": matching(r"[a-z0-9][a-z0-9.:-]*", "a project id such as my-project"),
+    "location": matching(r"[a-z][a-z0-9-]*", "global, us, eu or a region such as us-central1"),
+    "endpoint": matching(r"[A-Za-z0-9_-]+", '"openapi" or the id of a deployed endpoint'),
+    "base_url": url,
+    "api_version": choice("v1", "v1beta1"),
+    "credentials": text,
+    "impersonate": matching(r"[^\s/:@']+@[^\s/:@']+", "a service account's e-mail address"),
+    "lifetime": duration(1, 12 * 3600, "1h"),
+    "scopes": texts,
+    "quota_project": matching(r"[a-z0-9][a-z0-9.:-]*", "a project id"),
+    "model": matching(r"[^\s']+", "a model id such as google/gemini-2.5-flash"),
+    "mode": choice("direct", "gateway"),
+    "refresh_margin": duration(1, 12 * 3600, "20m"),
+    "export": exports,
+    "on_refresh": command,
+    "on_login_needed": command,
+    "aliases": mapping,
+    "models": texts,
+    "publisher": matching(r"[a-z0-9-]+", "a publisher such as google"),
+    "headers": mapping,
+}
+# For these an empty text means "not set", as in the documented defaults.
+EMPTY_IS_UNSET = {
+    "project", "base_url", "credentials", "impersonate", "quota_project", "model", "refresh_margin", "publisher",
+}  # fmt: skip
+
+GATEWAY_KEYS: Mapping[str, Check] = {
+    "enabled": boolean,
+    "host": choice("127.0.0.1", "::1", "localhost"),
+    "port": integer(1, 65535),
+    "unix_socket": text,
+    "access_log": boolean,
+    "allowed_origins": texts,
+    "ca_file": text,
+}
+
+SETTINGS = tuple(PROFILE_KEYS)
+_ENVIRONMENT_LISTS = {"scopes", "export", "models"}
+_FILE_ONLY = {"aliases", "headers"}
+
+
+def load(environ: Mapping[str, str], argv: Mapping[str, str] | None = None) -> Config:
+    """Read the configuration file, if there is one, under the environment and the command line.
+
+    Args:
+        environ: the program's environment.
+        argv: settings given as options; `profile` names the profile in use, the others apply to it.
+
+    Raises:
+        ConfigError: the file cannot be read, or a value is wrong.
+    """
+    path = paths.config_file(environ)
+    stamp = peek.stamp(path)  # before it is read: a change in between must show
+    hint = "check the file, or name another by VX_TOKEN_CONFIG"
+    try:
+        content = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        if environ.get("VX_TOKEN_CONFIG"):
+            raise ConfigError(f"the configuration file {path} does not exist", hint) from None
+        content = ""
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text", hint) from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", hint) from None
+    return replace(parse(content, path, environ, argv or {}), stamp=stamp)
+
+
+def parse(content: str, path: Path, environ: Mapping[str, str], argv: Mapping[str, str]) -> Config:
+    """Make a Config of TOML text; pure. An empty text gives the profile `default` from Google's own variables.
+
+    Raises:
+        ConfigError: one sentence that names file and key, and the allowed values as the hint.
+    """
+    try:
+        document = tomllib.loads(content)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"{path} is not valid TOML: {error}", "strings need quotes; see docs/configuration.md"
+        ) from None
+    _known(document, {"default_profile", "profiles", "gateway"}, f"{path}: ")
+    tables = _table(document.get("profiles", {}), path, "profiles")
+    if not tables:
+        tables = {"default": {k: v for k, v in _from_google(environ).items() if v}}
+    for name in tables:
+        _checked(NAME, name, f"{path}: the profile name {name!r}")
+    default = _default(document.get("default_profile"), tables, path)
+    chosen = argv.get("profile") or environ.get("VX_TOKEN_PROFILE") or default
+    in_use = default if chosen == "default" and chosen not in tables else chosen
+    profiles = {
+        name: _profile(name, _table(table, path, f"profiles.{name}"), path, environ, argv if name == in_use else None)
+        for name, table in tables.items()
+    }
+    config = Config(path, profiles, default, _gateway(document.get("gateway"), path))
+    config.profile(chosen)
+    return config
+
+
+def _from_google(environ: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "project": environ.get("GOOGLE_CLOUD_PROJECT", ""),
+        "location": environ.get("GOOGLE_CLOUD_LOCATION", ""),
+    }
+
+
+def _default(value: object, tables: Mapping[str, object], path: Path) -> str:
+    if value is None:
+        if "default" in tables or len(tables) == 1:
+            return "default" if "default" in tables else next(iter(tables))
+        raise ConfigError(f"{path}: default_profile is missing", f"name one of: {', '.join(sorted(tables))}")
+    if value not in tables:
+        hint = f"profiles there: {', '.join(sorted(tables))}"
+        raise ConfigError(f"{path}: default_profile names no profile: {value!r}", hint)
+    return str(value)
+
+
+def _profile(
+    name: str, table: Mapping[str, Any], path: Path, environ: Mapping[str, str], argv: Mapping[str, str] | None
+) -> Profile:
+    _known(table, PROFILE_KEYS, f"{path}: profiles.{name}.")
+    sources: list[tuple[str, Mapping[str, Any]]] = [(f"{path}: profiles.{name}.", table)]
+    if argv is not None:  # the profile in use: the environment and the command line speak of it
+        sources = [("option --", _options(argv)), ("VX_TOKEN_", _overrides(environ)), *sources]
+    layers = ChainMap(*(dict(values) for _, values in sources))
+    settings: dict[str, Any] = {}
+    for key, value in layers.items():
+        if value == "" and key in EMPTY_IS_UNSET:
+            settings[key] = Profile.__dataclass_fields__[key].default if key != "publisher" else ""
+            continue
+        prefix = next(prefix for prefix, values in sources if key in values)
+        settings[key] = _checked(PROFILE_KEYS[key], value, _spelling(prefix, key))
+    if settings.get("credentials"):
+        settings["credentials"] = str(_absolute(settings["credentials"], path, environ, "credentials" in table))
+    if not settings.get("project") and not settings.get("base_url"):
+        where = f"{path}: profiles.{name}.project is missing" if table else "no Google Cloud project is known"
+        hint = "set project there, or GOOGLE_CLOUD_PROJECT when there is no configuration file"
+        raise ConfigError(where, hint if table else 'run "vx-token setup", or set GOOGLE_CLOUD_PROJECT')
+    return Profile(name, **settings)
+
+
+def _options(argv: Mapping[str, str]) -> dict[str, Any]:
+    return {key: value for key, value in argv.items() if key in PROFILE_KEYS}
+
+
+def _overrides(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key in PROFILE_KEYS:
+        value = environ.get(f"VX_TOKEN_{key.upper()}")
+        if value and key not in _FILE_ONLY:
+            found[key] = value.replace(",", " ").split() if key in _ENVIRONMENT_LISTS else value
+    return found
+
+
+def _spelling(prefix: str, key: str) -> str:
+    if prefix == "VX_TOKEN_":
+        return prefix + key.upper()
+    return prefix + (key.replace("_", "-") if prefix == "option --" else key)
+
+
+def _absolute(value: str, config: Path, environ: Mapping[str, str], from_file: bool) -> Path:
+    if value.startswith("~/"):
+        return Path(environ.get("HOME") or Path.home()) / value[2:]
+    return Path(os.path.normpath((config.parent if from_file else Path.cwd()) / value))
+
+
+def _gateway(value: object, path: Path) -> Gateway:
+    if value is None:
+        return Gateway()
+    table = _table(value, path, "gateway")
+    _known(table, GATEWAY_KEYS, f"{path}: gateway.")
+    checked = {key: _checked(GATEWAY_KEYS[key], item, f"{path}: gateway.{key}") for key, item in table.items()}
+    return Gateway(**{"enabled": True} | checked)
+
+
+def _table(value: object, path: Path, key: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: {key} must be a table", f"write [{key}] on a line of its own")
+    return value
+
+
+def _known(table: Mapping[str, object], keys: Mapping[str, object] | set[str], prefix: str) -> None:
+    for key in table:
+        if key not in keys:
+            raise ConfigError(f"{prefix}{key} is not a known key", f"known keys: {', '.join(sorted(keys))}")
+
+
+def _checked(check: Callable[[object], Any], value: object, where: str) -> Any:
+    try:
+        return check(value)
+    except InvalidError as error:
+        raise ConfigError(f"{where} {error.wrong}", f"allowed: {error.allowed}") from None
+
+
+def credential_file(profile: Profile, environ: Mapping[str, str]) -> Path | None:
+    """The credential file a refresh would read now, there or not; None when only a metadata server is left.
+
+    The order of Application Default Credentials: the profile's own, GOOGLE_APPLICATION_CREDENTIALS, gcloud's.
+    """
+    explicit = profile.credentials or environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+    if explicit:
+        return Path(explicit).absolute()
+    found = paths.gcloud_credentials(environ)
+    return found if found.exists() else None
+
+
+def credential_files(profile: Profile, environ: Mapping[str, str]) -> list[Path]:
+    """The files whose change means another login, whether they exist yet or not."""
+    explicit = profile.credentials or environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+    return [Path(explicit).absolute() if explicit else paths.gcloud_credentials(environ)]

@@ -1,0 +1,107 @@
+"""Runs a refresh in a short-lived child of the same interpreter, so that nothing Google's side does can harm us."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from vx_token.config import Profile
+from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
+from vx_token.tokens import Token
+
+DEADLINE = 30.0
+"""Seconds a refresh may take in all."""
+
+SLICE = 0.1
+"""Seconds between two looks at whether we were told to stop, while a child is at work."""
+
+METADATA_HOSTS = ("169.254.169.254", "metadata.google.internal")
+
+_KINDS: Mapping[str, type[VxTokenError]] = {"config": ConfigError, "login": LoginNeededError}
+
+
+def mint(
+    profile: Profile,
+    environ: Mapping[str, str],
+    deadline: float = DEADLINE,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Token:
+    """Fetch a new token for `profile`; the credential file is read anew by the child.
+
+    Args:
+        profile: whose token.
+        environ: where credentials, proxies and Google's own variables come from.
+        deadline: seconds the child may live.
+        cancelled: asked ten times a second; when true the child is ended.
+
+    Raises:
+        ConfigError, LoginNeededError, TemporaryError: by what helps; none holds a secret.
+    """
+    settings = asdict(profile) | {"deadline": deadline}
+    child = subprocess.Popen(
+        # -P: the current folder is not ours to import from.
+        [sys.executable, "-P", "-m", "vx_token.source"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # libraries quote tokens there
+        env=_environment(environ),
+        # A group of its own: what an `executable` source has started ends with it.
+        start_new_session=True,
+    )
+    try:
+        output = _answer(child, json.dumps(settings).encode(), deadline, cancelled)
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.kill()
+        child.communicate()
+    return _decode(output)
+
+
+def _answer(child: subprocess.Popen[bytes], settings: bytes, deadline: float, cancelled: Callable[[], bool]) -> bytes:
+    end = time.monotonic() + deadline
+    feed: bytes | None = settings
+    while True:
+        try:
+            return child.communicate(feed, timeout=SLICE)[0]
+        except subprocess.TimeoutExpired:
+            feed = None
+        if cancelled():
+            raise TemporaryError("the refresh was interrupted")
+        if time.monotonic() >= end:
+            hint = "check the network and the proxy settings; the next try follows by itself"
+            raise TemporaryError(f"no answer from Google within {deadline:.0f} s", hint)
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+    extra = {
+        # A token bound to the child's connection would be useless in any other process.
+        "GOOGLE_API_ENABLE_RUNTIME_BOUND_TOKEN": "false",
+    }
+    if any(environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")):
+        # A proxy cannot reach this machine's metadata server.
+        for name in ("NO_PROXY", "no_proxy"):
+            extra[name] = ",".join(filter(None, (environ.get(name), *METADATA_HOSTS)))
+    return {**environ, **extra}
+
+
+def _decode(output: bytes) -> Token:
+    try:
+        answer: dict[str, Any] = json.loads(output)
+        if "token" in answer:
+            return Token(**answer["token"])
+        error = answer["error"]
+        kind, message, hint = str(error["kind"]), str(error["message"]), str(error["hint"])
+    except (ValueError, TypeError, KeyError):
+        # from None: the cause would quote what the child wrote.
+        hint = "the next try follows by itself; `vx-token doctor` looks closer"
+        raise TemporaryError("the refresh ended without an answer (out of memory, or killed)", hint) from None
+    if kind in _KINDS:
+        raise _KINDS[kind](message, hint)
+    raise TemporaryError(message, hint, error.get("retry_after"))

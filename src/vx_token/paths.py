@@ -1,0 +1,101 @@
+"""Where things are kept, and whether a folder is safe to keep a secret in."""
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from vx_token import peek
+from vx_token.errors import ConfigError
+
+APP = "vx-token"
+
+
+def config_file(environ: Mapping[str, str]) -> Path:
+    """The configuration file: VX_TOKEN_CONFIG, else `vx-token/config.toml` in the user's config folder."""
+    known = peek.config_path(environ)
+    if known:
+        return Path(known)
+    import platformdirs
+
+    return platformdirs.user_config_path(APP) / "config.toml"
+
+
+def runtime_dir(environ: Mapping[str, str]) -> Path:
+    """The runtime folder: VX_TOKEN_RUNTIME_DIR, else `vx-token` in the user's runtime folder.
+
+    Raises:
+        ConfigError: the system offers no safe one.
+    """
+    if explicit := environ.get("VX_TOKEN_RUNTIME_DIR"):
+        return Path(explicit).absolute()
+    import warnings
+
+    import platformdirs
+
+    try:
+        with warnings.catch_warnings():
+            # It warns on stderr about an unsafe XDG_RUNTIME_DIR and uses another; tools join our stderr to the key.
+            warnings.simplefilter("ignore")
+            return platformdirs.user_runtime_path(APP)
+    except OSError as error:
+        hint = "set XDG_RUNTIME_DIR or VX_TOKEN_RUNTIME_DIR to a folder of your own"
+        raise ConfigError(f"no safe runtime folder: {error}", hint) from None
+
+
+def state_dir(environ: Mapping[str, str]) -> Path:
+    """Where what must survive a reboot is kept: beside the configuration when that was named, else the state folder."""
+    if explicit := environ.get("VX_TOKEN_CONFIG"):
+        return Path(explicit).absolute().parent
+    import platformdirs
+
+    return platformdirs.user_state_path(APP)
+
+
+def gcloud_dir(environ: Mapping[str, str]) -> Path:
+    """Gcloud's configuration folder: CLOUDSDK_CONFIG, else ~/.config/gcloud."""
+    if explicit := environ.get("CLOUDSDK_CONFIG"):
+        return Path(explicit).absolute()
+    return Path(environ.get("HOME") or Path.home()) / ".config" / "gcloud"
+
+
+def gcloud_credentials(environ: Mapping[str, str]) -> Path:
+    """What `gcloud auth application-default login` writes."""
+    return gcloud_dir(environ) / "application_default_credentials.json"
+
+
+def secure_folder(folder: Path) -> None:
+    """Make sure that `folder` is there, ours alone (0700), and no link.
+
+    Raises:
+        ConfigError: it belongs to someone else, others may write it, it is a link or no folder.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_folder(folder)
+        if stat.S_IMODE(folder.lstat().st_mode) != 0o700:
+            folder.chmod(0o700)
+    except FileExistsError:
+        raise ConfigError(f"{folder} is not a folder", f"remove it: rm {folder}") from None
+    except OSError as error:
+        hint = "make it writable, or set VX_TOKEN_RUNTIME_DIR to a folder of your own"
+        raise ConfigError(f"cannot use the folder {folder}: {error.strerror}", hint) from None
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder in which someone else could read or swap our files.
+
+    Raises:
+        ConfigError: see `secure_folder`.
+        OSError: it cannot be looked at.
+    """
+    found = folder.lstat()
+    hint = "remove it, or set VX_TOKEN_RUNTIME_DIR to a folder of your own"
+    if stat.S_ISLNK(found.st_mode):
+        raise ConfigError(f"{folder} is a symbolic link; tokens are not written through links", hint)
+    if not stat.S_ISDIR(found.st_mode):
+        raise ConfigError(f"{folder} is not a folder", hint)
+    if found.st_uid != os.geteuid():
+        raise ConfigError(f"{folder} belongs to another user", hint)
+    if found.st_mode & 0o022:
+        raise ConfigError(f"{folder} can be written by others", f"make it yours alone: chmod 700 {folder}")

@@ -1,0 +1,122 @@
+"""Answers `print` from one small file while nothing has changed, before anything heavier is imported.
+
+Tools call `vx-token print` at every request. click, json and dataclasses together cost more than the interpreter
+itself, so this module imports only what the interpreter has loaded anyway. Whatever it is not sure of it leaves to the
+whole program: None is always a right answer. `tests/test_peek.py` holds the two ways to the same answers.
+"""
+
+import os
+import stat
+import sys
+from collections.abc import Mapping, Sequence
+
+HEADER = "vx-token peek 1"
+DEFAULT_MIN_TTL = 300.0
+# Variables of ours that do not change what `print` answers; any other VX_TOKEN_* is a setting and goes the long way.
+_NEUTRAL = {
+    "VX_TOKEN_CONFIG",
+    "VX_TOKEN_EXPIRES_AT",
+    "VX_TOKEN_PROFILE",
+    "VX_TOKEN_RUNTIME_DIR",
+    "VX_TOKEN_STATUS",
+}
+
+
+def stamp(path: str | os.PathLike[str]) -> str:
+    """The identity of the file behind `path` (links followed): it changes when the content is replaced; "" for none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return ""
+    return f"{found.st_ino}:{found.st_mtime_ns}:{found.st_size}"
+
+
+def required_life(min_ttl: float, lifetime: float) -> float:
+    """Seconds of life a token must have left to be handed out without asking Google first.
+
+    A source whose tokens never live as long as `min_ttl` is asked at half of what it gives, not at every call.
+    """
+    return min_ttl if min_ttl <= 0.9 * lifetime else 0.5 * lifetime
+
+
+def render(config: tuple[str, str], credentials: tuple[str, str], life: tuple[float, float], token: str) -> str:
+    """The file that `answer` reads: path and stamp of what the token was made from, its life, and the token."""
+    return "\n".join([HEADER, *config, *credentials, *map(repr, life), token, "end\n"])
+
+
+def answer(argv: Sequence[str], environ: Mapping[str, str], now: float) -> str | None:
+    """What `vx-token print …` writes to stdout, or None when the whole program must decide."""
+    if len(argv) < 2 or argv[1] != "print" or any(n.startswith("VX_TOKEN_") and n not in _NEUTRAL for n in environ):
+        return None
+    profile, strict, form = environ.get("VX_TOKEN_PROFILE") or "default", False, "token"
+    options = list(argv[2:])
+    while options:
+        name = options.pop(0)
+        if name == "--profile" and options:
+            profile = options.pop(0)
+        elif name == "--format" and options and options[0] in ("token", "header"):
+            form = options.pop(0)
+        else:
+            strict = True
+    folder = _folder(environ, profile)
+    if strict or folder is None:
+        return None
+    token = _token(folder, environ, now)
+    if token is None:
+        return None
+    return f"Authorization: Bearer {token}\n" if form == "header" else f"{token}\n"
+
+
+def _folder(environ: Mapping[str, str], profile: str) -> str | None:
+    root = environ.get("VX_TOKEN_RUNTIME_DIR")
+    if not root:
+        base = environ.get("XDG_RUNTIME_DIR")
+        root = base + "/vx-token" if base and sys.platform == "linux" else ""
+    if not root.startswith("/") or "/" in profile or profile.startswith("."):
+        return None
+    return f"{root}/{profile}" if _ours(root) and _ours(f"{root}/{profile}") else None
+
+
+def _ours(folder: str) -> bool:
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+
+
+def _token(folder: str, environ: Mapping[str, str], now: float) -> str | None:
+    try:
+        descriptor = os.open(f"{folder}/peek", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        text = os.read(descriptor, 65536).decode("utf-8", "replace")
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    lines = text.split("\n")
+    if len(lines) != 10 or lines[0] != HEADER or lines[8] != "end":
+        return None
+    _, config, config_stamp, credentials, credentials_stamp, issued_at, expires_at, token, *_ = lines
+    if config != config_path(environ) or config_stamp != stamp(config) or credentials_stamp != stamp(credentials):
+        return None
+    if environ.get("GOOGLE_APPLICATION_CREDENTIALS") not in (None, "", credentials):
+        return None
+    try:
+        start, end = float(issued_at), float(expires_at)
+    except ValueError:
+        return None
+    enough = required_life(DEFAULT_MIN_TTL, end - start)
+    return token if start - 60 <= now and end - now >= enough else None
+
+
+def config_path(environ: Mapping[str, str]) -> str:
+    """Where the configuration is looked for on Linux; "" where only platformdirs can tell."""
+    if explicit := environ.get("VX_TOKEN_CONFIG"):
+        return os.path.abspath(explicit)
+    if sys.platform != "linux":
+        return ""
+    base = environ.get("XDG_CONFIG_HOME") or environ.get("HOME", "") + "/.config"
+    return f"{base}/vx-token/config.toml" if base.startswith("/") and base != "/.config" else ""

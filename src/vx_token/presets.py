@@ -1,0 +1,55 @@
+"""Extra variables for tools that read names of their own: what each tool was seen to read, and names never to export."""
+
+import re
+from collections.abc import Mapping
+
+PRESETS: Mapping[str, tuple[str, ...]] = {
+    "chatblade": ("OPENAI_API_MODEL={model}",),
+    "goose": ("OPENAI_HOST={host}", "OPENAI_BASE_PATH={path}/chat/completions"),
+    "gptme": ("GPTME_OPENAI_RESPONSES_API=0",),
+    "avante": ("AVANTE_OPENAI_API_KEY={token}",),
+    "opencommit": ("OCO_API_KEY={token}", "OCO_API_URL={base_url}", "OCO_AI_PROVIDER=openai", "OCO_MODEL={model}"),
+    "tgpt": ("OPENAI_URL={base_url}/chat/completions",),
+}
+
+FORBIDDEN: Mapping[str, str] = {
+    "API_BASE_URL": "shell-gpt writes it into its settings for ever",
+    "OPENAI_CUSTOM_HEADERS": "an Authorization line there beats the key",
+    "OPENAI_ORG_ID": "Vertex has no OpenAI organisations",
+    "OPENAI_PROJECT_ID": "Vertex has no OpenAI projects",
+}
+
+_FIELDS = ("token", "base_url", "host", "path", "model", "profile")
+_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=([^'\x00-\x1f\x7f]+)")
+_FIELD = re.compile(r"\{(\w*)\}")
+_RESERVED = re.compile(
+    r"VX_TOKEN_\w*|OPENAI_API_KEY|OPENAI_BASE_URL|OPENAI_API_BASE|OPENAI_API_BASE_URL|PATH|LD_\w+|IFS"
+)
+
+
+def problem(item: str) -> str:
+    """What is wrong with an item of `export`, or ""."""
+    if item in PRESETS:
+        return ""
+    found = _ASSIGNMENT.fullmatch(item)
+    if not found:
+        return "is neither a preset nor NAME=value (no quotes or control characters)"
+    name = found[1]
+    if name in FORBIDDEN:
+        return f"is never exported: {FORBIDDEN[name]}"
+    if _RESERVED.fullmatch(name):
+        return "would replace a variable that has its own setting"
+    unknown = [field for field in _FIELD.findall(found[2]) if field not in _FIELDS]
+    return f"has unknown fields; known: {', '.join(_FIELDS)}" if unknown else ""
+
+
+def expand(items: tuple[str, ...], fields: Mapping[str, str]) -> dict[str, str]:
+    """The variables that `items` stand for; one whose value would be empty is left out."""
+    found: dict[str, str] = {}
+    for item in items:
+        for assignment in PRESETS.get(item, (item,)):
+            name, _, pattern = assignment.partition("=")
+            wanted = _FIELD.findall(pattern)
+            if all(fields.get(field) for field in wanted):
+                found[name] = _FIELD.sub(lambda match: fields[match[1]], pattern)
+    return found

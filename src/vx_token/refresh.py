@@ -1,0 +1,196 @@
+"""The one path by which a token is renewed, whoever asks."""
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from vx_token import peek, sinks
+from vx_token.clock import Clock
+from vx_token.config import Config, Profile, credential_file
+from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
+from vx_token.mint import DEADLINE
+from vx_token.schedule import next_refresh
+from vx_token.sinks import Facts
+from vx_token.store import Store
+from vx_token.tokens import Failure, Origin, State, Token
+
+Mint = Callable[[Profile, Mapping[str, str], float, Callable[[], bool]], Token]
+
+
+@dataclass(frozen=True)
+class Refresher:
+    """Renews and hands out tokens; the daemon, `print`, `env`, `exec`, `refresh` and the gateway share it.
+
+    Attributes:
+        store: where processes meet.
+        clock: the wall clock.
+        mint: fetches a token from Google, in a child.
+        environ: where credentials are found.
+        config: the configuration in force.
+        endpoint: gives the gateway's key and URL for a profile in gateway mode.
+        deadline: seconds a caller waits at most.
+        cancelled: true when we were told to stop.
+    """
+
+    store: Store
+    clock: Clock
+    mint: Mint
+    environ: Mapping[str, str]
+    config: Config
+    endpoint: Callable[[Profile], tuple[str, str]] = lambda _: ("", "")
+    deadline: float = DEADLINE
+    cancelled: Callable[[], bool] = lambda: False
+
+    def current(self, profile: Profile, min_ttl: float = peek.DEFAULT_MIN_TTL, strict: bool = False) -> Token:
+        """A token with at least `min_ttl` seconds of life, refreshed first when needed.
+
+        The last good token is served to its end when a refresh fails or brings nothing newer; with `strict` a token
+        with less than `min_ttl` is a failure instead.
+
+        Raises:
+            ConfigError, LoginNeededError, TemporaryError: there is no such token, and why.
+        """
+        state = self.store.read(profile.name)
+        if not self._enough(state, profile, min_ttl) and not self._held_off(state, profile):
+            state = self._renew(profile, lambda new: self._enough(new, profile, min_ttl), state)
+        token = state.live(self.clock.now())
+        if token is None:
+            raise error_of(state.failure)
+        if strict and token.remaining(self.clock.now()) < min_ttl:
+            raise self._too_short(token, min_ttl, state)
+        return token
+
+    def refresh(self, profile: Profile, rejected: str | None = None) -> State:
+        """Ask Google now, however fresh the token is; callers that wait together share one request.
+
+        Args:
+            profile: whose token.
+            rejected: a token that Google refused: no request is made when another has replaced it meanwhile.
+        """
+
+        def replaced(state: State) -> bool:
+            token = state.live(self.clock.now())
+            return rejected is not None and token is not None and token.value != rejected
+
+        return self._renew(profile, replaced, self.store.read(profile.name))
+
+    def publish(self, profile: Profile, state: State) -> dict[str, str]:
+        """Bring the profile's files up to date with `state`; what could not be written, by file."""
+        key, url = self.endpoint(profile)
+        facts = Facts(profile, state, self.clock.now(), (str(self.config.path), self.config.stamp), key, url)
+        return sinks.publish(self.store.folder(profile.name), facts)
+
+    def origin(self, profile: Profile, recorded: Origin | None = None) -> Origin:
+        """What a token of `profile` would be made from now.
+
+        A reader that names no credentials itself takes the file on record: a cron job has not the shell's environment.
+        """
+        settings = repr((profile.impersonate, profile.scopes, profile.lifetime)).encode()
+        explicit = profile.credentials or self.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+        if recorded is not None and recorded.path and not explicit:
+            path: Path | None = Path(recorded.path)
+        else:
+            path = credential_file(profile, self.environ)
+        digest = sha256(settings).hexdigest()[:16]
+        return Origin(digest, str(path or ""), peek.stamp(path) if path else "")
+
+    def _same_origin(self, state: State, profile: Profile) -> bool:
+        return state.origin is not None and state.origin == self.origin(profile, state.origin)
+
+    def _enough(self, state: State, profile: Profile, min_ttl: float) -> bool:
+        token, now = state.token, self.clock.now()
+        if token is None or token.issued_at > now + 60 or not self._same_origin(state, profile):
+            return False
+        enough = peek.required_life(min_ttl, token.lifetime)
+        return token.alive(now) and token.remaining(now) >= enough
+
+    def _held_off(self, state: State, profile: Profile) -> bool:
+        """Whether asking Google now would only hammer it: the last answer still stands."""
+        now = self.clock.now()
+        if not self._same_origin(state, profile) or state.tried_at > now:
+            return False
+        waiting = now < next_refresh(now, state, 0.0)
+        failure = state.failure
+        if failure is None:
+            return waiting and state.unmoved > 0 and state.live(now) is not None
+        if failure.kind == "temporary" and failure.retry_at is None:
+            return waiting and state.live(now) is not None
+        return waiting
+
+    def _renew(self, profile: Profile, done: Callable[[State], bool], seen: State) -> State:
+        end = time.monotonic() + self.deadline
+        try:
+            self.store.prepare(profile.name)
+            with self.store.lock(profile.name, end, self.cancelled) as locked:
+                state = self.store.read(profile.name)
+                # Somebody tried while we waited: their answer is ours, good or bad.
+                tried = state.attempts > seen.attempts and self._same_origin(state, profile)
+                if tried or done(state):
+                    return state
+                if not locked:
+                    return state if state.live(self.clock.now()) else replace(state, failure=_BUSY)
+                return self._attempt(profile, state, max(1.0, end - time.monotonic()))
+        except OSError as error:
+            folder = self.store.folder(profile.name)
+            raise ConfigError(f"cannot write in {folder}: {error.strerror}", "free some space there") from None
+
+    def _attempt(self, profile: Profile, state: State, seconds: float) -> State:
+        origin = self.origin(profile)  # before the child reads the file: a later change shows as another stamp
+        try:
+            token = self.mint(profile, self.environ, seconds, self.cancelled)
+        except VxTokenError as error:
+            if self.cancelled():
+                return state
+            new = failed(state, error, origin, self.clock.now())
+        else:
+            new = renewed(state, token, origin, self.clock.now())
+        self.store.write(profile.name, new)
+        self.publish(profile, new)
+        return new
+
+    def _too_short(self, token: Token, min_ttl: float, state: State) -> VxTokenError:
+        if state.failure is not None:
+            return error_of(state.failure)
+        message = f"no token with {min_ttl:.0f} s of life can be had: this credential's live {token.lifetime:.0f} s"
+        return TemporaryError(message, "ask for less by --min-ttl")
+
+
+_BUSY = Failure("temporary", "another process is still refreshing this profile", "try again in a moment")
+
+_ERRORS: Mapping[str, type[VxTokenError]] = {"config": ConfigError, "login": LoginNeededError}
+
+
+def error_of(failure: Failure | None) -> VxTokenError:
+    """The error that a recorded failure stands for."""
+    if failure is None:
+        return TemporaryError("there is no token yet", "run: vx-token refresh")
+    return _ERRORS.get(failure.kind, TemporaryError)(failure.message, failure.hint)
+
+
+def renewed(state: State, token: Token, origin: Origin, now: float) -> State:
+    """The state after a good answer."""
+    same = state.token is not None and state.token.value == token.value
+    if same and state.token is not None:
+        # The same token keeps its birth, or its life would seem to shrink with every look.
+        token = replace(token, issued_at=min(state.token.issued_at, token.issued_at))
+    unmoved = state.unmoved + 1 if same else 0
+    return State(token, origin, state.attempts + 1, 0, unmoved, now, None)
+
+
+def failed(state: State, error: VxTokenError, origin: Origin, now: float) -> State:
+    """The state after a failed try: the last good token stays until its end."""
+    kinds = {ConfigError.exit_code: "config", LoginNeededError.exit_code: "login"}
+    asked = error.retry_after if isinstance(error, TemporaryError) else None
+    retry_at = now + asked if asked is not None else None
+    failure = Failure(kinds.get(error.exit_code, "temporary"), error.message, error.hint, retry_at)
+    return replace(
+        state, origin=origin, attempts=state.attempts + 1, failures=state.failures + 1, tried_at=now, failure=failure
+    )
+
+
+def draw() -> float:
+    """Chance in [0, 1) for the schedule."""
+    return random.random()  # noqa: S311 - it spreads load, it guards nothing

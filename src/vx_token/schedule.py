@@ -1,0 +1,74 @@
+"""When to refresh next: pure, from what is known of the profile.
+
+The laws (tests/test_schedule.py states them with Hypothesis): a 3600 s token is renewed with 25 to 29 minutes left; no
+two tries are less than `MIN_GAP` apart; no answer lies further ahead than the token's own life allows or, after
+failures, than `LONGEST_PAUSE`; a clock that jumps either way delays nothing beyond that.
+"""
+
+from vx_token.tokens import State, Token
+
+MIN_GAP = 1.0
+"""Seconds between two tries at the least, whatever else says."""
+
+LONGEST_PAUSE = 30.0
+"""Seconds between tries while only time can help: waking from suspend must not wait longer."""
+
+LOGIN_PAUSE = 300.0
+"""Seconds between tries while only a human can help; the credential file is watched meanwhile."""
+
+LONGEST_RETRY_AFTER = 3600.0
+"""Seconds for which a server's Retry-After is believed."""
+
+LATE_WINDOW = 240.0
+"""Metadata servers give the same token until its last four to five minutes."""
+
+
+def next_refresh(now: float, state: State, jitter: float, margin: float | None = None) -> float:
+    """The instant of the next try, epoch seconds; at most `now` means at once.
+
+    Args:
+        now: the wall clock, epoch seconds.
+        state: what is known.
+        jitter: chance in [0, 1), drawn once per try, so that many machines do not refresh together.
+        margin: `refresh_margin` of the profile, seconds before the end; None leaves it to the token's own life.
+    """
+    # A try "in the future" was made before the clock went back: its time says nothing any more.
+    tried = min(state.tried_at, now)
+    if state.failures:
+        return tried + _pause(now, state, jitter)
+    token = state.token
+    if token is None:
+        return now
+    if token.issued_at > now + 60:
+        return now  # the clock went back behind the token's birth: its end cannot be trusted
+    if state.unmoved:
+        return tried + _moveless_pause(token.remaining(now), state.unmoved, jitter)
+    due = token.expires_at - _margin(token, jitter, margin)
+    return max(due, tried + MIN_GAP)
+
+
+def _margin(token: Token, jitter: float, margin: float | None) -> float:
+    lifetime = token.lifetime
+    if margin is not None:
+        return min(margin, 0.9 * lifetime)
+    if token.kind == "metadata":
+        return min(LATE_WINDOW - 15 * jitter, 0.48 * lifetime)
+    return lifetime * (0.42 + 0.06 * jitter)
+
+
+def _pause(now: float, state: State, jitter: float) -> float:
+    failure = state.failure
+    if failure is not None and failure.kind != "temporary":
+        return LOGIN_PAUSE * (1 + 0.2 * jitter)
+    pause = min(MIN_GAP * 2.0 ** min(state.failures - 1, 16), LONGEST_PAUSE)
+    pause = max(MIN_GAP, pause * (1 - 0.25 * jitter))
+    if failure is not None and failure.retry_at is not None:
+        asked = failure.retry_at - min(state.tried_at, now)
+        pause = max(pause, min(asked, LONGEST_RETRY_AFTER))
+    return pause
+
+
+def _moveless_pause(remaining: float, unmoved: int, jitter: float) -> float:
+    # Ask more often as the end comes near, so that several asks fit, yet never in a hot loop.
+    slower = min(5.0 * 2.0 ** min(unmoved - 1, 16), LONGEST_PAUSE)
+    return max(MIN_GAP, min(slower * (1 - 0.25 * jitter), remaining / 4))

@@ -1,0 +1,69 @@
+"""Assignments as each shell reads them, and the text of the hooks that ship with the package."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from vx_token.errors import ConfigError
+
+HOOKS = ("bash", "zsh", "fish")
+
+_BARE = re.compile(r"[A-Za-z0-9_@%+=:,./~-]+")
+
+
+def posix(name: str, value: str) -> str:
+    """`export NAME='value'` for sh, bash and zsh."""
+    return f"export {name}='" + value.replace("'", "'\\''") + "'"
+
+
+def fish(name: str, value: str) -> str:
+    """`set -gx NAME 'value'` for fish, whose single quotes know two escapes."""
+    return f"set -gx {name} '" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def dotenv(name: str, value: str) -> str:
+    """`NAME=value`: bare where that is safe, as `docker --env-file` and systemd take quotes for a part of the value."""
+    return f"{name}={value if _BARE.fullmatch(value) else shlex.quote(value)}"
+
+
+LINE: Mapping[str, Callable[[str, str], str]] = {
+    "sh": posix,
+    "bash": posix,
+    "zsh": posix,
+    "fish": fish,
+    "dotenv": dotenv,
+}
+
+SHELLS = (*LINE, "json")
+
+
+def assignments(kind: str, variables: Mapping[str, str]) -> str:
+    """All `variables` for the shell `kind`, one line each, or one JSON object."""
+    if kind == "json":
+        return json.dumps(variables, indent=2) + "\n"
+    return "".join(LINE[kind](name, value) + "\n" for name, value in variables.items())
+
+
+def hook(kind: str) -> str:
+    """The text of the hook for a shell."""
+    return hook_file(kind).read_text(encoding="utf-8")
+
+
+def hook_file(kind: str) -> Path:
+    """Where the shipped hook lies."""
+    return shipped(f"shell/vx-token.{kind}")
+
+
+def shipped(name: str) -> Path:
+    """A file that ships beside the package: in the wheel inside it, in a checkout at its root.
+
+    Raises:
+        ConfigError: the installation is not whole.
+    """
+    package = Path(__file__).resolve().parent
+    for root in (package, package.parent.parent):
+        if (root / name).is_file():
+            return root / name
+    raise ConfigError(f"this installation has no {name}", "install vx-token again")

@@ -1,0 +1,163 @@
+"""The files that tools read, each derived from a profile's State by a row of SINKS."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from vx_token import atomic, peek, presets, shell
+from vx_token.config import Profile
+from vx_token.store import private_text
+from vx_token.tokens import State, Token
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that a sink is made from.
+
+    `config` is the configuration's path and stamp; `key` and `url` are the gateway's, empty in direct mode.
+    """
+
+    profile: Profile
+    state: State
+    now: float
+    config: tuple[str, str]
+    key: str = ""
+    url: str = ""
+
+    @property
+    def token(self) -> Token | None:
+        """The token while it is alive."""
+        return self.state.live(self.now)
+
+
+def condition(state: State, now: float) -> str:
+    """One word for how things stand: fresh, retrying, login or expired."""
+    if state.failure is not None and state.failure.kind != "temporary":
+        return "login"
+    if state.live(now) is None:
+        return "expired"
+    return "retrying" if state.failures else "fresh"
+
+
+def variables(profile: Profile, token: Token, key: str = "", url: str = "") -> dict[str, str]:
+    """What is exported: one value under every name that tools read, never empty."""
+    secret, base = (key, url) if key and url else (token.value, profile.url)
+    parts = urlsplit(base)
+    fields = {
+        "token": secret,
+        "base_url": base,
+        "host": f"{parts.scheme}://{parts.netloc}",
+        "path": parts.path.strip("/"),
+        "model": profile.model,
+        "profile": profile.name,
+    }
+    return {
+        "OPENAI_API_KEY": secret,
+        "OPENAI_BASE_URL": base,
+        "OPENAI_API_BASE": base,
+        "OPENAI_API_BASE_URL": base,
+        "OPENAI_AGENTS_DISABLE_TRACING": "1",
+        **({"OPENAI_MODEL": profile.model} if profile.model else {}),
+        **presets.expand(profile.export, fields),
+        "VX_TOKEN_EXPIRES_AT": str(int(token.expires_at)),
+    }
+
+
+def header_lines(profile: Profile, token: Token) -> str:
+    """Request headers for `curl -H @file`; the quota project only for user credentials, others get a 403 from it."""
+    lines = [f"Authorization: Bearer {token.value}"]
+    if quota := profile.quota_project or token.quota_project:
+        lines += [f"x-goog-user-project: {quota}"] if token.kind in USER_KINDS else []
+    return "".join(f"{line}\n" for line in lines)
+
+
+USER_KINDS = ("authorized_user", "external_account_authorized_user")
+
+
+def _token(facts: Facts) -> str | None:
+    return facts.token.value if facts.token else None
+
+
+def _header(facts: Facts) -> str | None:
+    return header_lines(facts.profile, facts.token) if facts.token else None
+
+
+def _peek(facts: Facts) -> str | None:
+    token, origin = facts.token, facts.state.origin
+    if token is None or origin is None:
+        return None
+    made_from = (origin.path, origin.stamp)
+    return peek.render(facts.config, made_from, (token.issued_at, token.expires_at), token.value)
+
+
+def _env(kind: str, shell_kind: str) -> Callable[[Facts], str]:
+    def render(facts: Facts) -> str:
+        token, word = facts.token, condition(facts.state, facts.now)
+        lines = [
+            f"# vx-token {kind} 1",
+            f"# profile: {facts.profile.name}",
+            f"# status: {word}",
+            f"# expires: {int(token.expires_at) if token else 0}",
+            f"# mode: {'gateway' if facts.key else 'direct'}",
+        ]
+        failure = facts.state.failure
+        if word == "login" and failure is not None:
+            lines.append(f"# notice: {failure.message}; {failure.hint}".rstrip("; "))
+        exports = variables(facts.profile, token, facts.key, facts.url) if token else {}
+        return "\n".join(lines) + "\n" + shell.assignments(shell_kind, exports) + "# end\n"
+
+    return render
+
+
+SINKS: Mapping[str, Callable[[Facts], str | None]] = {
+    "token": _token,
+    "header": _header,
+    "env.sh": _env("env.sh", "sh"),
+    "env.fish": _env("env.fish", "fish"),
+    "peek": _peek,
+}
+"""File name -> its content; None means that there must be no such file."""
+
+
+def publish(folder: Path, facts: Facts) -> dict[str, str]:
+    """Bring every sink up to date; a file that is right already is left alone. A broken one stops no other.
+
+    Returns:
+        What is wrong, by sink.
+    """
+    found: dict[str, str] = {}
+    for name, render in SINKS.items():
+        try:
+            _bring(folder / name, render(facts))
+        except OSError as error:
+            found[name] = f"cannot write {folder / name}: {error.strerror}"
+    return found
+
+
+def problems(folder: Path, facts: Facts) -> dict[str, str]:
+    """What a reader would find wrong, by sink; changes nothing."""
+    found: dict[str, str] = {}
+    for name, render in SINKS.items():
+        if name != "peek" and not _right(folder / name, render(facts)):
+            found[name] = f"{folder / name} is not up to date"
+    return found
+
+
+def _right(path: Path, content: str | None) -> bool:
+    try:
+        found = private_text(path)
+        return found == content and path.lstat().st_mode & 0o777 == 0o600
+    except FileNotFoundError:
+        return content is None
+    except (OSError, ValueError):
+        return False
+
+
+def _bring(path: Path, content: str | None) -> None:
+    if _right(path, content):
+        return
+    if content is None:
+        path.unlink(missing_ok=True)
+    else:
+        atomic.write(path, content.encode())

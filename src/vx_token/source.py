@@ -1,0 +1,324 @@
+"""Fetches one token with google-auth: the only file that imports it, run as a short-lived child by `mint`.
+
+Reads the profile's settings as one JSON object from stdin and writes one JSON answer to stdout. Whatever google-auth
+raises is judged by the last HTTP answer seen, never by the exception's text, which may quote tokens.
+"""
+
+import contextlib
+import json
+import os
+import re
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from vx_token import verdict
+from vx_token.config import CLOUD_PLATFORM, Profile, credential_file
+from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
+from vx_token.tokens import Token
+from vx_token.verdict import Login
+
+MEMORY = 384 * 2**20
+"""Bytes of address space the child may use; google-auth with its transport takes 55 MiB."""
+
+HOUR = 3600.0
+LONGEST_LIFE = 12 * HOUR + 300
+"""Seconds: no Google access token lives longer than 12 hours; the rest is for clocks that differ."""
+
+IAM_OVERRIDE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS"
+"""The variable by which gcloud itself lets another host stand for iamcredentials.googleapis.com."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+_DEFAULT_TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address, not a password
+
+
+@dataclass
+class _Session:
+    """What a refresh has seen of the network."""
+
+    request: Any
+    answer: verdict.Answer | None = None
+
+
+def fetch(profile: Profile, environ: Mapping[str, str], now: Callable[[], float] = time.time) -> Token:
+    """Fetch a new token for `profile` from Google.
+
+    Raises:
+        ConfigError, LoginNeededError, TemporaryError: by what helps; none quotes what Google or google-auth said.
+    """
+    login, info = _login(profile, environ)
+    session = _open_session(now)
+    try:
+        credentials = _BUILD[login.kind](info, profile, environ)
+        if profile.impersonate:
+            credentials = _impersonate(credentials, profile, environ)
+        started = now()
+        note = _refresh(credentials, session, profile)
+    except VxTokenError:
+        raise
+    except Exception as error:
+        raise _translate(error, session.answer, login) from None
+    token = Token(
+        value=credentials.token,
+        expires_at=credentials.expiry.replace(tzinfo=UTC).timestamp() if credentials.expiry else 0.0,
+        issued_at=started,
+        kind="impersonated" if profile.impersonate else login.kind,
+        quota_project=_quota_project(profile, login, info),
+        account=profile.impersonate or login.target or login.account,
+        note=note,
+    )
+    return validated(token, now())
+
+
+def validated(token: Token, now: float) -> Token:
+    """The token if it can be one: google-auth accepts empty, multi-line and immortal ones.
+
+    Raises:
+        TemporaryError: it cannot.
+    """
+    value: object = token.value
+    hint = "a proxy may have answered; the next try follows by itself"
+    if not isinstance(value, str) or len(value) > 16384 or not _TOKEN.fullmatch(value):
+        raise TemporaryError("Google's answer holds no usable token", hint)
+    if not now < token.expires_at <= now + LONGEST_LIFE:
+        raise TemporaryError("Google's answer holds a token without a plausible end", hint)
+    return token
+
+
+def _login(profile: Profile, environ: Mapping[str, str]) -> tuple[Login, dict[str, Any]]:
+    path = credential_file(profile, environ)
+    if path is None:
+        if not metadata_likely(environ):
+            raise LoginNeededError("no Google login was found", f"run: {verdict.LOGIN}")
+        return Login("metadata", target=profile.impersonate), {}
+    info = _read(path)
+    kind = str(info.get("type"))
+    if kind not in _BUILD:
+        hint = f"known types: {', '.join(k for k in _BUILD if k != 'metadata')}"
+        raise ConfigError(f"the credential file {path} has an unknown type: {kind[:40]!r}", hint)
+    found = re.search(r"/([^/]+):generateAccessToken$", str(info.get("service_account_impersonation_url", "")))
+    target = profile.impersonate or (found[1] if found else "")
+    return Login(kind, str(path), str(info.get("client_email") or info.get("account") or ""), target), info
+
+
+def _read(path: Path) -> dict[str, Any]:
+    hint = f"set credentials or GOOGLE_APPLICATION_CREDENTIALS to a credential file, or run: {verdict.LOGIN}"
+    try:
+        if not path.is_file() and path.exists():
+            raise ConfigError(f"the credential file {path} is no regular file", hint)
+        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError(f"the credential file {path} does not exist", hint) from None
+    except OSError as error:
+        raise ConfigError(f"cannot read the credential file {path}: {error.strerror}", hint) from None
+    except ValueError:
+        raise ConfigError(f"the credential file {path} is not JSON", hint) from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"the credential file {path} holds no JSON object", hint)
+    return content
+
+
+def metadata_likely(environ: Mapping[str, str]) -> bool:
+    """Whether a metadata server is to be expected, without the 12 seconds it takes to find none."""
+    if any(environ.get(name) for name in ("GCE_METADATA_HOST", "GCE_METADATA_ROOT", "K_SERVICE", "CLOUD_RUN_JOB")):
+        return True
+    if environ.get("KUBERNETES_SERVICE_HOST") or environ.get("GAE_ENV"):
+        return True
+    with contextlib.suppress(OSError):
+        return Path("/sys/class/dmi/id/product_name").read_text(encoding="ascii", errors="ignore").startswith("Google")
+    return False
+
+
+def _open_session(now: Callable[[], float]) -> _Session:
+    import google.auth.transport.requests
+    import requests
+
+    http = requests.Session()
+    session = _Session(google.auth.transport.requests.Request(http))
+
+    def record(response: Any, *_: object, **__: object) -> None:
+        parts = urlsplit(response.url)
+        session.answer = None  # should the body not come whole, nothing has answered
+        body = response.content
+        session.answer = verdict.read(
+            parts.hostname or "", parts.path, response.status_code, response.headers, body, now()
+        )
+
+    http.hooks["response"].append(record)
+    return session
+
+
+def _refresh(credentials: Any, session: _Session, profile: Profile) -> str:
+    """Refresh; a lifetime that the organisation does not allow is asked for again as one hour, and noted."""
+    try:
+        credentials.refresh(session.request)
+    except Exception:
+        answer = session.answer
+        if answer is None or not answer.iam or answer.status != 400 or profile.lifetime <= HOUR:
+            raise
+        credentials._lifetime = int(HOUR)  # noqa: SLF001 - google-auth offers no setter; a new object would refresh the source twice
+        credentials.refresh(session.request)
+        return (
+            "Google allows this account one hour only; for more, list it in the policy "
+            "constraints/iam.allowServiceAccountCredentialLifetimeExtension"
+        )
+    return ""
+
+
+def _translate(error: Exception, answer: verdict.Answer | None, login: Login) -> VxTokenError:
+    if isinstance(error, MemoryError):
+        return TemporaryError(
+            "Google's answer is too large", "a proxy may have answered; the next try follows by itself"
+        )
+    import google.auth.exceptions as known
+
+    if isinstance(error, known.TransportError) and (answer is None or answer.status < 300):
+        return verdict.judge(None, login)
+    if answer is None and login.kind != "metadata":
+        if login.kind == "external_account" and isinstance(error, known.RefreshError):
+            # The subject token's file, command or environment is not ready.
+            hint = verdict.remedy(login)
+            return TemporaryError(f"the subject token that {login.path} names cannot be had", hint)
+        return verdict.malformed(login)
+    return verdict.judge(answer, login)
+
+
+def _quota_project(profile: Profile, login: Login, info: Mapping[str, Any]) -> str:
+    if profile.impersonate or not login.kind.endswith("authorized_user"):
+        return ""
+    return profile.quota_project or str(info.get("quota_project_id") or "")
+
+
+def _service_account(info: dict[str, Any], profile: Profile, environ: Mapping[str, str]) -> Any:
+    from google.oauth2 import service_account
+
+    return service_account.Credentials.from_service_account_info(info, scopes=_scopes(profile))
+
+
+def _authorized_user(info: dict[str, Any], profile: Profile, environ: Mapping[str, str]) -> Any:
+    from google.oauth2 import credentials
+
+    # Not from_authorized_user_info: it overrides the file's token_uri, which other universes need.
+    return credentials.Credentials(
+        token=None,
+        refresh_token=info["refresh_token"],
+        token_uri=info.get("token_uri") or _DEFAULT_TOKEN_URI,
+        client_id=info["client_id"],
+        client_secret=info["client_secret"],
+        scopes=_scopes(profile),
+        rapt_token=info.get("rapt_token"),
+    )
+
+
+def _impersonated_file(info: dict[str, Any], profile: Profile, environ: Mapping[str, str]) -> Any:
+    from google.auth import impersonated_credentials
+
+    inner = info["source_credentials"]
+    source = _BUILD[inner["type"]](inner, replace(profile, impersonate="", scopes=(CLOUD_PLATFORM,)), environ)
+    url = info["service_account_impersonation_url"]
+    return impersonated_credentials.Credentials(
+        source_credentials=source,
+        target_principal=url.rpartition("/")[2].removesuffix(":generateAccessToken"),
+        target_scopes=_scopes(profile),
+        delegates=info.get("delegates"),
+        lifetime=int(profile.lifetime),
+        iam_endpoint_override=url,
+    )
+
+
+def _impersonate(source: Any, profile: Profile, environ: Mapping[str, str]) -> Any:
+    from google.auth import impersonated_credentials
+
+    override = environ.get(IAM_OVERRIDE, "").rstrip("/")
+    path = f"/v1/projects/-/serviceAccounts/{profile.impersonate}:generateAccessToken"
+    return impersonated_credentials.Credentials(
+        source_credentials=source,
+        target_principal=profile.impersonate,
+        target_scopes=list(profile.scopes),
+        lifetime=int(profile.lifetime),
+        iam_endpoint_override=override + path if override else None,
+    )
+
+
+def _external_account(info: dict[str, Any], profile: Profile, environ: Mapping[str, str]) -> Any:
+    # Each class by hand: google.auth's own loader asks the network for a project number.
+    if str(info.get("subject_token_type", "")).startswith("urn:ietf:params:aws:"):
+        from google.auth.aws import Credentials
+    elif "executable" in info.get("credential_source", {}):
+        from google.auth.pluggable import Credentials  # type: ignore[assignment]
+    else:
+        from google.auth.identity_pool import Credentials  # type: ignore[assignment]
+    return Credentials.from_info(info, scopes=_scopes(profile))
+
+
+def _external_account_authorized_user(info: dict[str, Any], profile: Profile, environ: Mapping[str, str]) -> Any:
+    from google.auth import external_account_authorized_user
+
+    return external_account_authorized_user.Credentials.from_info({**info, "scopes": _scopes(profile)})
+
+
+def _gdch(info: dict[str, Any], profile: Profile, environ: Mapping[str, str]) -> Any:
+    from google.oauth2 import gdch_credentials
+
+    parts = urlsplit(profile.url)
+    made = gdch_credentials.ServiceAccountCredentials.from_service_account_info(info)
+    return made.with_gdch_audience(f"{parts.scheme}://{parts.netloc}/")
+
+
+def _metadata(info: dict[str, Any], profile: Profile, environ: Mapping[str, str]) -> Any:
+    from google.auth import compute_engine
+
+    return compute_engine.Credentials(scopes=_scopes(profile))
+
+
+def _scopes(profile: Profile) -> list[str]:
+    # What impersonates another needs the whole of IAM's scope; the profile's own are for the result.
+    return [CLOUD_PLATFORM] if profile.impersonate else list(profile.scopes)
+
+
+_BUILD: Mapping[str, Callable[[dict[str, Any], Profile, Mapping[str, str]], Any]] = {
+    "service_account": _service_account,
+    "authorized_user": _authorized_user,
+    "impersonated_service_account": _impersonated_file,
+    "external_account": _external_account,
+    "external_account_authorized_user": _external_account_authorized_user,
+    "gdch_service_account": _gdch,
+    "metadata": _metadata,
+}
+
+
+def main() -> None:
+    """The child's life: one question on stdin, one answer on stdout."""
+    settings = json.load(sys.stdin)
+    _confine(settings.pop("deadline"))
+    for key in ("scopes", "export", "on_refresh", "on_login_needed", "models"):
+        settings[key] = tuple(settings[key])
+    try:
+        answer: dict[str, Any] = {"token": asdict(fetch(Profile(**settings), os.environ))}
+    except VxTokenError as error:
+        kind = {3: "config", 4: "login"}.get(error.exit_code, "temporary")
+        answer = {"error": {"kind": kind, "message": error.message, "hint": error.hint}}
+        answer["error"]["retry_after"] = getattr(error, "retry_after", None)
+    except ImportError:
+        text = {"message": "google-auth cannot be imported", "hint": "install vx-token again"}
+        answer = {"error": {"kind": "config", **text}}
+    json.dump(answer, sys.stdout)
+
+
+def _confine(deadline: float) -> None:
+    # Should the parent die, nobody else ends us.
+    signal.alarm(int(deadline) + 1)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""One profile's State on disk, under one lock: the only meeting place of processes."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vx_token import atomic, paths
+from vx_token.tokens import Failure, Origin, State, Token
+
+VERSION = 1
+
+
+class Store:
+    """The runtime folder: a folder for each profile, 0600 files in 0700 folders."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, profile: str) -> Path:
+        """Where the profile's files are; it need not exist."""
+        return self.root / profile
+
+    def prepare(self, profile: str) -> Path:
+        """Make the profile's folder, safe and ours.
+
+        Raises:
+            ConfigError: it is not safe to keep a secret in.
+        """
+        paths.secure_folder(self.root)
+        folder = self.folder(profile)
+        if profile == "default" and folder.is_symlink():
+            folder.unlink()  # `default` was another profile's name until the configuration changed
+        paths.secure_folder(folder)
+        return folder
+
+    def read(self, profile: str) -> State:
+        """What is known; a missing, foreign, torn or future file counts as nothing known."""
+        try:
+            return _decode(json.loads(private_text(self.folder(profile) / "state.json")))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return State()
+
+    def write(self, profile: str, state: State) -> None:
+        """Replace what is known. The profile's folder must be prepared."""
+        content = {"version": VERSION, "profile": profile, **asdict(state)}
+        atomic.write(self.folder(profile) / "state.json", json.dumps(content, indent=1).encode())
+
+    def link_default(self, profile: str) -> None:
+        """Make `default` lead to `profile`, so that a stable path can be written into a tool's settings."""
+        if profile == "default":
+            return
+        link = self.root / "default"
+        if link.is_symlink() and str(link.readlink()) == profile:
+            return
+        if link.is_dir() and not link.is_symlink():
+            shutil.rmtree(link)  # left from before the configuration named another default
+        new = self.root / f".default.{os.getpid()}"
+        with contextlib.suppress(FileNotFoundError):
+            new.unlink()
+        new.symlink_to(profile)
+        new.replace(link)
+
+    def known(self) -> list[str]:
+        """The profiles that have files here."""
+        try:
+            return sorted(f.name for f in self.root.iterdir() if not f.is_symlink() and (f / "state.json").is_file())
+        except OSError:
+            return []
+
+    @contextlib.contextmanager
+    def lock(self, profile: str, deadline: float, cancelled: Callable[[], bool]) -> Iterator[bool]:
+        """Hold the profile's lock; gives False when `deadline` (time.monotonic) passed or `cancelled()` came true.
+
+        A lock of the kernel's on a file of its own: it ends with its holder, however that dies.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self.folder(profile) / "lock", flags, 0o600)
+        try:
+            yield _acquire(descriptor, deadline, cancelled)
+        finally:
+            os.close(descriptor)
+
+
+def private_text(path: Path) -> str:
+    """The text of a regular file that belongs to us.
+
+    Raises:
+        OSError: it is missing, a link, no regular file or somebody else's.
+        ValueError: it is not UTF-8.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        if os.fstat(file.fileno()).st_uid != os.geteuid():
+            raise PermissionError(f"{path} belongs to another user")
+        return file.read().decode()
+
+
+def _acquire(descriptor: int, deadline: float, cancelled: Callable[[], bool]) -> bool:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline or cancelled():
+                return False
+            time.sleep(0.02)
+        else:
+            return True
+
+
+def _decode(content: dict[str, Any]) -> State:
+    if content.pop("version") != VERSION:
+        raise ValueError("another version's file")
+    content.pop("profile")
+    for key, kind in (("token", Token), ("origin", Origin), ("failure", Failure)):
+        if content[key] is not None:
+            content[key] = kind(**content[key])
+    return State(**content)

@@ -1,0 +1,133 @@
+"""What a failed refresh means, a wait or a human's turn; pure, from the last HTTP answer.
+
+Sources: RFC 6749 section 5.2 for the codes; google-auth's `retryable` is False for lost connections and 503s alike, so
+it says nothing.
+"""
+
+import email.utils
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
+
+LOGIN = "gcloud auth application-default login"
+
+PERMANENT: Mapping[str, str] = {
+    "invalid_grant": "Google no longer accepts this login",
+    "invalid_client": "Google does not know this login's client",
+    "deleted_client": "this login's client was deleted at Google",
+    "disabled_client": "this login's client was disabled at Google",
+    "unauthorized_client": "Google does not allow this client to do that",
+    "invalid_scope": "Google refuses the scopes asked for",
+    "access_denied": "Google refuses access to this account",
+    "account_disabled": "this account is disabled at Google",
+    "admin_policy_enforced": "your organisation's policy forbids this login",
+    "org_internal": "your organisation's policy forbids this login",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The last HTTP answer of a refresh; `code`, `subtype` and `text` are judged, never shown."""
+
+    host: str
+    status: int
+    retry_after: float | None = None
+    code: str = ""
+    subtype: str = ""
+    text: str = ""
+    iam: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Whose refresh it was, as the credential file says, for the command that helps."""
+
+    kind: str
+    path: str = ""
+    account: str = ""
+    target: str = ""
+
+
+def read(host: str, path: str, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Answer:
+    """Make an Answer of an HTTP response; a body that is no JSON object leaves the codes empty."""
+    iam = path.endswith(":generateAccessToken")
+    pause = retry_after(headers.get("Retry-After", ""), now)
+    try:
+        content: Any = json.loads(body[:65536])
+    except ValueError:
+        content = None
+    content = content if isinstance(content, dict) else {}
+    error = content.get("error")
+    if isinstance(error, dict):  # Google's API form
+        code, text = str(error.get("status", "")), str(error.get("message", ""))
+    else:  # OAuth's
+        code, text = str(error or ""), str(content.get("error_description", ""))
+    return Answer(host, status, pause, code, str(content.get("error_subtype", "")), text, iam)
+
+
+def retry_after(value: str, now: float) -> float | None:
+    """Seconds of a Retry-After header (RFC 9110: seconds or a date), None when there is none."""
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, TypeError):
+        return None
+
+
+def judge(answer: Answer | None, login: Login) -> VxTokenError:
+    """The error for a refresh that ended with `answer`; None when nothing answered at all."""
+    if answer is None:
+        hint = "check the network, DNS and the proxy settings; the next try follows by itself"
+        return TemporaryError("Google cannot be reached", hint)
+    if answer.status < 300:
+        hint = "a captive portal or a proxy may have answered; the next try follows by itself"
+        return TemporaryError(f"{answer.host} answered something that is no token", hint)
+    if answer.iam and answer.status in (403, 404):
+        return _not_allowed(login)
+    text = answer.text.lower()
+    if answer.code == "invalid_grant" and "reasonable timeframe" in text:
+        hint = "set this machine's clock; the next try follows by itself"
+        return TemporaryError("Google finds this machine's clock wrong", hint)
+    if "rapt" in answer.subtype or "rapt" in text or "reauth" in text:
+        return LoginNeededError("Google wants you to log in again (your organisation's session length)", remedy(login))
+    if answer.code in PERMANENT:
+        return LoginNeededError(f"{PERMANENT[answer.code]} ({answer.code})", remedy(login))
+    if "disabled" in text and answer.status in (400, 401, 403):
+        return LoginNeededError(PERMANENT["account_disabled"], remedy(login))
+    hint = "the next try follows by itself"
+    return TemporaryError(f"{answer.host} answered HTTP {answer.status}", hint, answer.retry_after)
+
+
+def malformed(login: Login) -> VxTokenError:
+    """The error for a credential file that is not what it says."""
+    return ConfigError(f"the credential file {login.path} is malformed", remedy(login))
+
+
+def remedy(login: Login) -> str:
+    """The exact command by which a human helps."""
+    if login.kind == "service_account":
+        path, account = shlex.quote(login.path or "KEY.json"), shlex.quote(login.account or "ACCOUNT")
+        return f"make a new key: gcloud iam service-accounts keys create {path} --iam-account={account}"
+    if login.kind == "impersonated_service_account" and login.target:
+        return f"run: {LOGIN} --impersonate-service-account={shlex.quote(login.target)}"
+    if login.kind == "external_account":
+        return f"check the identity provider, and the pool that {login.path} names"
+    if login.kind == "metadata":
+        return "check the service account attached to this machine"
+    return f"run: {LOGIN}"
+
+
+def _not_allowed(login: Login) -> VxTokenError:
+    target = shlex.quote(login.target or "TARGET")
+    kind = "serviceAccount" if login.kind == "service_account" else "user"
+    member = shlex.quote(f"{kind}:{login.account or 'YOU'}")
+    hint = (
+        f"run: gcloud iam service-accounts add-iam-policy-binding {target}"
+        f" --member={member} --role=roles/iam.serviceAccountTokenCreator"
+    )
+    return LoginNeededError(f"this login may not impersonate {login.target or 'the service account'}", hint)

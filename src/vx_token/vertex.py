@@ -1,0 +1,21 @@
+"""Base URLs of Vertex AI's OpenAI-compatible API.
+
+Source: Google's discovery documents for aiplatform v1; `global` has no prefix, `us` and `eu` have hosts of their own.
+"""
+
+MULTI_REGIONS = ("us", "eu")
+
+
+def host(location: str) -> str:
+    """The API host of a location."""
+    if location == "global":
+        return "aiplatform.googleapis.com"
+    if location in MULTI_REGIONS:
+        return f"aiplatform.{location}.rep.googleapis.com"
+    return f"{location}-aiplatform.googleapis.com"
+
+
+def base_url(project: str, location: str, endpoint: str, api_version: str) -> str:
+    """The base URL before `/chat/completions`, without a trailing slash."""
+    place = f"projects/{project}/locations/{location}/endpoints/{endpoint}"
+    return f"https://{host(location)}/{api_version}/{place}"
