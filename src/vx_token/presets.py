@@ -1,4 +1,4 @@
-"""Extra variables for tools that read names of their own: what each tool was seen to read, and names never to export."""
+"""Extra variables for tools that read names of their own, as each was seen to read them, and names never to export."""
 
 import re
 from collections.abc import Mapping

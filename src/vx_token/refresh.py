@@ -79,9 +79,19 @@ class Refresher:
 
     def publish(self, profile: Profile, state: State) -> dict[str, str]:
         """Bring the profile's files up to date with `state`; what could not be written, by file."""
+        return sinks.publish(self.store.folder(profile.name), self._facts(profile, state))
+
+    def problems(self, profile: Profile, state: State) -> dict[str, str]:
+        """What is wrong with the profile's files, by file; changes nothing."""
+        return sinks.problems(self.store.folder(profile.name), self._facts(profile, state))
+
+    def outdated(self, profile: Profile, state: State) -> bool:
+        """Whether `state` was made from other settings or another credential file than now."""
+        return state.origin is not None and not self._same_origin(state, profile)
+
+    def _facts(self, profile: Profile, state: State) -> Facts:
         key, url = self.endpoint(profile)
-        facts = Facts(profile, state, self.clock.now(), (str(self.config.path), self.config.stamp), key, url)
-        return sinks.publish(self.store.folder(profile.name), facts)
+        return Facts(profile, state, self.clock.now(), (str(self.config.path), self.config.stamp), key, url)
 
     def origin(self, profile: Profile, recorded: Origin | None = None) -> Origin:
         """What a token of `profile` would be made from now.
@@ -124,6 +134,7 @@ class Refresher:
         end = time.monotonic() + self.deadline
         try:
             self.store.prepare(profile.name)
+            self.store.link_default(self.config.default_profile)
             with self.store.lock(profile.name, end, self.cancelled) as locked:
                 state = self.store.read(profile.name)
                 # Somebody tried while we waited: their answer is ours, good or bad.
@@ -170,6 +181,14 @@ def error_of(failure: Failure | None) -> VxTokenError:
     return _ERRORS.get(failure.kind, TemporaryError)(failure.message, failure.hint)
 
 
+def failure_of(error: VxTokenError, now: float) -> Failure:
+    """An error as data."""
+    kinds = {ConfigError.exit_code: "config", LoginNeededError.exit_code: "login"}
+    asked = error.retry_after if isinstance(error, TemporaryError) else None
+    retry_at = now + asked if asked is not None else None
+    return Failure(kinds.get(error.exit_code, "temporary"), error.message, error.hint, retry_at)
+
+
 def renewed(state: State, token: Token, origin: Origin, now: float) -> State:
     """The state after a good answer."""
     same = state.token is not None and state.token.value == token.value
@@ -182,10 +201,7 @@ def renewed(state: State, token: Token, origin: Origin, now: float) -> State:
 
 def failed(state: State, error: VxTokenError, origin: Origin, now: float) -> State:
     """The state after a failed try: the last good token stays until its end."""
-    kinds = {ConfigError.exit_code: "config", LoginNeededError.exit_code: "login"}
-    asked = error.retry_after if isinstance(error, TemporaryError) else None
-    retry_at = now + asked if asked is not None else None
-    failure = Failure(kinds.get(error.exit_code, "temporary"), error.message, error.hint, retry_at)
+    failure = failure_of(error, now)
     return replace(
         state, origin=origin, attempts=state.attempts + 1, failures=state.failures + 1, tried_at=now, failure=failure
     )

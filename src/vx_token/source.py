@@ -56,14 +56,14 @@ def fetch(profile: Profile, environ: Mapping[str, str], now: Callable[[], float]
     login, info = _login(profile, environ)
     session = _open_session(now)
     try:
-        credentials = _BUILD[login.kind](info, profile, environ)
+        credentials = _BUILD[login.kind](info, profile)
         if profile.impersonate:
             credentials = _impersonate(credentials, profile, environ)
         started = now()
         note = _refresh(credentials, session, profile)
     except VxTokenError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - junk answers make google-auth raise TypeError, AttributeError and more
         raise _translate(error, session.answer, login) from None
     token = Token(
         value=credentials.token,
@@ -163,7 +163,7 @@ def _refresh(credentials: Any, session: _Session, profile: Profile) -> str:
         answer = session.answer
         if answer is None or not answer.iam or answer.status != 400 or profile.lifetime <= HOUR:
             raise
-        credentials._lifetime = int(HOUR)  # noqa: SLF001 - google-auth offers no setter; a new object would refresh the source twice
+        credentials._lifetime = int(HOUR)  # noqa: SLF001 - there is no setter
         credentials.refresh(session.request)
         return (
             "Google allows this account one hour only; for more, list it in the policy "
@@ -196,13 +196,13 @@ def _quota_project(profile: Profile, login: Login, info: Mapping[str, Any]) -> s
     return profile.quota_project or str(info.get("quota_project_id") or "")
 
 
-def _service_account(info: dict[str, Any], profile: Profile, environ: Mapping[str, str]) -> Any:
+def _service_account(info: dict[str, Any], profile: Profile) -> Any:
     from google.oauth2 import service_account
 
     return service_account.Credentials.from_service_account_info(info, scopes=_scopes(profile))
 
 
-def _authorized_user(info: dict[str, Any], profile: Profile, environ: Mapping[str, str]) -> Any:
+def _authorized_user(info: dict[str, Any], profile: Profile) -> Any:
     from google.oauth2 import credentials
 
     # Not from_authorized_user_info: it overrides the file's token_uri, which other universes need.
@@ -217,11 +217,11 @@ def _authorized_user(info: dict[str, Any], profile: Profile, environ: Mapping[st
     )
 
 
-def _impersonated_file(info: dict[str, Any], profile: Profile, environ: Mapping[str, str]) -> Any:
+def _impersonated_file(info: dict[str, Any], profile: Profile) -> Any:
     from google.auth import impersonated_credentials
 
     inner = info["source_credentials"]
-    source = _BUILD[inner["type"]](inner, replace(profile, impersonate="", scopes=(CLOUD_PLATFORM,)), environ)
+    source = _BUILD[inner["type"]](inner, replace(profile, impersonate="", scopes=(CLOUD_PLATFORM,)))
     url = info["service_account_impersonation_url"]
     return impersonated_credentials.Credentials(
         source_credentials=source,
@@ -247,7 +247,7 @@ def _impersonate(source: Any, profile: Profile, environ: Mapping[str, str]) -> A
     )
 
 
-def _external_account(info: dict[str, Any], profile: Profile, environ: Mapping[str, str]) -> Any:
+def _external_account(info: dict[str, Any], profile: Profile) -> Any:
     # Each class by hand: google.auth's own loader asks the network for a project number.
     if str(info.get("subject_token_type", "")).startswith("urn:ietf:params:aws:"):
         from google.auth.aws import Credentials
@@ -258,13 +258,13 @@ def _external_account(info: dict[str, Any], profile: Profile, environ: Mapping[s
     return Credentials.from_info(info, scopes=_scopes(profile))
 
 
-def _external_account_authorized_user(info: dict[str, Any], profile: Profile, environ: Mapping[str, str]) -> Any:
+def _external_account_authorized_user(info: dict[str, Any], profile: Profile) -> Any:
     from google.auth import external_account_authorized_user
 
     return external_account_authorized_user.Credentials.from_info({**info, "scopes": _scopes(profile)})
 
 
-def _gdch(info: dict[str, Any], profile: Profile, environ: Mapping[str, str]) -> Any:
+def _gdch(info: dict[str, Any], profile: Profile) -> Any:
     from google.oauth2 import gdch_credentials
 
     parts = urlsplit(profile.url)
@@ -272,7 +272,7 @@ def _gdch(info: dict[str, Any], profile: Profile, environ: Mapping[str, str]) ->
     return made.with_gdch_audience(f"{parts.scheme}://{parts.netloc}/")
 
 
-def _metadata(info: dict[str, Any], profile: Profile, environ: Mapping[str, str]) -> Any:
+def _metadata(_: dict[str, Any], profile: Profile) -> Any:
     from google.auth import compute_engine
 
     return compute_engine.Credentials(scopes=_scopes(profile))
@@ -283,7 +283,7 @@ def _scopes(profile: Profile) -> list[str]:
     return [CLOUD_PLATFORM] if profile.impersonate else list(profile.scopes)
 
 
-_BUILD: Mapping[str, Callable[[dict[str, Any], Profile, Mapping[str, str]], Any]] = {
+_BUILD: Mapping[str, Callable[[dict[str, Any], Profile], Any]] = {
     "service_account": _service_account,
     "authorized_user": _authorized_user,
     "impersonated_service_account": _impersonated_file,

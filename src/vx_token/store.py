@@ -60,12 +60,16 @@ class Store:
         if link.is_symlink() and str(link.readlink()) == profile:
             return
         if link.is_dir() and not link.is_symlink():
-            shutil.rmtree(link)  # left from before the configuration named another default
+            shutil.rmtree(link, ignore_errors=True)  # left from before the configuration named another default
         new = self.root / f".default.{os.getpid()}"
         with contextlib.suppress(FileNotFoundError):
             new.unlink()
         new.symlink_to(profile)
         new.replace(link)
+
+    def forget(self, profile: str) -> None:
+        """Remove the profile's folder with all that it holds."""
+        shutil.rmtree(self.folder(profile), ignore_errors=True)
 
     def known(self) -> list[str]:
         """The profiles that have files here."""

@@ -1,0 +1,304 @@
+"""The daemon: a keeper for each profile, a watcher for the files they depend on, and the signals that steer them."""
+
+import contextlib
+import fcntl
+import json
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from vx_token import __version__, atomic, paths, peek
+from vx_token.clock import NAP, Clock, Wake
+from vx_token.config import Config, Profile, credential_files
+from vx_token.errors import ConfigError, TemporaryError, VxTokenError
+from vx_token.log import Log
+from vx_token.refresh import Refresher, draw, failure_of
+from vx_token.schedule import LONGEST_PAUSE, next_refresh
+from vx_token.sinks import SINKS
+from vx_token.status import DAEMON_FILE, DAEMON_LOCK, headline
+from vx_token.store import Store
+from vx_token.tokens import State
+from vx_token.watch import Watcher
+
+FORCED_GAP = 0.2
+"""Seconds between two tries when files change faster than tokens can be fetched."""
+
+STUCK = 2 * NAP
+"""Seconds without a sign of life after which a keeper counts as stuck; they show one at every nap."""
+
+
+class Notifier(Protocol):
+    """Who is told how the daemon does (systemd, or nobody)."""
+
+    interval: float | None
+    """Seconds between heartbeats, or None."""
+
+    def ready(self, status: str) -> None:
+        """Every profile has been tried."""
+
+    def status(self, text: str) -> None:
+        """How things stand, in a line."""
+
+    def reloading(self) -> None:
+        """The configuration is read again; `ready` follows."""
+
+    def watchdog(self) -> None:
+        """Still alive."""
+
+    def stopping(self) -> None:
+        """The end has begun."""
+
+
+def keep_fresh(
+    profile: Profile,
+    refresher: Refresher,
+    wake: Wake,
+    report: Callable[[State], None],
+    chance: Callable[[], float] = draw,
+) -> None:
+    """Keep one profile's token fresh and its files right until `wake` says stop."""
+    clock, store = refresher.clock, refresher.store
+    jitter, clock_set, seen = chance(), False, None
+    while not wake.stopped:
+        refresher.cancelled()  # a sign of life
+        forced, now = wake.take(), clock.now()
+        state = store.read(profile.name)
+        due = next_refresh(now, state, jitter, profile.refresh_margin)
+        if forced or clock_set or due <= now or refresher.outdated(profile, state):
+            if forced and 0 <= now - state.tried_at < FORCED_GAP:
+                wake.wait(FORCED_GAP)
+            try:
+                refresher.refresh(profile)
+            except VxTokenError as error:
+                # Nothing could be written down: the schedule has nothing to go by, so wait here.
+                report(State(failures=1, failure=failure_of(error, now)))
+                clock_set = clock.nap(clock.now() + LONGEST_PAUSE, wake)
+                continue
+            jitter, clock_set, seen = chance(), False, None
+            continue
+        look = _look(store, profile, state, now)
+        if look != seen:
+            refresher.publish(profile, state)
+            report(state)
+            seen = _look(store, profile, state, now)
+        live = state.live(now)
+        clock_set = clock.nap(min(due, live.expires_at) if live else due, wake)
+
+
+def _look(store: Store, profile: Profile, state: State, now: float) -> tuple[object, ...]:
+    folder = store.folder(profile.name)
+    stamps = [peek.stamp(folder / name) for name in ("state.json", *SINKS)]
+    return (*stamps, state.live(now) is None)
+
+
+@dataclass
+class Daemon:
+    """What runs in one process for one runtime folder."""
+
+    load: Callable[[], Config]
+    make: Callable[[Config], Refresher]
+    environ: Mapping[str, str]
+    clock: Clock
+    log: Log
+    notifier: Notifier
+    events: "queue.SimpleQueue[Callable[[], None] | None]" = field(default_factory=queue.SimpleQueue)
+    config_error: str = ""
+    keepers: "dict[str, Keeper]" = field(default_factory=dict)
+    ready: bool = False
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Raises:
+            ConfigError: the configuration is wrong at the start, or the runtime folder not safe.
+            TemporaryError: another daemon serves this runtime folder.
+        """
+        self.config = self.load()
+        self.store = self.make(self.config).store
+        paths.secure_folder(self.store.root)
+        with _only_one(self.store.root / DAEMON_LOCK), self._signals():
+            self.watcher = Watcher(lambda changed: self.events.put(lambda: self._changed(changed)))
+            self.watcher.start()
+            try:
+                self._begin(forced=False)
+                self._serve()
+            finally:
+                self.notifier.stopping()
+                self._end()
+                self.watcher.stop()
+                (self.store.root / DAEMON_FILE).unlink(missing_ok=True)
+                self.log.event("info", "stopped")
+
+    def _serve(self) -> None:
+        pause = self.notifier.interval
+        while True:
+            try:
+                event = self.events.get(timeout=min(pause or NAP, NAP))
+            except queue.Empty:
+                self.watcher.check()
+            else:
+                if event is None:
+                    return
+                event()
+            if pause and all(keeper.alive() for keeper in self.keepers.values()):
+                self.notifier.watchdog()
+
+    def _begin(self, *, forced: bool) -> None:
+        self.started = self.clock.now()
+        refresher = self.make(self.config)
+        self.store.link_default(self.config.default_profile)
+        for profile in self.config.profiles.values():
+            self.keepers[profile.name] = Keeper(profile, refresher, self._report, forced=forced)
+        self._note()
+        self._follow()
+        names = ", ".join(self.config.profiles)
+        self.log.event("info", f"vx-token {__version__} keeps {names} fresh in {self.store.root}")
+
+    def _end(self) -> None:
+        for keeper in self.keepers.values():
+            keeper.wake.stop()
+        for keeper in self.keepers.values():
+            keeper.thread.join(5)
+        self.keepers.clear()
+
+    def _reload(self, *, forced: bool) -> None:
+        self.notifier.reloading()
+        try:
+            config = self.load()
+        except ConfigError as error:
+            self.config_error = f"{error.message} ({error.hint})"
+            self.log.event("error", f"the last good configuration stays in force: {self.config_error}")
+            self._note()
+            if forced:
+                for keeper in self.keepers.values():
+                    keeper.wake.force()
+        else:
+            self.config_error = ""
+            gone = set(self.config.profiles) - set(config.profiles)
+            self.config = config
+            self._end()
+            for name in gone:
+                self.store.forget(name)
+            self._begin(forced=forced)
+        self.notifier.ready(self._headline())
+
+    def _changed(self, changed: frozenset[Path]) -> None:
+        if self.config.path in changed:
+            self.log.event("info", f"{self.config.path} has changed")
+            self._reload(forced=False)
+        for keeper in self.keepers.values():
+            if changed & set(credential_files(keeper.profile, self.environ)):
+                self.log.event("info", "the credential file has changed", keeper.profile.name)
+                keeper.wake.force()
+            elif any(path.parent.name == keeper.profile.name for path in changed):
+                keeper.wake.nudge()
+
+    def _follow(self) -> None:
+        profiles = self.config.profiles.values()
+        credentials = [path for profile in profiles for path in credential_files(profile, self.environ)]
+        ours = [self.store.folder(profile.name) / name for profile in profiles for name in ("state.json", *SINKS)]
+        self.watcher.follow([self.config.path, *credentials, *ours])
+
+    def _report(self, keeper: "Keeper", state: State) -> None:
+        self.events.put(lambda: self._reported(keeper, state))
+
+    def _reported(self, keeper: "Keeper", state: State) -> None:
+        before, keeper.state = keeper.state, state
+        if before is None or before.attempts != state.attempts or before.failure != state.failure:
+            self._tell(keeper.profile, state)
+        self.notifier.status(self._headline())
+        if not self.ready and all(k.state is not None for k in self.keepers.values()):
+            self.ready = True
+            self.notifier.ready(self._headline())
+
+    def _tell(self, profile: Profile, state: State) -> None:
+        now = self.clock.now()
+        live = state.live(now)
+        if state.failure is not None:
+            level = "warning" if live else "error"
+            self.log.event(level, f"{state.failure.message}; {state.failure.hint}", profile.name)
+        elif live is not None:
+            minutes = f"{live.remaining(now) / 60:.1f} minutes left"
+            self.log.event("info", f"fresh token of {live.account or live.kind}, {minutes}. {live.note}", profile.name)
+
+    def _headline(self) -> str:
+        now = self.clock.now()
+        states = {name: keeper.state for name, keeper in self.keepers.items() if keeper.state is not None}
+        return headline(states, now, self.config_error)
+
+    def _note(self) -> None:
+        content = {
+            "version": __version__,
+            "pid": os.getpid(),
+            "started_at": self.started,
+            "config_error": self.config_error,
+            "profiles": {p.name: p.url for p in self.config.profiles.values()},
+        }
+        atomic.write(self.store.root / DAEMON_FILE, json.dumps(content).encode())
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        # SimpleQueue.put is re-entrant: it may be called from a signal handler.
+        def stop(*_: object) -> None:
+            self.events.put(None)
+
+        def hup(*_: object) -> None:
+            self.events.put(lambda: self._reload(forced=True))
+
+        wanted = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hup}
+        before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Keeper:
+    """A thread that keeps one profile fresh, and its signs of life."""
+
+    def __init__(
+        self, profile: Profile, refresher: Refresher, report: Callable[["Keeper", State], None], *, forced: bool
+    ) -> None:
+        self.profile = profile
+        self.state: State | None = None
+        self.wake = Wake()
+        self._beat = time.monotonic()
+        if forced:
+            self.wake.force()
+        own = replace(refresher, cancelled=self._sign)
+        arguments = (profile, own, self.wake, lambda state: report(self, state))
+        self.thread = threading.Thread(target=keep_fresh, args=arguments, name=f"keep {profile.name}", daemon=True)
+        self.thread.start()
+
+    def alive(self) -> bool:
+        """Whether it showed a sign of life lately."""
+        return self.thread.is_alive() and time.monotonic() - self._beat < STUCK
+
+    def _sign(self) -> bool:
+        self._beat = time.monotonic()
+        return self.wake.stopped
+
+
+@contextlib.contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        for patience in range(20, -1, -1):  # a restart overlaps for a moment, and `status` tries the lock too
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not patience:
+                    hint = "stop it first: vx-token service stop, or see: vx-token status"
+                    raise TemporaryError(f"another vx-token daemon serves {path.parent}", hint) from None
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(descriptor)

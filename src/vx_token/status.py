@@ -1,0 +1,179 @@
+"""How things stand: gathered once, read only, and rendered as text or JSON."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vx_token import __version__
+from vx_token.config import Config, Profile
+from vx_token.errors import ConfigError
+from vx_token.refresh import Refresher
+from vx_token.schedule import next_refresh
+from vx_token.sinks import condition
+from vx_token.store import Store, private_text
+from vx_token.tokens import State
+
+DAEMON_FILE = ".daemon.json"
+DAEMON_LOCK = ".daemon.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One profile; instants in epoch seconds, durations in seconds, 0 or "" for unknown."""
+
+    profile: str
+    status: str
+    expires_at: float
+    expires_in: float
+    refreshed_at: float
+    next_refresh_at: float
+    failures: int
+    error: str
+    hint: str
+    account: str
+    credential: str
+    base_url: str
+    note: str
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything `vx-token status` says; `schema` is the version of its JSON form."""
+
+    version: str
+    runtime_dir: str
+    config: str
+    config_error: str
+    daemon: Mapping[str, Any] | None
+    profiles: tuple[Row, ...]
+    schema: int = 1
+
+
+def gather(store: Store, now: float, config: Config | ConfigError, refresher: Refresher | None, path: Path) -> Status:
+    """Read how things stand; with a configuration that is wrong, from what the runtime folder knows."""
+    running = daemon(store.root)
+    error = running.get("config_error", "") if running else ""
+    if isinstance(config, ConfigError):
+        error = f"{config.message} ({config.hint})"
+        urls: Mapping[str, str] = dict.fromkeys(store.known(), "") | (running or {}).get("profiles", {})
+        rows = tuple(_row(name, url, store.read(name), now, ()) for name, url in urls.items())
+    else:
+        rows = tuple(_checked(profile, store, now, refresher) for profile in config.profiles.values())
+    return Status(__version__, str(store.root), str(path), error, running, rows)
+
+
+def daemon(root: Path) -> Mapping[str, Any] | None:
+    """What the running daemon says of itself, or None when none runs."""
+    try:
+        descriptor = os.open(root / DAEMON_LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return _note(root)
+    else:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _note(root: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(private_text(root / DAEMON_FILE))
+    except (OSError, ValueError):
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def headline(states: Mapping[str, State], now: float, config_error: str = "") -> str:
+    """All profiles in one line, for systemd's STATUS=."""
+    parts = [f"{name}: {_brief(state, now)}" for name, state in states.items()]
+    return "; ".join([*parts, *([f"configuration: {config_error}"] if config_error else [])])
+
+
+def _brief(state: State, now: float) -> str:
+    live = state.live(now)
+    left = f"{live.remaining(now) / 60:.0f} min left" if live else "no token"
+    if state.failure is not None:
+        return f"{left}, {state.failure.message}; {state.failure.hint}"
+    return f"{left}, next refresh {_clock(next_refresh(now, state, 0.5))}"
+
+
+def _checked(profile: Profile, store: Store, now: float, refresher: Refresher | None) -> Row:
+    state = store.read(profile.name)
+    wrong = refresher.problems(profile, state) if refresher and state.attempts else {}
+    return _row(profile.name, profile.url, state, now, tuple(wrong.values()), profile.refresh_margin)
+
+
+def _row(name: str, url: str, state: State, now: float, problems: tuple[str, ...], margin: float | None = None) -> Row:
+    token, live, failure = state.token, state.live(now), state.failure
+    return Row(
+        profile=name,
+        status=condition(state, now) if state.attempts else "unknown",
+        expires_at=live.expires_at if live else 0.0,
+        expires_in=round(live.remaining(now), 3) if live else 0.0,
+        refreshed_at=token.issued_at if token else 0.0,
+        next_refresh_at=next_refresh(now, state, 0.5, margin),
+        failures=state.failures,
+        error=failure.message if failure else "",
+        hint=failure.hint if failure else "",
+        account=token.account if token else "",
+        credential=token.kind if token else "",
+        base_url=url,
+        note=token.note if token else "",
+        problems=problems,
+    )
+
+
+def as_json(status: Status) -> str:
+    """The JSON form."""
+    return json.dumps(asdict(status), indent=2) + "\n"
+
+
+def as_text(status: Status, now: float) -> str:
+    """The form for people: a table, and below it what needs doing."""
+    rows = [("PROFILE", "STATUS", "LEFT", "LAST REFRESH", "NEXT REFRESH", "IDENTITY")]
+    for row in status.profiles:
+        left = duration(row.expires_in) if row.expires_in else "-"
+        last = _clock(row.refreshed_at) if row.refreshed_at else "-"
+        following = _clock(row.next_refresh_at) if status.daemon is not None else "-"
+        rows.append((row.profile, row.status, left, last, following, row.account or row.credential or "-"))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*lines, "", *_remarks(status, now)]) + "\n"
+
+
+def _remarks(status: Status, now: float) -> list[str]:
+    found = []
+    for row in status.profiles:
+        if row.error:
+            found += [f"{row.profile}: {row.error}", f"  hint: {row.hint}"]
+        found += [f"{row.profile}: {text}" for text in (*row.problems, row.note) if text]
+    if status.config_error:
+        found.append(f"configuration: {status.config_error}")
+    if status.daemon is None:
+        found.append("daemon: not running; tokens are refreshed when asked for (start one: vx-token service install)")
+    else:
+        since = duration(now - float(status.daemon.get("started_at", now)))
+        version = status.daemon.get("version", "?")
+        found.append(f"daemon: running for {since}, pid {status.daemon.get('pid', '?')}, version {version}")
+    return found
+
+
+def duration(seconds: float) -> str:
+    """A duration for people: `42s`, `17m`, `2h05m`."""
+    whole = max(0, int(seconds))
+    if whole < 120:
+        return f"{whole}s"
+    return f"{whole // 60}m" if whole < 7200 else f"{whole // 3600}h{whole % 3600 // 60:02}m"
+
+
+def _clock(instant: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(instant))

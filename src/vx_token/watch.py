@@ -1,0 +1,118 @@
+"""Tells when one of a set of files has changed, whether it exists yet or not, by rename or in place, through links.
+
+The kernel's events (watchdog) are only hints to look: what counts is a file's stamp. So our own reads, and events of
+neighbours in the same folder, come to nothing, and `check` finds what a file system without events did not report.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+from watchdog.observers.api import ObservedWatch
+
+from vx_token import peek
+
+SETTLE = 0.05
+"""Seconds of quiet that end a burst of events."""
+
+LONGEST_BURST = 0.3
+"""Seconds after which a burst that does not end is looked at all the same."""
+
+_CHANGES = {"created", "modified", "moved", "deleted"}
+
+
+class Watcher(FileSystemEventHandler):
+    """Calls `changed(paths)` from a thread of its own."""
+
+    def __init__(self, changed: Callable[[frozenset[Path]], None]) -> None:
+        self._changed = changed
+        self._observer = Observer()
+        self._stamps: dict[Path, str] = {}
+        self._watches: dict[Path, tuple[ObservedWatch, str]] = {}
+        self._lock = threading.Lock()
+        self._hint = threading.Event()
+        self._stopping = threading.Event()
+        self._settler = threading.Thread(target=self._settle, name="watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._observer.start()
+        self._settler.start()
+
+    def stop(self) -> None:
+        """End both threads."""
+        self._stopping.set()
+        self._hint.set()
+        self._observer.stop()
+        self._observer.join()
+        self._settler.join()
+
+    def follow(self, files: Iterable[Path]) -> None:
+        """Watch exactly these files from now on."""
+        with self._lock:
+            self._stamps = {path: self._stamps.get(path, peek.stamp(path)) for path in files}
+            self._arm()
+
+    def check(self) -> None:
+        """Look now, whatever the kernel said."""
+        with self._lock:
+            found = {path: peek.stamp(path) for path in self._stamps}
+            changed = frozenset(path for path, stamp in found.items() if stamp != self._stamps[path])
+            self._stamps = found
+            self._arm()
+        if changed:
+            self._changed(changed)
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Take a hint; called by watchdog."""
+        if event.event_type in _CHANGES:
+            self._hint.set()
+
+    def _settle(self) -> None:
+        while not self._stopping.is_set():
+            self._hint.wait()
+            for _ in range(round(LONGEST_BURST / SETTLE)):
+                self._hint.clear()
+                if self._stopping.is_set() or not self._hint.wait(SETTLE):
+                    break
+            self._hint.clear()
+            if not self._stopping.is_set():
+                self.check()
+
+    def _arm(self) -> None:
+        wanted = {folder: peek.stamp(folder).partition(":")[0] for path in self._stamps for folder in folders(path)}
+        for folder, (watch, inode) in list(self._watches.items()):
+            if wanted.get(folder) != inode:  # gone, replaced, or of no interest any more
+                with contextlib.suppress(KeyError, OSError):
+                    self._observer.unschedule(watch)
+                del self._watches[folder]
+        for folder, inode in wanted.items():
+            if folder not in self._watches:
+                # No more inotify watches to be had: the regular `check` still finds every change.
+                with contextlib.suppress(OSError):
+                    self._watches[folder] = (self._observer.schedule(self, str(folder), recursive=False), inode)
+
+
+def folders(path: Path) -> set[Path]:
+    """The folders in which a change can change what `path` leads to: its own, those of every link on the way."""
+    found: set[Path] = set()
+    queue, seen = [path.absolute()], set()
+    while queue and len(seen) < 64:
+        current = queue.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        found.add(_existing(current.parent))
+        for part in (current, *current.parents):
+            if part.is_symlink():
+                found.add(_existing(part.parent))
+                queue.append(part.parent / part.readlink() / current.relative_to(part))
+                break
+    return found
+
+
+def _existing(folder: Path) -> Path:
+    return next(candidate for candidate in (folder, *folder.parents) if candidate.is_dir())
