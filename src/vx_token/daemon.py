@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 from vx_token import __version__, atomic, paths, peek
 from vx_token.clock import NAP, Clock, Wake
@@ -23,36 +22,15 @@ from vx_token.schedule import LONGEST_PAUSE, next_refresh
 from vx_token.sinks import SINKS
 from vx_token.status import DAEMON_FILE, DAEMON_LOCK, headline
 from vx_token.store import Store
+from vx_token.systemd import Silent
 from vx_token.tokens import State
 from vx_token.watch import Watcher
 
-FORCED_GAP = 0.2
+FORCED_GAP = 0.5
 """Seconds between two tries when files change faster than tokens can be fetched."""
 
 STUCK = 2 * NAP
 """Seconds without a sign of life after which a keeper counts as stuck; they show one at every nap."""
-
-
-class Notifier(Protocol):
-    """Who is told how the daemon does (systemd, or nobody)."""
-
-    interval: float | None
-    """Seconds between heartbeats, or None."""
-
-    def ready(self, status: str) -> None:
-        """Every profile has been tried."""
-
-    def status(self, text: str) -> None:
-        """How things stand, in a line."""
-
-    def reloading(self) -> None:
-        """The configuration is read again; `ready` follows."""
-
-    def watchdog(self) -> None:
-        """Still alive."""
-
-    def stopping(self) -> None:
-        """The end has begun."""
 
 
 def keep_fresh(
@@ -64,23 +42,24 @@ def keep_fresh(
 ) -> None:
     """Keep one profile's token fresh and its files right until `wake` says stop."""
     clock, store = refresher.clock, refresher.store
-    jitter, clock_set, seen = chance(), False, None
+    jitter, asked, seen = chance(), False, None
     while not wake.stopped:
         refresher.cancelled()  # a sign of life
-        forced, now = wake.take(), clock.now()
+        asked, now = wake.take() or asked, clock.now()
         state = store.read(profile.name)
         due = next_refresh(now, state, jitter, profile.refresh_margin)
-        if forced or clock_set or due <= now or refresher.outdated(profile, state):
-            if forced and 0 <= now - state.tried_at < FORCED_GAP:
-                wake.wait(FORCED_GAP)
+        if asked or due <= now or refresher.outdated(profile, state):
+            if 0 <= now - state.tried_at < FORCED_GAP:
+                asked = True
+                clock.nap(state.tried_at + FORCED_GAP, wake)
+                continue
+            jitter, asked, seen = chance(), False, None
             try:
                 refresher.refresh(profile)
             except VxTokenError as error:
                 # Nothing could be written down: the schedule has nothing to go by, so wait here.
                 report(State(failures=1, failure=failure_of(error, now)))
-                clock_set = clock.nap(clock.now() + LONGEST_PAUSE, wake)
-                continue
-            jitter, clock_set, seen = chance(), False, None
+                clock.nap(now + LONGEST_PAUSE, wake)
             continue
         look = _look(store, profile, state, now)
         if look != seen:
@@ -88,7 +67,9 @@ def keep_fresh(
             report(state)
             seen = _look(store, profile, state, now)
         live = state.live(now)
-        clock_set = clock.nap(min(due, live.expires_at) if live else due, wake)
+        asked = clock.nap(
+            min(due, live.expires_at) if live else due, wake
+        )  # a clock that was set: ends cannot be trusted
 
 
 def _look(store: Store, profile: Profile, state: State, now: float) -> tuple[object, ...]:
@@ -106,7 +87,7 @@ class Daemon:
     environ: Mapping[str, str]
     clock: Clock
     log: Log
-    notifier: Notifier
+    notifier: Silent
     events: "queue.SimpleQueue[Callable[[], None] | None]" = field(default_factory=queue.SimpleQueue)
     config_error: str = ""
     keepers: "dict[str, Keeper]" = field(default_factory=dict)
@@ -136,7 +117,7 @@ class Daemon:
                 self.log.event("info", "stopped")
 
     def _serve(self) -> None:
-        pause = self.notifier.interval
+        pause = self.notifier.heartbeat
         while True:
             try:
                 event = self.events.get(timeout=min(pause or NAP, NAP))
@@ -147,7 +128,7 @@ class Daemon:
                     return
                 event()
             if pause and all(keeper.alive() for keeper in self.keepers.values()):
-                self.notifier.watchdog()
+                self.notifier.alive()
 
     def _begin(self, *, forced: bool) -> None:
         self.started = self.clock.now()
@@ -168,7 +149,7 @@ class Daemon:
         self.keepers.clear()
 
     def _reload(self, *, forced: bool) -> None:
-        self.notifier.reloading()
+        self.notifier.reloading(time.monotonic_ns())
         try:
             config = self.load()
         except ConfigError as error:

@@ -1,7 +1,9 @@
 """The files that tools read, each derived from a profile's State by a row of SINKS."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -70,6 +72,22 @@ def header_lines(profile: Profile, token: Token) -> str:
     if quota := profile.quota_project or token.quota_project:
         lines += [f"x-goog-user-project: {quota}"] if token.kind in USER_KINDS else []
     return "".join(f"{line}\n" for line in lines)
+
+
+def printed(profile: Profile, token: Token, form: str, now: float) -> str:
+    """What `print` says, without the newline: the token, its header, or a JSON object."""
+    if form == "header":
+        return f"Authorization: Bearer {token.value}"
+    if form == "token":
+        return token.value
+    content = {
+        "token": token.value,
+        "expires_at": datetime.fromtimestamp(int(token.expires_at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "expires_in": max(0, int(token.remaining(now))),
+        "profile": profile.name,
+        "base_url": profile.url,
+    }
+    return json.dumps(content)
 
 
 USER_KINDS = ("authorized_user", "external_account_authorized_user")

@@ -17,6 +17,7 @@ from vx_token.schedule import next_refresh
 from vx_token.sinks import condition
 from vx_token.store import Store, private_text
 from vx_token.tokens import State
+from vx_token.values import shown
 
 DAEMON_FILE = ".daemon.json"
 DAEMON_LOCK = ".daemon.lock"
@@ -141,7 +142,7 @@ def as_text(status: Status, now: float) -> str:
     """The form for people: a table, and below it what needs doing."""
     rows = [("PROFILE", "STATUS", "LEFT", "LAST REFRESH", "NEXT REFRESH", "IDENTITY")]
     for row in status.profiles:
-        left = duration(row.expires_in) if row.expires_in else "-"
+        left = shown(row.expires_in) if row.expires_in else "-"
         last = _clock(row.refreshed_at) if row.refreshed_at else "-"
         following = _clock(row.next_refresh_at) if status.daemon is not None else "-"
         rows.append((row.profile, row.status, left, last, following, row.account or row.credential or "-"))
@@ -161,18 +162,15 @@ def _remarks(status: Status, now: float) -> list[str]:
     if status.daemon is None:
         found.append("daemon: not running; tokens are refreshed when asked for (start one: vx-token service install)")
     else:
-        since = duration(now - float(status.daemon.get("started_at", now)))
+        since = shown(now - float(status.daemon.get("started_at", now)))
         version = status.daemon.get("version", "?")
         found.append(f"daemon: running for {since}, pid {status.daemon.get('pid', '?')}, version {version}")
     return found
 
 
-def duration(seconds: float) -> str:
-    """A duration for people: `42s`, `17m`, `2h05m`."""
-    whole = max(0, int(seconds))
-    if whole < 120:
-        return f"{whole}s"
-    return f"{whole // 60}m" if whole < 7200 else f"{whole // 3600}h{whole % 3600 // 60:02}m"
+def wait(seconds: float) -> None:
+    """Pause between two looks of `--watch`."""
+    time.sleep(seconds)
 
 
 def _clock(instant: float) -> str:

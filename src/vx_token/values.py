@@ -183,3 +183,11 @@ def exports(value: object) -> tuple[str, ...]:
         if problem:
             raise InvalidError(f"has an impossible item: {item!r} {problem}", allowed)
     return tuple(value)
+
+
+def shown(amount: float) -> str:
+    """Seconds as a duration for people: `42s`, `17m`, `2h05m`."""
+    whole = max(0, int(amount))
+    if whole < 120:
+        return f"{whole}s"
+    return f"{whole // 60}m" if whole < 7200 else f"{whole // 3600}h{whole % 3600 // 60:02}m"

@@ -8,12 +8,15 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
-from watchdog.observers.api import ObservedWatch
 
 from vx_token import peek
+
+if TYPE_CHECKING:
+    from watchdog.observers.api import ObservedWatch
 
 SETTLE = 0.05
 """Seconds of quiet that end a burst of events."""
@@ -99,7 +102,7 @@ class Watcher(FileSystemEventHandler):
 def folders(path: Path) -> set[Path]:
     """The folders in which a change can change what `path` leads to: its own, those of every link on the way."""
     found: set[Path] = set()
-    queue, seen = [path.absolute()], set()
+    queue, seen = [path.absolute()], set[Path]()
     while queue and len(seen) < 64:
         current = queue.pop()
         if current in seen:
