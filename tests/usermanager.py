@@ -1,0 +1,279 @@
+"""A real `systemd --user` for an ordinary user that exists only for the tests, also where PID 1 is not systemd."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SYSTEMD = Path("/lib/systemd/systemd")
+CGROUPS = (Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
+PROGRAMS = ("systemctl", "systemd-analyze", "dbus-daemon", "setpriv", "nsenter", "unshare", "useradd", "userdel")
+
+# Over each folder that strangers may not enter lies a copy that holds only what the user needs to see.
+OPEN_UP = """
+stash=$1; shift
+mkdir -p "$stash" && mount -n -t tmpfs tmpfs "$stash"
+n=0
+for tree; do n=$((n+1)); mkdir "$stash/$n" && mount -n --bind "${tree#*:}" "$stash/$n"; done
+n=0
+for tree; do
+    n=$((n+1)); closed=${tree%%:*}
+    [ "$closed" = "$last" ] || mount -n -t tmpfs -o mode=755 tmpfs "$closed"
+    last=$closed
+    mkdir -p "${tree#*:}" && mount -n --bind "$stash/$n" "${tree#*:}"
+done
+umount -n -l "$stash" && rmdir "$stash"
+echo open
+exec sleep infinity
+"""
+
+# Into the delegated groups first, while it is still root.
+START = 'for group in $1; do echo $$ > "$group/cgroup.procs"; done; shift; exec "$@"'
+
+
+@dataclass(frozen=True, slots=True)
+class UserManager:
+    """One user with its own manager; everything it runs sees a login shell's plain environment."""
+
+    name: str
+    uid: int
+    gid: int
+    home: Path
+    runtime: Path
+    enter: tuple[str, ...]
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What a login of that user has."""
+        return {
+            "HOME": str(self.home),
+            "USER": self.name,
+            "LOGNAME": self.name,
+            "LANG": "C.UTF-8",
+            "PATH": f"{self.home}/.local/bin:/usr/local/bin:/usr/bin:/bin",
+            "XDG_RUNTIME_DIR": str(self.runtime),
+            "DBUS_SESSION_BUS_ADDRESS": f"unix:path={self.runtime}/bus",
+        }
+
+    def argv(self, *argv: str) -> list[str]:
+        """`argv` as that user."""
+        become = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups"]
+        return [*self.enter, *become, *argv]
+
+    def run(
+        self, *argv: str, env: dict[str, str] | None = None, timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `argv` as that user to its end; `env` is added to the login environment."""
+        return subprocess.run(
+            self.argv(*argv),
+            env={**self.environ, **(env or {})},
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def systemctl(self, *words: str) -> str:
+        """Run `systemctl --user`, demand success, answer stdout."""
+        done = self.run("systemctl", "--user", *words)
+        assert done.returncode == 0, f"systemctl {' '.join(words)}: {done.stderr}{self.output()}"
+        return done.stdout.strip()
+
+    def show(self, unit: str, name: str) -> str:
+        """One property of a unit."""
+        return self.systemctl("show", "--value", "-p", name, unit)
+
+    def write(self, path: Path, text: str, mode: int = 0o600) -> Path:
+        """A file of that user, its folders made as needed."""
+        missing = [folder for folder in [*reversed(path.parents)] if not folder.exists()]
+        for folder in missing:
+            folder.mkdir(mode=0o700)
+            os.chown(folder, self.uid, self.gid)
+        path.write_text(text)
+        path.chmod(mode)
+        os.chown(path, self.uid, self.gid)
+        return path
+
+    def output(self) -> str:
+        """What services wrote to stdout and stderr, there being no journal."""
+        return "".join(path.read_text(errors="replace") for path in sorted((self.runtime / "logs").glob("*.log")))
+
+    def tree(self) -> set[str]:
+        """Every path in the home and the runtime folder, to compare before and after."""
+        return {str(path) for root in (self.home, self.runtime) for path in root.rglob("*")}
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 15) -> None:
+    """Poll until `condition` holds; fail with `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds} s: {what}")
+        time.sleep(0.02)
+
+
+def why_not() -> str:
+    """What this machine lacks, or nothing."""
+    if os.geteuid() != 0:
+        return "only root can make the user and its cgroup"
+    if not SYSTEMD.exists():
+        return "systemd is not installed"
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    return f"missing: {', '.join(missing)}" if missing else ""
+
+
+def _closed(path: Path) -> Path | None:
+    """The outermost folder on the way to `path` that strangers may not enter."""
+    return next((folder for folder in [*reversed(path.parents), path] if not folder.stat().st_mode & 0o001), None)
+
+
+def _needed() -> Iterator[tuple[Path, Path]]:
+    """Each closed folder with a tree inside it that the user's Python needs."""
+    for tree in {Path(sys.prefix), Path(sys.base_prefix).resolve(), REPOSITORY}:
+        if closed := _closed(tree):
+            yield closed, tree
+
+
+@contextlib.contextmanager
+def _reachable(name: str) -> Iterator[tuple[str, ...]]:
+    """The words that enter a mount namespace where an ordinary user reaches this interpreter; none if it does already.
+
+    An interpreter below /root is the usual case in containers; nobody else sees these mounts.
+    """
+    trees = sorted(_needed())
+    if not trees:
+        yield ()
+        return
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", f"last=\n{OPEN_UP}", "sh"]
+    words = [f"{closed}:{tree}" for closed, tree in trees]
+    with subprocess.Popen([*argv, f"/run/{name}.stash", *words], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        try:
+            assert holder.stdout.readline() == "open\n", "the interpreter cannot be made reachable"
+            yield ("nsenter", f"--mount=/proc/{holder.pid}/ns/mnt")
+        finally:
+            holder.kill()
+
+
+@contextlib.contextmanager
+def _user(name: str) -> Iterator[pwd.struct_passwd]:
+    subprocess.run(["useradd", "--create-home", "--shell", "/bin/sh", name], check=True, capture_output=True)
+    try:
+        yield pwd.getpwnam(name)
+    finally:
+        subprocess.run(["userdel", "--remove", name], check=False, capture_output=True)
+
+
+@contextlib.contextmanager
+def _runtime(user: pwd.struct_passwd) -> Iterator[Path]:
+    """/run/user/UID, which a login would have made."""
+    runtime = Path(f"/run/user/{user.pw_uid}")
+    logging = runtime / "systemd/user/service.d"
+    logging.mkdir(parents=True)
+    (runtime / "logs").mkdir()
+    (logging / "log.conf").write_text("[Service]\nStandardOutput=append:%t/logs/%N.log\nStandardError=inherit\n")
+    for path in [runtime, *runtime.rglob("*")]:
+        os.chown(path, user.pw_uid, user.pw_gid)
+    runtime.chmod(0o700)
+    try:
+        yield runtime
+    finally:
+        shutil.rmtree(runtime, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _booted() -> Iterator[None]:
+    """What PID 1 makes: the sign by which programs know systemd, and the mount point of every unit's namespace.
+
+    Without the last a unit with a mount option and PrivateUsers=yes ends with 226/NAMESPACE.
+    """
+    ours = [path for path in map(Path, ("/run/systemd/system", "/run/systemd/unit-root")) if not path.exists()]
+    for path in ours:
+        path.mkdir(parents=True)
+    try:
+        yield
+    finally:
+        for path in ours:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+@contextlib.contextmanager
+def _cgroups(user: pwd.struct_passwd) -> Iterator[list[Path]]:
+    """A delegated group in each hierarchy that systemd works with; whatever still lives there dies at the end."""
+    groups = [root / f"{user.pw_name}.slice" for root in CGROUPS if (root / "cgroup.procs").exists()]
+    for group in groups:
+        group.mkdir()
+        for path in [group, *group.iterdir()]:
+            os.chown(path, user.pw_uid, user.pw_gid)
+    try:
+        yield groups
+    finally:
+        for group in groups:
+            _empty(group)
+
+
+def _empty(group: Path) -> None:
+    folders = sorted([group, *(path for path in group.rglob("*") if path.is_dir())], reverse=True)
+    for folder in folders:
+        for pid in (folder / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        wait_for(lambda folder=folder: not (folder / "cgroup.procs").read_text(), f"{folder} empty")
+        folder.rmdir()
+
+
+@contextlib.contextmanager
+def running(name: str) -> Iterator[UserManager]:
+    """Make the user, start its manager, and leave nothing behind.
+
+    Raises:
+        AssertionError: the manager did not come up; the text holds what it said.
+    """
+    with (
+        _booted(),
+        _reachable(name) as enter,
+        _user(name) as user,
+        _runtime(user) as runtime,
+        _cgroups(user) as groups,
+        (runtime / "logs" / "manager.log").open("wb") as log,
+    ):
+        home = Path(user.pw_dir)
+        manager = UserManager(name, user.pw_uid, user.pw_gid, home, runtime, enter)
+        become = manager.argv(str(SYSTEMD), "--user", "--log-target=console")[len(enter) :]
+        start = [*enter, "sh", "-euc", START, "sh", " ".join(map(str, groups)), *become]
+        with subprocess.Popen(
+            start, env=manager.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=home
+        ) as process:
+            try:
+                wait_for(
+                    lambda: "running" in manager.run("systemctl", "--user", "is-system-running").stdout,
+                    f"a running user manager: {manager.output()}",
+                )
+                yield manager
+            finally:
+                process.send_signal(signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(15)
+                process.kill()
+
+
+@pytest.fixture(scope="session")
+def user_manager() -> Iterator[UserManager]:
+    """A user manager for the whole run; skips with the reason, or fails when VX_TOKEN_STRICT=1."""
+    if reason := why_not():
+        (pytest.fail if os.environ.get("VX_TOKEN_STRICT") == "1" else pytest.skip)(f"no systemd --user: {reason}")
+    with running(f"vxt{os.getpid()}") as manager:
+        yield manager
