@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import secrets
 from pathlib import Path
 
 
@@ -16,7 +15,8 @@ def write(path: Path, data: bytes, mode: int = 0o600) -> None:
     Raises:
         OSError: the folder is not there, not writable, or full.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    # Not `secrets`: it loads OpenSSL, 3.6 MiB that the daemon would carry for ever.
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -24,6 +24,7 @@ from vx_token.status import DAEMON_FILE, DAEMON_LOCK, headline
 from vx_token.store import Store
 from vx_token.systemd import Silent
 from vx_token.tokens import State
+from vx_token.values import shown
 from vx_token.watch import Watcher
 
 FORCED_GAP = 0.5
@@ -205,8 +206,8 @@ class Daemon:
             level = "warning" if live else "error"
             self.log.event(level, f"{state.failure.message}; {state.failure.hint}", profile.name)
         elif live is not None:
-            minutes = f"{live.remaining(now) / 60:.1f} minutes left"
-            self.log.event("info", f"fresh token of {live.account or live.kind}, {minutes}. {live.note}", profile.name)
+            text = f"fresh token of {live.account or live.kind}, {shown(live.remaining(now))} left"
+            self.log.event("info", f"{text}; {live.note}" if live.note else text, profile.name)
 
     def _headline(self) -> str:
         now = self.clock.now()

@@ -40,7 +40,7 @@ class Write:
     def __str__(self) -> str:
         return f"write {self.path}\n" + "".join(f"    {line}".rstrip() + "\n" for line in _told(self.text).splitlines())
 
-    def perform(self, run: Runner) -> None:  # noqa: ARG002 - every step is performed alike
+    def perform(self, run: Runner) -> None:
         """Do it."""
         Folder(self.path.parent).perform(run)
         atomic.write(self.path, self.text.encode())

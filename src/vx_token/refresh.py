@@ -4,7 +4,6 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
 from vx_token import peek, sinks
@@ -98,14 +97,13 @@ class Refresher:
 
         A reader that names no credentials itself takes the file on record: a cron job has not the shell's environment.
         """
-        settings = repr((profile.impersonate, profile.scopes, profile.lifetime)).encode()
+        settings = f"{profile.impersonate} {profile.lifetime:.0f} {' '.join(profile.scopes)}"
         explicit = profile.credentials or self.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
         if recorded is not None and recorded.path and not explicit:
             path: Path | None = Path(recorded.path)
         else:
             path = credential_file(profile, self.environ)
-        digest = sha256(settings).hexdigest()[:16]
-        return Origin(digest, str(path or ""), peek.stamp(path) if path else "")
+        return Origin(settings, str(path or ""), peek.stamp(path) if path else "")
 
     def _same_origin(self, state: State, profile: Profile) -> bool:
         return state.origin is not None and state.origin == self.origin(profile, state.origin)

@@ -44,7 +44,7 @@ class Origin:
     """What a token was made from, so that a reader sees when that has changed.
 
     Attributes:
-        settings: digest of the profile's settings that shape a token.
+        settings: the profile's settings that shape a token.
         path: the credential file, empty for a metadata server.
         stamp: that file's identity (inode, time, size), empty when it was not there.
     """
