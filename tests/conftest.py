@@ -1,0 +1,47 @@
+"""What all tests may ask for."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox import Box
+from vx_token.emulator import Emulator, running
+
+
+@pytest.fixture
+def require() -> Callable[[str], str]:
+    """Find a program; where everything must be there (VX_TOKEN_STRICT=1) a missing one is a failure, else a skip."""
+
+    def find(program: str) -> str:
+        found = shutil.which(program)
+        if found is None and os.environ.get("VX_TOKEN_STRICT"):
+            pytest.fail(f"{program} is not installed")
+        if found is None:
+            pytest.skip(f"{program} is not installed")
+        return found
+
+    return find
+
+
+@pytest.fixture
+def google() -> Iterator[Emulator]:
+    """A Google on loopback whose tokens live an hour unless the test says otherwise."""
+    with running() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    """An empty home and no configuration."""
+    return Box(tmp_path)
+
+
+@pytest.fixture
+def signed_in(box: Box, google: Emulator) -> Box:
+    """A home with the profile `gemini`, a service account of the emulator's, and Vertex on the emulator."""
+    google.service_account(box.key)
+    box.profile(url=google.base_url())
+    return box

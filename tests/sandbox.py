@@ -1,0 +1,135 @@
+"""A user of the tests' own: an empty home, a runtime folder, and the real command in real processes."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SOURCE = REPOSITORY / "src"
+
+
+def until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "") -> Any:
+    """The first true answer of `condition`; fails when none comes within `seconds`."""
+    end = time.monotonic() + seconds
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        assert time.monotonic() < end, f"did not happen within {seconds} s: {what or condition}"
+        time.sleep(0.01)
+
+
+def plain_environment(home: Path) -> dict[str, str]:
+    """What a fresh login has: nothing of Google's, OpenAI's, ours or a proxy's."""
+    kept = {
+        name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TERM", "SSL_CERT_FILE") if name in os.environ
+    }
+    return {**kept, "HOME": str(home), "PYTHONPATH": str(SOURCE), "PYTHONWARNINGS": "error"}
+
+
+@dataclass
+class Box:
+    """One user; `environ` may be changed by a test."""
+
+    root: Path
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.home.mkdir()
+        self.environ = {
+            **plain_environment(self.home),
+            "VX_TOKEN_CONFIG": str(self.config),
+            "VX_TOKEN_RUNTIME_DIR": str(self.runtime),
+            **self.environ,
+        }
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.toml"
+
+    @property
+    def runtime(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def key(self) -> Path:
+        """Where `profile` looks for its credentials."""
+        return self.root / "credentials.json"
+
+    def profile(self, name: str = "gemini", *, url: str = "https://emulator.invalid/v1", **settings: Any) -> None:
+        """Add a profile to the configuration; its credentials are `key` unless told otherwise."""
+        values = {"project": "demo", "base_url": url, "credentials": str(self.key), **settings}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if value is not None]
+        text = self.config.read_text() if self.config.exists() else ""
+        self.config.write_text("\n".join([text, f"[profiles.{json.dumps(name)}]", *lines, ""]))
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-P", "-m", "vx_token", *words]
+
+    def vx(self, *words: str, timeout: float = 60, **options: Any) -> "subprocess.CompletedProcess[str]":
+        """Run the command to its end, with stdin closed."""
+        return subprocess.run(
+            self.command(*words),
+            env=self.environ,
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            **options,
+        )
+
+    def start(self, *words: str, **options: Any) -> "subprocess.Popen[str]":
+        """Start the command and leave it running."""
+        return subprocess.Popen(
+            self.command(*words),
+            env=self.environ,
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            **options,
+        )
+
+    @contextlib.contextmanager
+    def daemon(self, *words: str) -> Iterator["subprocess.Popen[str]"]:
+        """A running daemon, from its first published state to its clean end."""
+        with (self.root / "daemon.log").open("a") as log, self.start("run", *words, stderr=log) as process:
+            try:
+                until(
+                    lambda: (self.runtime / ".daemon.json").exists() or process.poll() is not None, what="daemon start"
+                )
+                assert process.poll() is None, self.log
+                yield process
+            finally:
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+                process.wait(10)
+
+    @property
+    def log(self) -> str:
+        return (self.root / "daemon.log").read_text()
+
+    def read(self, name: str, profile: str = "gemini") -> str:
+        """A runtime file's text, "" while there is none."""
+        try:
+            return (self.runtime / profile / name).read_text()
+        except FileNotFoundError:
+            return ""
+
+    def status(self) -> dict[str, Any]:
+        """`status --json` of the only profile."""
+        found: dict[str, Any] = json.loads(self.vx("status", "--json").stdout)["profiles"][0]
+        return found
