@@ -289,3 +289,22 @@ def path(name: str, profile: str | None) -> None:
     chosen = profile or os.environ.get("VX_TOKEN_PROFILE")
     folder = config.load(os.environ, _given({"profile": profile})).profile(chosen).name if chosen else "default"
     click.echo(paths.runtime_dir(os.environ) / folder / name)
+
+
+@cli.command()
+@click.option("--seconds", type=click.FloatRange(1, 600), default=30.0, show_default=True, help="How long to show it.")
+def demo(seconds: float) -> None:
+    """Show it all on this machine: no account, no network, nothing of yours touched.
+
+    \b
+    Example:
+      vx-token demo
+    """
+    try:
+        import openai  # noqa: F401 - the stock client that the demo drives
+
+        from vx_token import demo as story
+    except ImportError as error:
+        raise ConfigError(f"the demo needs {error.name}", "install it: pip install 'vx-token[demo]'") from None
+    if not story.run(click.echo, seconds):
+        sys.exit(1)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vx_token import __version__, atomic, paths, peek
+from vx_token import __version__, atomic, commands, paths, peek
 from vx_token.clock import NAP, Clock, Wake
 from vx_token.config import Config, Profile, credential_files
 from vx_token.errors import ConfigError, TemporaryError, VxTokenError
@@ -191,13 +191,32 @@ class Daemon:
         self.events.put(lambda: self._reported(keeper, state))
 
     def _reported(self, keeper: "Keeper", state: State) -> None:
-        before, keeper.state = keeper.state, state
-        if before is None or before.attempts != state.attempts or before.failure != state.failure:
+        before, keeper.state, first = keeper.state, state, not keeper.tried
+        keeper.tried = True
+        if first or before.attempts != state.attempts or before.failure != state.failure:
             self._tell(keeper.profile, state)
+            self._run_commands(keeper, before, state)
         self.notifier.status(self._headline())
-        if not self.ready and all(k.state is not None for k in self.keepers.values()):
+        if not self.ready and all(k.tried for k in self.keepers.values()):
             self.ready = True
             self.notifier.ready(self._headline())
+
+    def _run_commands(self, keeper: "Keeper", before: State, state: State) -> None:
+        profile, failure = keeper.profile, state.failure
+        if failure is None:
+            keeper.login_told = False
+            if state.token != before.token and profile.on_refresh:
+                self._start(profile, "refresh", profile.on_refresh, "")
+        elif failure.kind != "temporary" and not keeper.login_told:
+            keeper.login_told = True
+            if profile.on_login_needed:
+                notice = f"{failure.message}; {failure.hint}"
+                self._start(profile, "login-needed", profile.on_login_needed, notice)
+
+    def _start(self, profile: Profile, event: str, command: tuple[str, ...], notice: str) -> None:
+        folder = self.store.folder(profile.name)
+        environ = commands.environment(self.environ, event, profile.name, folder, notice)
+        commands.start(command, environ, lambda problem: self.log.event("warning", problem, profile.name))
 
     def _tell(self, profile: Profile, state: State) -> None:
         now = self.clock.now()
@@ -211,7 +230,7 @@ class Daemon:
 
     def _headline(self) -> str:
         now = self.clock.now()
-        states = {name: keeper.state for name, keeper in self.keepers.items() if keeper.state is not None}
+        states = {name: keeper.state for name, keeper in self.keepers.items()}
         return headline(states, now, self.config_error)
 
     def _note(self) -> None:
@@ -249,7 +268,9 @@ class Keeper:
         self, profile: Profile, refresher: Refresher, report: Callable[["Keeper", State], None], *, forced: bool
     ) -> None:
         self.profile = profile
-        self.state: State | None = None
+        self.state = refresher.store.read(profile.name)
+        self.tried = False
+        self.login_told = self.state.failure is not None and self.state.failure.kind != "temporary"
         self.wake = Wake()
         self._beat = time.monotonic()
         if forced:

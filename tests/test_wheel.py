@@ -1,0 +1,62 @@
+"""What users install: the built wheel, in a fresh environment, with all that ships beside the package."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from sandbox import REPOSITORY, plain_environment
+
+from vx_token.emulator import Emulator
+
+SHIPPED = ("shell/vx-token.bash", "shell/vx-token.zsh", "shell/vx-token.fish", "systemd/vx-token.service")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(REPOSITORY)]
+    subprocess.run(command, check=True, capture_output=True, timeout=100)
+    return folder
+
+
+def test_wheel_and_sdist_carry_the_shell_and_systemd_files(built: Path) -> None:
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        assert {f"vx_token/{name}" for name in SHIPPED} | {"vx_token/py.typed"} <= set(wheel.namelist())
+    with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    assert {*SHIPPED, "tests/test_wheel.py", "scripts/test", "LICENSE", "README.md"} <= names
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_installed_wheel_serves_a_token_and_the_hook(built: Path, tmp_path: Path, google: Emulator) -> None:
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    wheel = next(built.glob("*.whl"))
+    pip = [str(venv / "bin/python"), "-m", "pip", "-q", "--disable-pip-version-check", "install"]
+    subprocess.run([*pip, str(wheel)], check=True, timeout=200)
+    google.service_account(tmp_path / "key.json")
+    environ = plain_environment(tmp_path) | {
+        "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "key.json"),
+        "GOOGLE_CLOUD_PROJECT": "demo",
+        "VX_TOKEN_RUNTIME_DIR": str(tmp_path / "run"),
+    }
+    del environ["PYTHONPATH"]
+
+    def vx(*words: str) -> str:
+        command = [str(venv / "bin/vx-token"), *words]
+        done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert not done.stderr
+        return done.stdout
+
+    assert google.identity_of(vx("print").strip())
+    assert vx("print").strip() == (tmp_path / "run/default/token").read_text()
+    for shell in ("bash", "zsh", "fish"):
+        assert vx("hook", shell) == (REPOSITORY / f"shell/vx-token.{shell}").read_text()
+    assert Path(vx("path", "hook-bash").strip()).is_relative_to(venv)
+    assert vx("--version").startswith("vx-token ")
+    assert os.listdir(tmp_path / "run") == ["default"]
