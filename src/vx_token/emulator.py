@@ -47,7 +47,7 @@ _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - 
 _HOUR = 3600.0
 _GRACE = 0.05  # seconds a token is taken past its end, so that a new one of 5 s may say 5 and not 4
 _MARK = "vx-token emulator"
-_FLAVOR = {"Metadata-Flavor": "Google"}
+_MACHINE = "/computeMetadata/v1/instance/service-accounts"
 
 ROUTES = ("token", "sts", "iam", "metadata", "metadata-info", "tokeninfo", *vertex.ROUTES)
 
@@ -411,8 +411,7 @@ async def _send(request: web.Request, length: int, pieces: Iterable[bytes], paus
         await response.write(piece[:length])
         length -= len(piece)
         await asyncio.sleep(pause)
-    if request.transport is not None:
-        request.transport.close()
+    vertex.hang_up(request)
     return response
 
 
@@ -426,6 +425,10 @@ def _default_body(route: str, status: int) -> str:
         code = "internal_failure" if status >= 500 else "invalid_request"
         return json.dumps({"error": code, "error_description": "The emulator was told to fail."})
     return _page(status)
+
+
+def _html(status: int) -> web.Response:
+    return web.Response(status=status, text=_page(status), content_type="text/html")
 
 
 def _page(status: int) -> str:
@@ -681,16 +684,16 @@ class Emulator:
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=1 << 30)
         app.on_response_prepare.append(self._date)
-        account = "/computeMetadata/v1/instance/service-accounts/{account}"
+        token, info = (functools.partial(self._metadata, it) for it in (self._metadata_token, self._metadata_info))
         for method, path, route, handler in (
             ("POST", "/token", "token", self._token),
             ("POST", "/v1/token", "sts", self._sts),
             ("POST", "/v1/projects/-/serviceAccounts/{target}:generateAccessToken", "iam", self._iam),
             ("POST", "/tokeninfo", "tokeninfo", self._tokeninfo),
-            ("GET", account + "/token", "metadata", self._metadata_token),
-            ("GET", account + "/{what:(email|scopes)?}", "metadata-info", self._metadata_info),
-            ("GET", "/computeMetadata/v1/project/project-id", "metadata-info", self._metadata_info),
-            ("GET", "/", "metadata-info", self._metadata_info),
+            ("GET", _MACHINE + "/{account}/token", "metadata", token),
+            ("GET", _MACHINE + "/{account}/{what:(email|scopes)?}", "metadata-info", info),
+            ("GET", "/computeMetadata/v1/project/project-id", "metadata-info", info),
+            ("GET", "/", "metadata-info", info),
         ):
             app.router.add_route(method, path, self._door(route, handler))
         for route, (path, answer) in vertex.ROUTES.items():
@@ -733,7 +736,7 @@ class Emulator:
 
     async def _unknown(self, visit: Visit) -> web.StreamResponse:
         del visit
-        return web.Response(status=404, text=_page(404), content_type="text/html")
+        return _html(404)
 
     # The identity side
 
@@ -795,32 +798,31 @@ class Emulator:
         left = str(int(issued.expires_at - self.now()))
         return web.json_response({"scope": SCOPE, "expires_in": left, "email": issued.identity})
 
+    async def _metadata(self, answer: Handler, visit: Visit) -> web.StreamResponse:
+        """Answer only who says to know what this is, and say it too; both keep stray requests away."""
+        allowed = visit.request.headers.get("Metadata-Flavor") == "Google"
+        response = await answer(visit) if allowed else _html(403)
+        response.headers["Metadata-Flavor"] = "Google"
+        return response
+
     async def _metadata_token(self, visit: Visit) -> web.StreamResponse:
-        self._demand_flavor(visit.request)
-        last = self._mint.last(self.metadata_account, "metadata")
+        last = self._mint.last(self.metadata_account, visit.route)
         window = min(self.metadata_window, self.lifetime * 0.1)
         if last is None or not self._mint.alive(last) or last.expires_at - self.now() <= window:
             last = self._issue(visit, self.metadata_account)
         self._ledger.amend(visit.number, identity=last.identity)
-        return self._oauth(visit, last, headers=_FLAVOR)
+        return self._oauth(visit, last)
 
     async def _metadata_info(self, visit: Visit) -> web.StreamResponse:
-        self._demand_flavor(visit.request)
-        info = {"aliases": ["default"], "email": self.metadata_account, "scopes": [SCOPE]}
-        match visit.request.path.removeprefix("/computeMetadata/v1").rpartition("/")[2]:
-            case "email":
-                return web.Response(text=self.metadata_account, headers=_FLAVOR)
-            case "scopes":
-                return web.Response(text=f"{SCOPE}\n", headers=_FLAVOR)
-            case "project-id":
-                return web.Response(text="demo", headers=_FLAVOR)
-            case _ if visit.request.path == "/":
-                return web.Response(text="computeMetadata/\n", headers=_FLAVOR)
-        return web.json_response(info, headers=_FLAVOR)
-
-    def _demand_flavor(self, request: web.Request) -> None:
-        if request.headers.get("Metadata-Flavor") != "Google":
-            raise web.HTTPForbidden(text=_page(403), content_type="text/html", headers=_FLAVOR)
+        texts = {
+            "/": "computeMetadata/\n",
+            "/computeMetadata/v1/project/project-id": "demo",
+            f"{_MACHINE}/default/email": self.metadata_account,
+            f"{_MACHINE}/default/scopes": f"{SCOPE}\n",
+        }
+        if visit.request.path in texts:
+            return web.Response(text=texts[visit.request.path])
+        return web.json_response({"aliases": ["default"], "email": self.metadata_account, "scopes": [SCOPE]})
 
     def _issue(self, visit: Visit, identity: str, lifetime: float | None = None) -> Issued:
         """A token for this visit, spoiled as its fault asks."""
@@ -837,13 +839,11 @@ class Emulator:
         left = {"no_expiry": None, "negative_expiry": -60.0}.get(visit.kind, issued.expires_at - self.now())
         return value, left
 
-    def _oauth(
-        self, visit: Visit, issued: Issued, headers: Mapping[str, str] | None = None, **more: str
-    ) -> web.Response:
+    def _oauth(self, visit: Visit, issued: Issued, **more: str) -> web.Response:
         value, left = self._shown(visit, issued)
         expiry = {} if left is None else {"expires_in": math.floor(left + _GRACE)}
         body = {"access_token": value, "token_type": "Bearer"} | expiry | more
-        return web.json_response(body, headers=headers)
+        return web.json_response(body)
 
     # The Vertex side
 

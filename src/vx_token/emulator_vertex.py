@@ -204,6 +204,12 @@ ROUTES: dict[str, tuple[str, Handler]] = {
 }
 
 
+def hang_up(request: web.Request) -> None:
+    """End the connection in the middle of an answer; what was sent so far arrives."""
+    if request.transport is not None:
+        request.transport.close()
+
+
 def reset(request: web.Request) -> None:
     """Break the connection at once, so that the peer sees a reset instead of an orderly end."""
     if request.transport is None:
@@ -229,7 +235,7 @@ async def _stream(ask: Ask, events: Iterable[str]) -> web.StreamResponse:
     delay = ask.wishes.delay
     for sent, event in enumerate(events):
         if sent == ask.cut:
-            reset(ask.request)
+            hang_up(ask.request)
             return response
         await response.write(event.encode())
         await asyncio.sleep(delay)
