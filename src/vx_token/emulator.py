@@ -25,6 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -82,6 +83,7 @@ class Seen:
         status: the answer's HTTP status; 0 while there is none, or when there never was one.
         identity: whom it spoke for, as far as that was found out.
         at: when it came, epoch seconds.
+        quota_project: its `x-goog-user-project` header.
     """
 
     route: str
@@ -90,6 +92,7 @@ class Seen:
     at: float
     status: int = 0
     identity: str = ""
+    quota_project: str = ""
 
 
 _BREAKS = ("error", "html", "empty", "list", "truncated", "junk", "drip", "reset", "hang", "invalid_rapt")
@@ -145,26 +148,50 @@ class Rule:
         return True
 
 
-class Ledger:
-    """The requests that came in, in order."""
+class Faults:
+    """The faults that wait for their requests."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, Seen] = {}
-        self._numbers = itertools.count()
+        self._rules: list[Rule] = []
 
-    def arrive(self, seen: Seen) -> int:
-        """Write down a request as it comes, so that one that hangs is seen too."""
-        number = next(self._numbers)
-        self._seen[number] = seen
-        return number
+    def add(self, rule: Rule) -> None:
+        """Add one behind those of the same route."""
+        self._rules = [*self._rules, rule]
 
-    def amend(self, number: int, **facts: Any) -> None:
-        """Add what has been found out about it."""
-        self._seen[number] = replace(self._seen[number], **facts)
+    def heal(self, route: str | None) -> None:
+        """Drop those of a route, or all."""
+        self._rules = [rule for rule in self._rules if route not in {None, rule.route}]
+
+    def strike(self, route: str) -> Fault | None:
+        """What goes wrong with this request, if anything."""
+        return next((rule.fault for rule in self._rules if rule.strikes(route)), None)
+
+
+# Which line of the ledger is being answered; aiohttp answers every request in a task, so in a context, of its own.
+_LINE: ContextVar[int | None] = ContextVar("line", default=None)
+
+
+class Ledger:
+    """The requests that came in, in order; one that hangs is there from its arrival."""
+
+    def __init__(self) -> None:
+        self._seen: list[Seen] = []
+
+    def arrive(self, request: web.Request, route: str, now: float) -> None:
+        """Write down a request as it comes."""
+        _LINE.set(len(self._seen))
+        quota_project = request.headers.get("x-goog-user-project", "")
+        self._seen.append(Seen(route, request.method, request.path, now, quota_project=quota_project))
+
+    def amend(self, **facts: Any) -> None:
+        """Add what has been found out about the request that is being answered, if it was written down."""
+        line = _LINE.get()
+        if line is not None:
+            self._seen[line] = replace(self._seen[line], **facts)
 
     def all(self) -> list[Seen]:
         """Every request."""
-        return list(self._seen.values())
+        return list(self._seen)
 
 
 class Mint:
@@ -229,21 +256,41 @@ class Directory:
         self._refused: dict[str, bool] = {}
         self.targets: set[str] = set()
 
-    def add_account(self) -> tuple[str, str]:
-        """A new service account: its address and its private key, PEM."""
+    def add_account(self, token_uri: str) -> Json:
+        """A new service account's key file."""
         address = f"account-{next(self._numbers)}@demo.iam.gserviceaccount.com"
         key = _key()
         self._accounts[address] = key.public_key()
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        return address, pem.decode()
+        return {
+            "type": "service_account",
+            "project_id": "demo",
+            "private_key_id": "emulated",
+            "private_key": pem.decode(),
+            "client_email": address,
+            "client_id": "1",
+            "token_uri": token_uri,
+            "universe_domain": "googleapis.com",
+        }
 
-    def add_user(self) -> str:
-        """A new user's login: its refresh token."""
+    def add_user(self, token_uri: str) -> Json:
+        """A new user's login."""
         token = "1//" + secrets.token_urlsafe(24)
         self._users[token] = f"user-{next(self._numbers)}@example.com"
-        return token
+        return {
+            "type": "authorized_user",
+            "client_id": "emulated.apps.googleusercontent.com",
+            "client_secret": "emulated",
+            "refresh_token": token,
+            "token_uri": token_uri,
+            "universe_domain": "googleapis.com",
+        }
+
+    def owner(self, document: Json) -> str:
+        """Whom such a file speaks for."""
+        return str(document.get("client_email") or self._users[document["refresh_token"]])
 
     def add_workload(self) -> str:
         """A new workload's proof for the token exchange."""
@@ -342,13 +389,11 @@ class Visit:
     Attributes:
         request: the HTTP request.
         route: the route it takes.
-        number: its line in the ledger.
         fault: what goes wrong with its answer, or None.
     """
 
     request: web.Request
     route: str
-    number: int
     fault: Fault | None
 
     @property
@@ -466,10 +511,10 @@ class Emulator:
         self.now = now
         self.port = port
         self.host = host
-        self._ledger = Ledger()
-        self._mint = Mint(now)
-        self._directory = Directory()
-        self._rules: list[Rule] = []
+        self.ledger = Ledger()
+        self.mint = Mint(now)
+        self.directory = Directory()
+        self._faults = Faults()
         self._answers = itertools.count(1)
         self._runner: web.AppRunner | None = None
 
@@ -525,16 +570,16 @@ class Emulator:
     @property
     def requests(self) -> list[Seen]:
         """Every request, in the order of arrival."""
-        return self._ledger.all()
+        return self.ledger.all()
 
     def count(self, route: str, status: int | None = None) -> int:
         """How many requests took that route, all or those answered with that status."""
-        return sum(seen.route == route and status in {None, seen.status} for seen in self._ledger.all())
+        return sum(seen.route == route and status in {None, seen.status} for seen in self.ledger.all())
 
     @property
     def issued(self) -> list[Issued]:
         """Every token, oldest first."""
-        return self._mint.all()
+        return self.mint.all()
 
     def identity_of(self, token: str) -> str:
         """Whom a token speaks for, dead or alive.
@@ -542,7 +587,7 @@ class Emulator:
         Raises:
             KeyError: it was never handed out; the error does not quote it.
         """
-        issued = self._mint.find(token)
+        issued = self.mint.find(token)
         if issued is None:
             message = "no such token"
             raise KeyError(message)
@@ -550,53 +595,56 @@ class Emulator:
 
     def revoke(self, token: str) -> None:
         """End a token before its time."""
-        self._mint.revoke(token)
+        self.mint.revoke(token)
 
     def revoke_identity(self, identity: str, *, reauth: bool = False) -> None:
         """Refuse an identity new tokens; those it has live on.
 
         With `reauth` a user is refused as companies do daily: `invalid_rapt`, only a new login helps.
         """
-        self._directory.refuse(identity, reauth=reauth)
+        self.directory.refuse(identity, reauth=reauth)
 
     def restore_identity(self, identity: str) -> None:
         """Take back `revoke_identity`."""
-        self._directory.accept(identity)
+        self.directory.accept(identity)
 
     # Credential files, each for a new identity, whose name is returned
 
     def service_account(self, path: Path) -> str:
         """Write a service account's key file."""
-        document = self._account_document()
+        document = self.directory.add_account(self.token_uri)
         _write(path, document)
-        return str(document["client_email"])
+        return self.directory.owner(document)
 
     def authorized_user(self, path: Path, quota_project_id: str = "") -> str:
         """Write a user's login, as `gcloud auth application-default login` does."""
-        document = self._user_document()
+        document = self.directory.add_user(self.token_uri)
         _write(path, document | ({"quota_project_id": quota_project_id} if quota_project_id else {}))
-        return self._directory.user(document["refresh_token"])
+        return self.directory.owner(document)
 
     def impersonated(self, path: Path, target: str = "", source: str = "service_account") -> str:
-        """Write a file that impersonates `target` (default: a new account), and let it; returns the source's name."""
-        target = target or self._directory.add_account()[0]
+        """Write a file by which a new identity impersonates `target` (default: a new account), and let it.
+
+        `source` is the new identity's kind, `service_account` or `authorized_user`; its name is returned.
+        """
+        add = {"service_account": self.directory.add_account, "authorized_user": self.directory.add_user}[source]
+        inner = add(self.token_uri)
+        target = target or self.directory.add_account(self.token_uri)["client_email"]
         self.allow(target)
-        document = self._account_document() if source == "service_account" else self._user_document()
-        url = self.iam_url(target)
         _write(
             path,
             {
                 "type": "impersonated_service_account",
-                "service_account_impersonation_url": url,
+                "service_account_impersonation_url": self.iam_url(target),
                 "delegates": [],
-                "source_credentials": document,
+                "source_credentials": inner,
             },
         )
-        return str(document.get("client_email") or self._directory.user(document["refresh_token"]))
+        return self.directory.owner(inner)
 
     def external_account(self, path: Path, subject: Path, target: str = "") -> str:
         """Write a workload's file and the file with its subject token; with `target` it impersonates that account."""
-        proof = self._directory.add_workload()
+        proof = self.directory.add_workload()
         _write_text(subject, proof)
         document: Json = {
             "type": "external_account",
@@ -609,7 +657,7 @@ class Emulator:
             self.allow(target)
             document["service_account_impersonation_url"] = self.iam_url(target)
         _write(path, document)
-        return self._directory.workload(proof)
+        return self.directory.workload(proof)
 
     def credentials(self, type: str, path: str | Path, **more: Any) -> str:  # noqa: A002 - as credential files call it
         """Write a file of that type, but never over one that no emulator made; for the outside world.
@@ -621,7 +669,7 @@ class Emulator:
         writers: dict[str, Callable[..., str]] = {
             "service_account": self.service_account,
             "authorized_user": self.authorized_user,
-            "impersonated": self.impersonated,
+            "impersonated_service_account": self.impersonated,
             "external_account": self.external_account,
         }
         if type not in writers:
@@ -634,30 +682,7 @@ class Emulator:
 
     def allow(self, target: str) -> None:
         """Let every identity impersonate `target`."""
-        self._directory.targets.add(target)
-
-    def _account_document(self) -> Json:
-        address, key = self._directory.add_account()
-        return {
-            "type": "service_account",
-            "project_id": "demo",
-            "private_key_id": "emulated",
-            "private_key": key,
-            "client_email": address,
-            "client_id": "1",
-            "token_uri": self.token_uri,
-            "universe_domain": "googleapis.com",
-        }
-
-    def _user_document(self) -> Json:
-        return {
-            "type": "authorized_user",
-            "client_id": "emulated.apps.googleusercontent.com",
-            "client_secret": "emulated",
-            "refresh_token": self._directory.add_user(),
-            "token_uri": self.token_uri,
-            "universe_domain": "googleapis.com",
-        }
+        self.directory.targets.add(target)
 
     # Faults
 
@@ -673,56 +698,43 @@ class Emulator:
         if route not in ROUTES:
             message = f"unknown route {route!r}; there are {', '.join(ROUTES)}"
             raise ValueError(message)
-        self._rules = [*self._rules, Rule(route, Fault(**fault), times, probability, random.Random(seed))]  # noqa: S311 - chance for tests
+        chance = random.Random(seed)  # noqa: S311 - chance for tests, no secret
+        self._faults.add(Rule(route, Fault(**fault), times, probability, chance))
 
     def heal(self, route: str | None = None) -> None:
         """End the faults of a route, or all."""
-        self._rules = [rule for rule in self._rules if route not in {None, rule.route}]
+        self._faults.heal(route)
 
     # The server
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=1 << 30)
-        app.on_response_prepare.append(self._date)
-        token, info = (functools.partial(self._metadata, it) for it in (self._metadata_token, self._metadata_info))
-        for method, path, route, handler in (
-            ("POST", "/token", "token", self._token),
-            ("POST", "/v1/token", "sts", self._sts),
-            ("POST", "/v1/projects/-/serviceAccounts/{target}:generateAccessToken", "iam", self._iam),
-            ("POST", "/tokeninfo", "tokeninfo", self._tokeninfo),
-            ("GET", _MACHINE + "/{account}/token", "metadata", token),
-            ("GET", _MACHINE + "/{account}/{what:(email|scopes)?}", "metadata-info", info),
-            ("GET", "/computeMetadata/v1/project/project-id", "metadata-info", info),
-            ("GET", "/", "metadata-info", info),
-        ):
+        app.on_response_prepare.append(self._depart)
+        for method, path, route, handler in IdentitySide(self).routes():
             app.router.add_route(method, path, self._door(route, handler))
         for route, (path, answer) in vertex.ROUTES.items():
             for version in vertex.VERSIONS:
-                handler = functools.partial(self._vertex, answer)
-                app.router.add_post(f"/{version}{vertex.ENDPOINT}{path}", self._door(route, handler))
+                serve = functools.partial(self._vertex, answer)
+                app.router.add_post(f"/{version}{vertex.ENDPOINT}{path}", self._door(route, serve))
         app.add_routes(Control(self).routes())
         app.router.add_route("*", "/{path:.*}", self._door("unknown", self._unknown))
         return app
 
-    async def _date(self, request: web.Request, response: web.StreamResponse) -> None:
-        del request
+    async def _depart(self, request: web.Request, response: web.StreamResponse) -> None:
+        """An answer is about to be sent: its head is known before its client can know it."""
         response.headers["Date"] = email.utils.formatdate(self.now(), usegmt=True)
+        if request.transport is not None and not request.transport.is_closing():
+            self.ledger.amend(status=response.status)
 
     def _door(self, route: str, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def enter(request: web.Request) -> web.StreamResponse:
-            number = self._ledger.arrive(Seen(route, request.method, request.path, self.now()))
-            visit = Visit(request, route, number, self._strike(route))
+            self.ledger.arrive(request, route, self.now())
             try:
-                response = await self._attend(visit, handler)
+                return await self._attend(Visit(request, route, self._faults.strike(route)), handler)
             except ConnectionError:
                 return web.Response()  # nobody is there to read it
-            self._ledger.amend(number, status=response.status)
-            return response
 
         return enter
-
-    def _strike(self, route: str) -> Fault | None:
-        return next((rule.fault for rule in self._rules if rule.strikes(route)), None)
 
     async def _attend(self, visit: Visit, handler: Handler) -> web.StreamResponse:
         try:
@@ -738,16 +750,53 @@ class Emulator:
         del visit
         return _html(404)
 
-    # The identity side
+    async def _vertex(self, handler: vertex.Handler, visit: Visit) -> web.StreamResponse:
+        bearer = self.bearer(visit.request)
+        if isinstance(bearer, str):
+            return vertex.unauthenticated(bearer)
+        self.ledger.amend(identity=bearer.identity)
+        cut = visit.fault.after if visit.fault is not None and visit.kind == "cut" else None
+        return await vertex.serve(handler, visit.request, bearer.identity, next(self._answers), cut)
+
+    def bearer(self, request: web.Request) -> Issued | str:
+        """The live token a request carries, or Google's reason to refuse it."""
+        scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not value:
+            return "CREDENTIALS_MISSING"
+        issued = self.mint.find(value)
+        if issued is None:
+            return "ACCESS_TOKEN_TYPE_UNSUPPORTED"
+        return issued if self.mint.alive(issued) else "ACCESS_TOKEN_EXPIRED"
+
+
+class IdentitySide:
+    """The routes by which an identity becomes a token."""
+
+    def __init__(self, google: "Emulator") -> None:
+        self._google = google
+
+    def routes(self) -> list[tuple[str, str, str, Handler]]:
+        """Method, path, route and handler of each."""
+        token, info = (functools.partial(self._metadata, it) for it in (self._metadata_token, self._metadata_info))
+        return [
+            ("POST", "/token", "token", self._token),
+            ("POST", "/v1/token", "sts", self._sts),
+            ("POST", "/v1/projects/-/serviceAccounts/{target}:generateAccessToken", "iam", self._iam),
+            ("POST", "/tokeninfo", "tokeninfo", self._tokeninfo),
+            ("GET", _MACHINE + "/{account}/token", "metadata", token),
+            ("GET", _MACHINE + "/{account}/{what:(email|scopes)?}", "metadata-info", info),
+            ("GET", "/computeMetadata/v1/project/project-id", "metadata-info", info),
+            ("GET", "/", "metadata-info", info),
+        ]
 
     async def _token(self, visit: Visit) -> web.StreamResponse:
         form = await visit.request.post()
         match form.get("grant_type"):
             case "urn:ietf:params:oauth:grant-type:jwt-bearer":
-                audiences = frozenset({_GOOGLE_TOKEN_URL, self.token_uri})
-                identity = self._directory.account(_said(form, "assertion"), audiences, self.now())
+                audiences = frozenset({_GOOGLE_TOKEN_URL, self._google.token_uri})
+                identity = self._google.directory.account(_said(form, "assertion"), audiences, self._google.now())
             case "refresh_token":
-                identity = self._directory.user(_said(form, "refresh_token"))
+                identity = self._google.directory.user(_said(form, "refresh_token"))
             case _:
                 raise oauth_error("unsupported_grant_type", "Invalid grant_type: " + _said(form, "grant_type"))
         return self._oauth(visit, self._issue(visit, identity), scope=SCOPE)
@@ -758,44 +807,46 @@ class Emulator:
             raise oauth_error("unsupported_grant_type", "Only token exchange is supported.")
         if form.get("audience") != AUDIENCE:
             raise oauth_error("invalid_target", 'The target service indicated by the "audience" parameters is invalid.')
-        identity = self._directory.workload(_said(form, "subject_token"))
+        identity = self._google.directory.workload(_said(form, "subject_token"))
         return self._oauth(visit, self._issue(visit, identity), issued_token_type=_ACCESS_TOKEN)
 
     async def _iam(self, visit: Visit) -> web.StreamResponse:
-        caller = self._bearer(visit.request)
+        caller = self._google.bearer(visit.request)
         if isinstance(caller, str):
             raise DeniedError(vertex.error(401, "Request had invalid authentication credentials."), 401)
-        self._ledger.amend(visit.number, identity=caller.identity)
+        self._google.ledger.amend(identity=caller.identity)
         target = visit.request.match_info["target"]
-        hours = self._hours(await visit.request.json())
-        if target not in self._directory.targets:
+        hours = self._hours(vertex.parse(await visit.request.read()) or {})
+        if target not in self._google.directory.targets:
             permission = "iam.serviceAccounts.getAccessToken"
             info = vertex.error_info("IAM_PERMISSION_DENIED", "iam.googleapis.com", permission=permission)
             raise DeniedError(
                 vertex.error(403, f"Permission '{permission}' denied on resource (or it may not exist).", info), 403
             )
         # expireTime has no fractions: the token lives up to the second that is named.
-        end = math.ceil(self.now() + hours * self.lifetime)
-        value, left = self._shown(visit, self._issue(visit, target, end - self.now()))
+        end = math.ceil(self._google.now() + hours * self._google.lifetime)
+        value, left = self._shown(visit, self._issue(visit, target, end - self._google.now()))
         ends = (
-            {} if left is None else {"expireTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.now() + left))}
+            {}
+            if left is None
+            else {"expireTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._google.now() + left))}
         )
         return web.json_response({"accessToken": value} | ends)
 
     def _hours(self, body: Json) -> float:
         seconds = re.fullmatch(r"(\d+(?:\.\d+)?)s", str(body.get("lifetime") or "3600s"))
-        most = 43200 if self.extended_lifetimes else 3600
+        most = 43200 if self._google.extended_lifetimes else 3600
         if not seconds or not 0 < float(seconds[1]) <= most or not body.get("scope"):
             raise DeniedError(vertex.error(400, "Request contains an invalid argument."), 400)
         return float(seconds[1]) / _HOUR
 
     async def _tokeninfo(self, visit: Visit) -> web.StreamResponse:
         form = await visit.request.post()
-        issued = self._mint.find(_said(form, "access_token"))
-        if issued is None or not self._mint.alive(issued):
+        issued = self._google.mint.find(_said(form, "access_token"))
+        if issued is None or not self._google.mint.alive(issued):
             raise oauth_error("invalid_token", "Invalid Value")
-        self._ledger.amend(visit.number, identity=issued.identity)
-        left = str(int(issued.expires_at - self.now()))
+        self._google.ledger.amend(identity=issued.identity)
+        left = str(int(issued.expires_at - self._google.now()))
         return web.json_response({"scope": SCOPE, "expires_in": left, "email": issued.identity})
 
     async def _metadata(self, answer: Handler, visit: Visit) -> web.StreamResponse:
@@ -806,37 +857,39 @@ class Emulator:
         return response
 
     async def _metadata_token(self, visit: Visit) -> web.StreamResponse:
-        last = self._mint.last(self.metadata_account, visit.route)
-        window = min(self.metadata_window, self.lifetime * 0.1)
-        if last is None or not self._mint.alive(last) or last.expires_at - self.now() <= window:
-            last = self._issue(visit, self.metadata_account)
-        self._ledger.amend(visit.number, identity=last.identity)
+        last = self._google.mint.last(self._google.metadata_account, visit.route)
+        window = min(self._google.metadata_window, self._google.lifetime * 0.1)
+        if last is None or not self._google.mint.alive(last) or last.expires_at - self._google.now() <= window:
+            last = self._issue(visit, self._google.metadata_account)
+        self._google.ledger.amend(identity=last.identity)
         return self._oauth(visit, last)
 
     async def _metadata_info(self, visit: Visit) -> web.StreamResponse:
         texts = {
             "/": "computeMetadata/\n",
             "/computeMetadata/v1/project/project-id": "demo",
-            f"{_MACHINE}/default/email": self.metadata_account,
+            f"{_MACHINE}/default/email": self._google.metadata_account,
             f"{_MACHINE}/default/scopes": f"{SCOPE}\n",
         }
         if visit.request.path in texts:
             return web.Response(text=texts[visit.request.path])
-        return web.json_response({"aliases": ["default"], "email": self.metadata_account, "scopes": [SCOPE]})
+        return web.json_response({"aliases": ["default"], "email": self._google.metadata_account, "scopes": [SCOPE]})
 
     def _issue(self, visit: Visit, identity: str, lifetime: float | None = None) -> Issued:
         """A token for this visit, spoiled as its fault asks."""
-        self._ledger.amend(visit.number, identity=identity)
-        last = self._mint.last(identity, visit.route)
+        self._google.ledger.amend(identity=identity)
+        last = self._google.mint.last(identity, visit.route)
         if visit.kind == "same_token" and last is not None:
             return last
         length = 12288 if visit.kind == "huge_token" else 180
-        return self._mint.issue(identity, visit.route, self.lifetime if lifetime is None else lifetime, length)
+        return self._google.mint.issue(
+            identity, visit.route, self._google.lifetime if lifetime is None else lifetime, length
+        )
 
     def _shown(self, visit: Visit, issued: Issued) -> tuple[str, float | None]:
         """The token and the seconds it is said to have left, None for a silence about them."""
         value = {"newline_token": issued.value + "\n", "empty_token": ""}.get(visit.kind, issued.value)
-        left = {"no_expiry": None, "negative_expiry": -60.0}.get(visit.kind, issued.expires_at - self.now())
+        left = {"no_expiry": None, "negative_expiry": -60.0}.get(visit.kind, issued.expires_at - self._google.now())
         return value, left
 
     def _oauth(self, visit: Visit, issued: Issued, **more: str) -> web.Response:
@@ -844,26 +897,6 @@ class Emulator:
         expiry = {} if left is None else {"expires_in": math.floor(left + _GRACE)}
         body = {"access_token": value, "token_type": "Bearer"} | expiry | more
         return web.json_response(body)
-
-    # The Vertex side
-
-    async def _vertex(self, handler: vertex.Handler, visit: Visit) -> web.StreamResponse:
-        bearer = self._bearer(visit.request)
-        if isinstance(bearer, str):
-            return vertex.unauthenticated(bearer)
-        self._ledger.amend(visit.number, identity=bearer.identity)
-        cut = visit.fault.after if visit.fault is not None and visit.kind == "cut" else None
-        return await vertex.serve(handler, visit.request, bearer.identity, next(self._answers), cut)
-
-    def _bearer(self, request: web.Request) -> Issued | str:
-        """The live token a request carries, or Google's reason to refuse it."""
-        scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not value:
-            return "CREDENTIALS_MISSING"
-        issued = self._mint.find(value)
-        if issued is None:
-            return "ACCESS_TOKEN_TYPE_UNSUPPORTED"
-        return issued if self._mint.alive(issued) else "ACCESS_TOKEN_EXPIRED"
 
 
 class Control:

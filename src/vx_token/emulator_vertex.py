@@ -132,6 +132,15 @@ def unauthenticated(reason: str) -> web.Response:
     return _refusal(401, f"Request {start}. {_EXPECTED}", info, headers={"WWW-Authenticate": challenge})
 
 
+def parse(data: bytes) -> Json | None:
+    """The JSON object in a body, or None."""
+    try:
+        body = json.loads(data)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
 async def serve(
     handler: Handler, request: web.Request, identity: str, number: int, cut: int | None
 ) -> web.StreamResponse:
@@ -145,11 +154,8 @@ async def serve(
         cut: after how many events a stream is broken off, or None.
     """
     data = await request.read()
-    try:
-        body = json.loads(data)
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
+    body = parse(data)
+    if body is None:
         return _refusal(400, "Invalid JSON payload received.")
     ask = Ask(request, identity, number, body, len(data), cut)
     if request.match_info["endpoint"] == "openapi" and not re.fullmatch(r"[^/\s]+/\S+", ask.model):
