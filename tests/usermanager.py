@@ -231,7 +231,8 @@ def _empty(group: Path) -> None:
         for pid in (folder / "cgroup.procs").read_text().split():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
-        wait_for(lambda folder=folder: not (folder / "cgroup.procs").read_text(), f"{folder} empty")
+        processes = folder / "cgroup.procs"
+        wait_for(lambda left=processes: not left.read_text(), f"{folder} empty")
         folder.rmdir()
 
 

@@ -1,0 +1,161 @@
+"""The program that a service manager keeps running, and what it needs of the user's world."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
+from vx_token.plan import Remove, Step
+
+PATHS = (
+    "GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG", "VX_TOKEN_CONFIG", "VX_TOKEN_RUNTIME_DIR",
+    "XDG_CONFIG_HOME", "XDG_STATE_HOME",
+    "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "GOOGLE_API_CERTIFICATE_CONFIG",
+)  # fmt: skip
+"""Variables that name a place: relative ones would mean another in the service."""
+
+WORDS = (
+    "GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION", "GOOGLE_CLOUD_QUOTA_PROJECT", "GOOGLE_CLOUD_UNIVERSE_DOMAIN",
+    "GCE_METADATA_HOST", "GCE_METADATA_IP", "GCE_METADATA_ROOT", "NO_GCE_CHECK",
+    "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES", "GOOGLE_API_USE_CLIENT_CERTIFICATE",
+    "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS",
+    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
+)  # fmt: skip
+
+LOG = "service.log"
+"""In the state folder: the service's output where nothing else keeps it."""
+
+OF_A_PROFILE = ("token", "header", "env.sh", "env.fish", "peek", "state.json", "lock")
+OF_THE_DAEMON = (".daemon.json", ".daemon.lock")
+
+OF_THE_SHELL = ("VX_TOKEN_STATUS", "VX_TOKEN_EXPIRES_AT")
+"""Ours, but facts of one shell and one moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """What is installed as a service.
+
+    Attributes:
+        command: the absolute argv of `vx-token`, without its subcommand.
+        home: the user's home.
+        environ: the variables that matter, as `environment` picks them.
+        runtime: the runtime folder.
+        state: the folder of what survives a reboot.
+        writable: further folders that it writes to.
+        gateway: the gateway's `host:port` if systemd shall hold its socket, else empty.
+    """
+
+    command: tuple[str, ...]
+    home: Path
+    environ: Mapping[str, str]
+    runtime: Path
+    state: Path
+    writable: tuple[Path, ...] = ()
+    gateway: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the service manager says of the service.
+
+    Attributes:
+        file: the unit or plist, whether it is there or not.
+        installed: whether the manager knows it.
+        active: the manager's word: active, reloading, inactive, failed, activating …
+        result: why it ended, in the manager's word; `success` while all is well.
+        code: the exit status of the last end, 0 when there was none.
+        pid: the process, 0 when there is none.
+        text: the service's own line.
+    """
+
+    file: Path
+    installed: bool
+    active: str
+    result: str = ""
+    code: int = 0
+    pid: int = 0
+    text: str = ""
+
+    @property
+    def running(self) -> bool:
+        """Whether it is at work."""
+        return self.active in ("active", "reloading")
+
+
+def environment(environ: Mapping[str, str], cwd: Path) -> dict[str, str]:
+    """The variables that decide what a token is made from and how Google is reached, places made absolute.
+
+    Raises:
+        ConfigError: a value has a line break or another control character, which no service file can hold.
+    """
+    ours = sorted(name for name in environ if name.startswith("VX_TOKEN_") and name not in (*PATHS, *OF_THE_SHELL))
+    found = {name: value for name in (*PATHS, *WORDS, *ours) if (value := environ.get(name, ""))}
+    for name, value in found.items():
+        if not value.isprintable():
+            raise ConfigError(f"{name} holds a control character", f"set it anew: export {name}=…")
+    return {name: os.path.normpath(cwd / value) if name in PATHS else value for name, value in found.items()}
+
+
+def command(argv0: str, executable: str) -> tuple[str, ...]:
+    """The absolute argv by which this very program is started again.
+
+    A link such as pipx makes is kept as it is: it outlives an upgrade, what it leads to may not.
+    """
+    program = Path(argv0)
+    if program.name == "vx-token" and os.access(program, os.X_OK):
+        return (os.path.normpath(Path.cwd() / program),)
+    return (executable, "-m", "vx_token")
+
+
+def verdict(standing: Standing, runtime: Path, now: float) -> str:
+    """One line on a service that runs and has a live token.
+
+    Args:
+        standing: what the manager says, after the start is complete.
+        runtime: the runtime folder, where its default profile's `env.sh` tells how things are.
+        now: epoch seconds.
+
+    Raises:
+        VxTokenError: it does not run.
+        LoginNeededError: it runs, and a human must log in.
+        TemporaryError: it runs, has no token yet, and goes on trying.
+    """
+    if not standing.running:
+        why = f"{standing.result or standing.active}, exit status {standing.code}"
+        raise VxTokenError(f"the service does not run: {why}", "see: vx-token service logs")
+    known = facts(runtime / "default" / "env.sh")
+    if float(known.get("expires", "0")) > now:
+        return f"the service runs: {standing.text}" if standing.text else "the service runs"
+    if known.get("status") == "login":
+        notice, _, hint = known.get("notice", "a login is needed").rpartition("; ")
+        raise LoginNeededError(f"the service runs, but has no token: {notice or hint}", hint if notice else "")
+    raise TemporaryError(
+        f"the service runs, but has no token yet: {standing.text or 'no answer so far'}", "see: vx-token status"
+    )
+
+
+def facts(snippet: Path) -> dict[str, str]:
+    """The comment lines of an `env.sh`, by name; empty when there is no such file."""
+    try:
+        lines = snippet.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    pairs = (line.removeprefix("# ").partition(": ") for line in lines if line.startswith("# "))
+    return {name: value for name, colon, value in pairs if colon}
+
+
+def leftovers(agent: Agent) -> list[Step]:
+    """The steps that take away what the service wrote.
+
+    Only what is known to be ours: a folder that the user named may hold other things.
+    """
+    steps: list[Step] = [Remove(agent.state / name, agent.home) for name in (LOG, "gateway.key")]
+    if agent.runtime.name == "vx-token":
+        return [*steps, Remove(agent.runtime, agent.runtime.parent, tree=True)]
+    profiles = sorted(path.parent for path in agent.runtime.glob("*/state.json") if not path.parent.is_symlink())
+    files = [folder / name for folder in profiles for name in OF_A_PROFILE]
+    links = [path for path in (agent.runtime / "default",) if path.is_symlink()]
+    ours = [*links, *files, *(agent.runtime / name for name in OF_THE_DAEMON)]
+    return [*steps, *(Remove(path, agent.runtime.parent) for path in ours)]
