@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -225,14 +226,17 @@ def _cgroups(user: pwd.struct_passwd) -> Iterator[list[Path]]:
             _empty(group)
 
 
+def _deserted(group: Path) -> bool:
+    return not (group / "cgroup.procs").read_text()
+
+
 def _empty(group: Path) -> None:
     folders = sorted([group, *(path for path in group.rglob("*") if path.is_dir())], reverse=True)
     for folder in folders:
         for pid in (folder / "cgroup.procs").read_text().split():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
-        processes = folder / "cgroup.procs"
-        wait_for(lambda left=processes: not left.read_text(), f"{folder} empty")
+        wait_for(partial(_deserted, folder), f"{folder} empty")
         folder.rmdir()
 
 

@@ -1,12 +1,13 @@
 """The program that a service manager keeps running, and what it needs of the user's world."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
-from vx_token.plan import Remove, Step
+from vx_token.plan import Remove, Runner, Step
 
 PATHS = (
     "GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG", "VX_TOKEN_CONFIG", "VX_TOKEN_RUNTIME_DIR",
@@ -84,6 +85,35 @@ class Standing:
         return self.active in ("active", "reloading")
 
 
+class Manager(Protocol):
+    """What the command line asks of any service manager; `service.Systemd` and `launchd.Launchd` answer."""
+
+    @property
+    def run(self) -> Runner:
+        """How it runs programs."""
+
+    def check(self) -> None:
+        """Raise VxTokenError when there is no such manager here."""
+
+    def install(self) -> list[Step]:
+        """The steps to a running service."""
+
+    def uninstall(self) -> list[Step]:
+        """The steps back to nothing."""
+
+    def verb(self, name: str) -> list[Step]:
+        """The steps of start, stop or restart."""
+
+    def carry_out(self, steps: Iterable[Step], now: Callable[[], float]) -> str:
+        """Do steps that start it; say that it has a live token, or raise what is wrong."""
+
+    def standing(self) -> Standing:
+        """How it is."""
+
+    def logs(self, lines: int, *, follow: bool) -> list[str]:
+        """The command that shows its log."""
+
+
 def environment(environ: Mapping[str, str], cwd: Path) -> dict[str, str]:
     """The variables that decide what a token is made from and how Google is reached, places made absolute.
 
@@ -122,9 +152,7 @@ def verdict(standing: Standing, runtime: Path, now: float) -> str:
         LoginNeededError: it runs, and a human must log in.
         TemporaryError: it runs, has no token yet, and goes on trying.
     """
-    if not standing.running:
-        why = f"{standing.result or standing.active}, exit status {standing.code}"
-        raise VxTokenError(f"the service does not run: {why}", "see: vx-token service logs")
+    running(standing)
     known = facts(runtime / "default" / "env.sh")
     if float(known.get("expires", "0")) > now:
         return f"the service runs: {standing.text}" if standing.text else "the service runs"
@@ -134,6 +162,18 @@ def verdict(standing: Standing, runtime: Path, now: float) -> str:
     raise TemporaryError(
         f"the service runs, but has no token yet: {standing.text or 'no answer so far'}", "see: vx-token status"
     )
+
+
+def running(standing: Standing) -> None:
+    """Raise VxTokenError unless the service is installed and runs."""
+    if not standing.installed:
+        raise VxTokenError("the service is not installed", "run: vx-token service install")
+    if not standing.running:
+        ended = standing.result not in ("", "success")
+        why = f" ({standing.result}, exit status {standing.code})" if ended else ""
+        raise VxTokenError(
+            f"the service does not run{why}", "run: vx-token service start, or see: vx-token service logs"
+        )
 
 
 def facts(snippet: Path) -> dict[str, str]:

@@ -4,10 +4,11 @@ import plistlib
 import re
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from vx_token.agent import LOG, Agent, Standing, leftovers, verdict
-from vx_token.errors import TemporaryError
+from vx_token.errors import TemporaryError, VxTokenError
 from vx_token.plan import Folder, Remove, Run, Runner, Step, Write, call, perform
 
 LABEL = "local.vx-token"
@@ -16,9 +17,93 @@ PATIENCE = 120.0
 """Seconds for the first token; launchd itself cannot tell when a program is ready."""
 
 
-def file(agent: Agent) -> Path:
-    """Where the property list lies."""
-    return agent.home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
+@dataclass(frozen=True, slots=True)
+class Launchd:
+    """A login session's launchd that shall run our agent.
+
+    Attributes:
+        agent: what to run.
+        run: how programs are run.
+        uid: whose session.
+        pause: sleeps so many seconds.
+    """
+
+    agent: Agent
+    run: Runner
+    uid: int
+    pause: Callable[[float], None] = time.sleep
+
+    @property
+    def file(self) -> Path:
+        """Where the property list lies."""
+        return self.agent.home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
+
+    @property
+    def target(self) -> str:
+        """The agent's name in launchd's words."""
+        return f"gui/{self.uid}/{LABEL}"
+
+    def check(self) -> None:
+        """Make sure that launchd answers for this session.
+
+        Raises:
+            VxTokenError: it does not, as in a session by ssh without a login at the screen.
+        """
+        if call(self.run, "launchctl", "print", f"gui/{self.uid}").returncode != 0:
+            raise VxTokenError("launchd has no session of this user", "log in at the screen once")
+
+    def install(self) -> list[Step]:
+        """The steps from nothing, or from an older installation, to an agent that is started at every login."""
+        return [
+            Folder(self.agent.state),
+            Write(self.file, plist(self.agent)),
+            Run(("launchctl", "bootout", self.target), harmless=True),
+            Run(("launchctl", "enable", self.target)),
+            Run(("launchctl", "bootstrap", f"gui/{self.uid}", str(self.file))),
+        ]
+
+    def uninstall(self) -> list[Step]:
+        """The steps back to nothing."""
+        away = Run(("launchctl", "bootout", self.target), harmless=True)
+        return [away, Remove(self.file, self.agent.home / "Library"), *leftovers(self.agent)]
+
+    def verb(self, name: str) -> list[Step]:
+        """`start`, `stop` or `restart`."""
+        words = {"start": ("kickstart",), "stop": ("kill", "SIGTERM"), "restart": ("kickstart", "-k")}
+        return [Run(("launchctl", *words[name], self.target))]
+
+    def carry_out(self, steps: Iterable[Step], now: Callable[[], float]) -> str:
+        """Do the steps of `install`, `start` or `restart`; one line on an agent that runs and has a live token.
+
+        Raises:
+            VxTokenError: it does not run, or has no token; see `agent.verdict`.
+        """
+        perform(steps, self.run)
+        for _ in range(int(PATIENCE)):
+            try:
+                return verdict(self.standing(), self.agent.runtime, now())
+            except TemporaryError:
+                self.pause(1)
+        return verdict(self.standing(), self.agent.runtime, now())
+
+    def standing(self) -> Standing:
+        """What launchd says of the agent; its words become systemd's."""
+        done = call(self.run, "launchctl", "print", self.target)
+        found = dict(re.findall(r"^\t(state|pid|last exit code) = (.+)$", done.stdout, re.MULTILINE))
+        state = found.get("state", "not loaded")
+        code = re.match(r"\d+", found.get("last exit code", ""))
+        return Standing(
+            file=self.file,
+            installed=done.returncode == 0,
+            active="active" if state == "running" else "inactive",
+            result="success" if state == "running" else state,
+            code=int(code[0]) if code else 0,
+            pid=int(found.get("pid", "0")),
+        )
+
+    def logs(self, lines: int, *, follow: bool) -> list[str]:
+        """The command that shows the agent's log."""
+        return ["tail", "-n", str(lines), *(["-F"] if follow else []), str(self.agent.state / LOG)]
 
 
 def plist(agent: Agent) -> str:
@@ -40,70 +125,3 @@ def plist(agent: Agent) -> str:
         "StandardErrorPath": log,
     }
     return plistlib.dumps(content, sort_keys=False).decode()
-
-
-def install(agent: Agent, uid: int) -> list[Step]:
-    """The steps from nothing, or from an older installation, to an agent that is started at every login."""
-    away = Run(("launchctl", "bootout", f"gui/{uid}/{LABEL}"), harmless=True)
-    return [
-        Folder(agent.state),
-        Write(file(agent), plist(agent)),
-        away,
-        Run(("launchctl", "enable", f"gui/{uid}/{LABEL}")),
-        Run(("launchctl", "bootstrap", f"gui/{uid}", str(file(agent)))),
-    ]
-
-
-def uninstall(agent: Agent, uid: int) -> list[Step]:
-    """The steps back to nothing."""
-    away = Run(("launchctl", "bootout", f"gui/{uid}/{LABEL}"), harmless=True)
-    return [away, Remove(file(agent), agent.home / "Library"), *leftovers(agent)]
-
-
-def verb(name: str, uid: int) -> list[Step]:
-    """`start`, `stop` or `restart`."""
-    words = {"start": ("kickstart",), "stop": ("kill", "SIGTERM"), "restart": ("kickstart", "-k")}
-    return [Run(("launchctl", *words[name], f"gui/{uid}/{LABEL}"))]
-
-
-def standing(agent: Agent, uid: int, run: Runner) -> Standing:
-    """What launchd says of the agent; its words become systemd's."""
-    done = call(run, "launchctl", "print", f"gui/{uid}/{LABEL}")
-    found = dict(re.findall(r"^\t(state|pid|last exit code) = (.+)$", done.stdout, re.MULTILINE))
-    state = found.get("state", "not loaded")
-    code = re.match(r"\d+", found.get("last exit code", ""))
-    return Standing(
-        file=file(agent),
-        installed=done.returncode == 0,
-        active="active" if state == "running" else "inactive",
-        result="success" if state == "running" else state,
-        code=int(code[0]) if code else 0,
-        pid=int(found.get("pid", "0")),
-    )
-
-
-def carry_out(
-    steps: Iterable[Step],
-    agent: Agent,
-    uid: int,
-    run: Runner,
-    now: Callable[[], float],
-    pause: Callable[[float], None] = time.sleep,
-) -> str:
-    """Do the steps of `install`, `start` or `restart`; one line on an agent that runs and has a live token.
-
-    Raises:
-        VxTokenError: it does not run, or has no token; see `agent.verdict`.
-    """
-    perform(steps, run)
-    for _ in range(int(PATIENCE)):
-        try:
-            return verdict(standing(agent, uid, run), agent.runtime, now())
-        except TemporaryError:
-            pause(1)
-    return verdict(standing(agent, uid, run), agent.runtime, now())
-
-
-def logs(agent: Agent, lines: int, *, follow: bool) -> list[str]:
-    """The command that shows the agent's log."""
-    return ["tail", "-n", str(lines), *(["-F"] if follow else []), str(agent.state / LOG)]

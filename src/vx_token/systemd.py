@@ -2,8 +2,8 @@
 
 import contextlib
 import socket
-import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 SEND_WITHIN = 2.0
 """Seconds that a full socket may hold us up: a busy manager must not stop a refresh."""
@@ -12,8 +12,8 @@ SEND_WITHIN = 2.0
 class Silent:
     """Nobody listens: what a program outside systemd talks to."""
 
-    interval: float | None = None
-    """Seconds between two heartbeats; None when nobody waits for one."""
+    heartbeat: float | None = None
+    """Seconds between two calls of `alive`, half of what the manager grants; None when it does not ask."""
 
     def send(self, *lines: str) -> None:
         """Tell the manager some `NAME=value` lines at once; a failure is of no consequence."""
@@ -22,38 +22,39 @@ class Silent:
         """Set the line that `systemctl status` shows."""
         self.send(f"STATUS={_one_line(text)}")
 
-    def ready(self, status: str) -> None:
-        """The start, or a reload, is complete."""
-        self.send("READY=1", f"STATUS={_one_line(status)}")
+    def ready(self, text: str = "") -> None:
+        """Startup or reload is complete."""
+        self.send("READY=1", *([f"STATUS={_one_line(text)}"] if text else []))
 
-    def watchdog(self) -> None:
+    def alive(self) -> None:
         """The heartbeat: still working, not just still running."""
         self.send("WATCHDOG=1")
 
-    def reloading(self) -> None:
-        """The configuration is read again; `ready` must follow. Type=notify-reload compares the time, others do not."""
-        self.send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+    def reloading(self, monotonic_ns: int) -> None:
+        """The configuration is read again; `ready` must follow. Takes `time.monotonic_ns()`, as newer systemd asks."""
+        self.send("RELOADING=1", f"MONOTONIC_USEC={monotonic_ns // 1000}")
 
     def stopping(self) -> None:
         """The end has begun."""
         self.send("STOPPING=1")
 
 
+@dataclass(frozen=True, slots=True)
 class Notifier(Silent):
     """Talks to the manager's datagram socket; `address` is a path, or a name after `@`."""
 
-    def __init__(self, address: str, interval: float | None = None) -> None:
-        self.address = f"\0{address[1:]}" if address.startswith("@") else address
-        self.interval = interval
+    address: str
+    heartbeat: float | None = None
 
     def send(self, *lines: str) -> None:
         """Tell the manager some `NAME=value` lines at once; a failure is of no consequence."""
+        name = f"\0{self.address[1:]}" if self.address.startswith("@") else self.address
         with (
             contextlib.suppress(OSError),  # the manager sees the missing heartbeat, and nobody else could act
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel,
         ):
             channel.settimeout(SEND_WITHIN)
-            channel.sendto("\n".join(lines).encode(), self.address)
+            channel.sendto("\n".join(lines).encode(), name)
 
 
 def notifier(environ: Mapping[str, str], pid: int) -> Silent:
@@ -62,10 +63,10 @@ def notifier(environ: Mapping[str, str], pid: int) -> Silent:
     Addresses other than a path or an abstract name (a virtual machine's vsock) are not ours and count as nobody.
     """
     address = environ.get("NOTIFY_SOCKET", "")
-    return Notifier(address, interval(environ, pid)) if address[:1] in ("/", "@") and address[1:] else Silent()
+    return Notifier(address, heartbeat(environ, pid)) if address[:1] in ("/", "@") and address[1:] else Silent()
 
 
-def interval(environ: Mapping[str, str], pid: int) -> float | None:
+def heartbeat(environ: Mapping[str, str], pid: int) -> float | None:
     """Seconds between heartbeats: half of WATCHDOG_USEC, as sd_watchdog_enabled(3) advises; None when none is due."""
     limit, meant_for = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
     if not limit.isascii() or not limit.isdigit() or int(limit) == 0 or meant_for not in ("", str(pid)):
