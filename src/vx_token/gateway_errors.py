@@ -1,0 +1,92 @@
+"""Errors in the shape that OpenAI clients show to their users."""
+
+import json
+import math
+import zlib
+from http import HTTPStatus
+from typing import Any
+
+from vx_token.errors import LoginNeededError, TemporaryError, VxTokenError
+
+LARGEST = 1 << 20  # bytes of an error's body that are looked at
+
+
+class Refusal(Exception):  # noqa: N818 - an answer of the gateway's own; most are the client's doing or upstream's
+    """An answer of the gateway's own in place of upstream's.
+
+    Attributes:
+        status: HTTP status.
+        message: one sentence for the tool's user.
+        code: for programs, such as `login_needed`.
+        retry_after: seconds, or None.
+    """
+
+    def __init__(self, status: int, message: str, code: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.retry_after = retry_after
+
+    @property
+    def body(self) -> bytes:
+        """The error as JSON; `type` follows OpenAI's names."""
+        kind = {401: "authentication_error", 429: "rate_limit_error"}.get(self.status)
+        kind = kind or ("server_error" if self.status >= 500 else "invalid_request_error")
+        return _dumps({"message": self.message, "type": kind, "param": None, "code": self.code})
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Content type, and when to come again."""
+        headers = {"Content-Type": "application/json"}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
+        return headers
+
+
+def no_token(profile: str, error: VxTokenError) -> Refusal:
+    """Why there is no token, told to the tool's user: worth a retry or not, and what to do."""
+    what = f"vx-token has no Google token for profile {profile}: {error.message}"
+    if error.hint:
+        what = f"{what}; {error.hint}"
+    if isinstance(error, LoginNeededError):
+        return Refusal(401, what, "login_needed")
+    if isinstance(error, TemporaryError):
+        return Refusal(503, what, "token_unavailable", error.retry_after or 2.0)
+    return Refusal(500, what, "configuration_error")
+
+
+def unwrap(status: int, body: bytes, encoding: str) -> bytes | None:
+    """Google's error array as OpenAI's object; None when the body is anything else and stays as it is.
+
+    Current SDKs look for an object and show nothing but the status for the array.
+    """
+    plain = decode(body, encoding)
+    if not plain.lstrip().startswith(b"["):
+        return None
+    try:
+        first = json.loads(plain)[0]["error"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return _dumps(_openai(status, first)) if isinstance(first, dict) else None
+
+
+def decode(body: bytes, encoding: str) -> bytes:
+    """The plain text of a small compressed body; empty when it cannot be read."""
+    if encoding.lower() in {"", "identity"}:
+        return body
+    try:
+        return zlib.decompressobj(wbits=47).decompress(body, LARGEST)  # 47: zlib or gzip, whichever it is
+    except zlib.error:
+        return b""
+
+
+def _openai(status: int, error: dict[str, Any]) -> dict[str, Any]:
+    told = error.get("message")
+    if not isinstance(told, str) or not told.strip():
+        told = f"upstream answered {status} {HTTPStatus(status).phrase if status in set(HTTPStatus) else ''}".rstrip()
+    return {**error, "message": told, "type": error.get("status") or "upstream_error", "param": None}
+
+
+def _dumps(error: dict[str, Any]) -> bytes:
+    return json.dumps({"error": error}, ensure_ascii=False).encode()

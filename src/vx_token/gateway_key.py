@@ -1,0 +1,117 @@
+"""The local key: 256 bits in a private file, stable until it is rotated."""
+
+import contextlib
+import fcntl
+import hmac
+import os
+import secrets
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from vx_token import atomic
+from vx_token.errors import ConfigError
+
+NAME = "gateway.key"
+PREVIOUS = "gateway.key.previous"
+PREFIX = "vx-local-"
+_LONGEST = 512  # bytes; anything longer is not a file of ours
+_Stamp = tuple[int, int, int]
+
+
+def load_or_create_key(folder: Path) -> str:
+    """The key of `folder`, made at the first call.
+
+    Raises:
+        ConfigError: the file is not ours, readable by others, or not a key.
+        OSError: the folder cannot be written.
+    """
+    with _locked(folder):
+        if not (folder / NAME).exists():
+            atomic.write(folder / NAME, _new())
+        return _read(folder / NAME)
+
+
+def rotate_key(folder: Path, grace: float, now: float | None = None) -> str:
+    """Make a new key; the old one counts for `grace` more seconds.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    end = (time.time() if now is None else now) + grace
+    with _locked(folder):
+        with contextlib.suppress(ConfigError, FileNotFoundError):
+            # The old key goes first: a crash between the two writes then leaves it valid twice, never lost.
+            atomic.write(folder / PREVIOUS, f"{_read(folder / NAME)} {end:.0f}".encode())
+        atomic.write(folder / NAME, _new())
+        return _read(folder / NAME)
+
+
+class Keys:
+    """Says whether a text is a local key now; sees a rotation by the files' stamps, without a restart."""
+
+    def __init__(self, folder: Path, now: Callable[[], float] = time.time) -> None:
+        self._folder = folder
+        self._now = now
+        self._stamps: tuple[_Stamp, _Stamp] | None = None
+        self._known: list[tuple[bytes, float]] = []
+
+    def __call__(self, candidate: str) -> bool:
+        """Compare in constant time with each key that counts."""
+        self._reload()
+        given = candidate.encode("utf-8", "surrogateescape")
+        now = self._now()
+        matches = [hmac.compare_digest(given, key) for key, end in self._known if now < end]
+        return any(matches)
+
+    def _reload(self) -> None:
+        stamps = (_stamp(self._folder / NAME), _stamp(self._folder / PREVIOUS))
+        if stamps != self._stamps:
+            # A file that is gone or broken changes nothing: clients keep the key they were given.
+            with contextlib.suppress(ConfigError, OSError):
+                self._known = list(_load(self._folder))
+            self._stamps = stamps
+
+
+def _load(folder: Path) -> Iterator[tuple[bytes, float]]:
+    yield _read(folder / NAME).encode(), float("inf")
+    with contextlib.suppress(ConfigError, OSError, ValueError):
+        key, _, end = _read(folder / PREVIOUS).partition(" ")
+        yield key.encode(), float(end)
+
+
+def _read(path: Path) -> str:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(file.fileno())
+        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            raise ConfigError(f"others may read the gateway's key in {path}", "run: vx-token gateway rotate-key")
+        text = file.read(_LONGEST).decode("ascii", "replace").strip()
+    if not text.startswith(PREFIX):
+        raise ConfigError(f"{path} does not hold a gateway key", "run: vx-token gateway rotate-key")
+    return text
+
+
+def _new() -> bytes:
+    return f"{PREFIX}{secrets.token_urlsafe(32)}".encode()
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Two first starts at once must agree on one key."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

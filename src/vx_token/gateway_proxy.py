@@ -1,0 +1,28 @@
+"""The HTTP proxy on the way to an upstream, as the environment names it."""
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+
+def proxy_for(base_url: str, environ: Mapping[str, str]) -> str:
+    """The proxy's URL, empty for a direct way: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY less NO_PROXY; lower case wins.
+
+    Found once per route: a look-up at every request costs more than the rest of the gateway.
+    """
+    parts = urlsplit(base_url)
+    proxy = _named(environ, f"{parts.scheme}_proxy") or _named(environ, "all_proxy")
+    if not proxy or not parts.hostname or parts.hostname in {"localhost", "127.0.0.1", "::1"}:
+        return ""
+    if _is_exempt(parts.hostname, _named(environ, "no_proxy")):
+        return ""
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _named(environ: Mapping[str, str], name: str) -> str:
+    # HTTP_PROXY in capitals is safe here: this is no CGI program whose callers choose it (CVE-2016-5385).
+    return environ.get(name) or environ.get(name.upper()) or ""
+
+
+def _is_exempt(host: str, no_proxy: str) -> bool:
+    names = [name.strip().lower().lstrip("*.") for name in no_proxy.split(",") if name.strip()]
+    return any(not name or host == name or host.endswith(f".{name}") for name in names)
