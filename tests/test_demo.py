@@ -1,6 +1,7 @@
 """The demo, as a newcomer runs it."""
 
 import pytest
+
 from sandbox import Box
 
 

@@ -8,8 +8,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from sandbox import REPOSITORY, plain_environment
 
+from sandbox import REPOSITORY, plain_environment
 from vx_token.emulator import Emulator
 
 SHIPPED = ("shell/vx-token.bash", "shell/vx-token.zsh", "shell/vx-token.fish", "systemd/vx-token.service")
