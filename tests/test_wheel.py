@@ -1,6 +1,5 @@
 """What users install: the built wheel, in a fresh environment, with all that ships beside the package."""
 
-import os
 import subprocess
 import sys
 import tarfile
@@ -59,4 +58,4 @@ def test_the_installed_wheel_serves_a_token_and_the_hook(built: Path, tmp_path: 
         assert vx("hook", shell) == (REPOSITORY / f"shell/vx-token.{shell}").read_text()
     assert Path(vx("path", "hook-bash").strip()).is_relative_to(venv)
     assert vx("--version").startswith("vx-token ")
-    assert os.listdir(tmp_path / "run") == ["default"]
+    assert [found.name for found in (tmp_path / "run").iterdir()] == ["default"]
