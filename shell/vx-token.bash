@@ -1,0 +1,598 @@
+# shellcheck shell=bash
+# vx-token for bash: keeps OPENAI_API_KEY and its companions fresh in the live shell.
+#
+# The runtime file <runtime>/<profile>/env.sh is read as data at each prompt and, when a prompt has waited for some
+# seconds, once more between Enter and the command. Nothing in it is executed, no program is started, and the state
+# lives in arrays because arrays are never exported, not even under `set -a`. docs/shell.md tells the whole story.
+
+# Aliases are expanded when a function is read, so they are switched off until the end of this file.
+if \builtin shopt -q expand_aliases; then
+  __vx_token_aliases=(on)
+  \builtin shopt -u expand_aliases
+else
+  __vx_token_aliases=()
+fi
+
+# --- where the file is, and what it says -------------------------------------------------------------------------
+
+# Sets _vx_file for profile $1. The order is the program's own: explicit folder, XDG, the system's per-user folder, tmp.
+__vx_token_find() {
+  if [[ ${VX_TOKEN_RUNTIME_DIR-} ]]; then
+    _vx_file=$VX_TOKEN_RUNTIME_DIR
+  elif [[ ${XDG_RUNTIME_DIR-} && -d $XDG_RUNTIME_DIR && -O $XDG_RUNTIME_DIR ]]; then
+    _vx_file=$XDG_RUNTIME_DIR/vx-token
+  elif [[ ${OSTYPE-} == darwin* ]]; then
+    _vx_file=${HOME-}/Library/Caches/TemporaryItems/vx-token
+  elif [[ -d /run/user/$EUID ]]; then
+    _vx_file=/run/user/$EUID/vx-token
+  else
+    _vx_file=${TMPDIR:-/tmp}/runtime-$EUID/vx-token
+  fi
+  _vx_file+=/$1/env.sh
+}
+
+# Why _vx_file must not be read: `gone` (or not a plain file), `foreign`, `unreadable`; nothing when it may be.
+__vx_token_check_file() {
+  _vx_problem=
+  if [[ ! -f $_vx_file ]]; then
+    _vx_problem=gone
+  elif [[ ! -O $_vx_file ]]; then
+    _vx_problem=foreign
+  elif [[ ! -r $_vx_file ]]; then
+    _vx_problem=unreadable
+  fi
+}
+
+# Fills _vx_lines by one open. stderr is closed meanwhile: the file may vanish after the check, a restricted shell
+# has no /dev/null, and `read -d ''` would cost a system call a byte.
+if ((BASH_VERSINFO[0] >= 4)); then
+  __vx_token_read() { { builtin mapfile -t -n 64 _vx_lines <"$_vx_file"; } 2>&-; }
+else
+  __vx_token_read() {
+    local _vx_line
+    {
+      while IFS= builtin read -r _vx_line; do
+        _vx_lines[${#_vx_lines[@]}]=$_vx_line
+      done <"$_vx_file"
+    } 2>&-
+  }
+fi
+
+# Sets _vx_now to epoch seconds. Before 4.2 only SECONDS moves by itself, so its start is asked for once, at load.
+if ((BASH_VERSINFO[0] > 4 || (BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] >= 2))); then
+  __vx_token_time() { builtin printf -v _vx_now '%(%s)T' -1; }
+else
+  [[ ${__vx_token_epoch-} ]] || __vx_token_epoch=($(($(command -p date +%s) - SECONDS)))
+  # shellcheck disable=SC2128 # a scalar kept in an array
+  __vx_token_time() { _vx_now=$((__vx_token_epoch + SECONDS)); }
+fi
+
+# A name that a file may set: an identifier that neither the shell, nor the loader, nor this hook acts on by itself.
+__vx_token_may_set() {
+  case $1 in
+    '' | [0-9]* | *[!A-Za-z0-9_]*) return 1 ;;
+    VX_TOKEN_EXPIRES_AT) return 0 ;;
+    PATH | IFS | ENV | HOME | SHELL | USER | UID | EUID | PWD | OLDPWD | CDPATH | TMPDIR | POSIXLY_CORRECT) return 1 ;;
+    PS[0-4] | PROMPT_COMMAND | SHELLOPTS | GLOBIGNORE | OPTIND | OPTARG | REPLY | INPUTRC | HIST* | BASH* | LC_* | LANG) return 1 ;;
+    LD_* | DYLD_* | VX_TOKEN_* | __vx_token_* | _vx_* | _) return 1 ;;
+  esac
+}
+
+# Reads `export NAME='value'` from $1 into _vx_names and _vx_values; fails on anything else, a repeated name included.
+__vx_token_parse_export() {
+  local _vx_rest=${1#export } _vx_name _vx_value _vx_i
+  _vx_name=${_vx_rest%%=*}
+  _vx_value=${_vx_rest#*=}
+  __vx_token_may_set "$_vx_name" || return 1
+  [[ $_vx_value == \'?*\' ]] || return 1
+  _vx_value=${_vx_value:1:${#_vx_value}-2}
+  [[ $_vx_value && $_vx_value != *\'* ]] || return 1
+  for ((_vx_i = 0; _vx_i < ${#_vx_names[@]}; _vx_i++)); do
+    [[ ${_vx_names[_vx_i]} != "$_vx_name" ]] || return 1
+  done
+  _vx_names[${#_vx_names[@]}]=$_vx_name
+  _vx_values[${#_vx_values[@]}]=$_vx_value
+}
+
+# Takes _vx_lines over as the offer, all of it or nothing; a missing last line shows a truncated file.
+__vx_token_parse() {
+  local -a _vx_names _vx_values
+  local _vx_line _vx_profile='' _vx_status='' _vx_expires='' _vx_mode='' _vx_notice='' _vx_i _vx_last=$((${#_vx_lines[@]} - 1))
+  _vx_names=() _vx_values=()
+  ((_vx_last >= 1)) || return 1
+  [[ ${_vx_lines[0]} == '# vx-token env.sh 1' && ${_vx_lines[_vx_last]} == '# end' ]] || return 1
+  for ((_vx_i = 1; _vx_i < _vx_last; _vx_i++)); do
+    _vx_line=${_vx_lines[_vx_i]}
+    case $_vx_line in
+      *[[:cntrl:]]* | '# end') return 1 ;;
+      '# profile: '*) _vx_profile=${_vx_line#'# profile: '} ;;
+      '# status: '*) _vx_status=${_vx_line#'# status: '} ;;
+      '# expires: '*) _vx_expires=${_vx_line#'# expires: '} ;;
+      '# mode: '*) _vx_mode=${_vx_line#'# mode: '} ;;
+      '# notice: '*) _vx_notice=${_vx_line#'# notice: '} ;;
+      '#'*) ;;
+      'export '*) __vx_token_parse_export "$_vx_line" || return 1 ;;
+      *) return 1 ;;
+    esac
+  done
+  [[ $_vx_profile && $_vx_profile != *[!A-Za-z0-9._-]* ]] || return 1
+  [[ $_vx_expires && $_vx_expires != *[!0-9]* && ${#_vx_expires} -le 12 ]] || return 1
+  [[ $_vx_status == fresh || $_vx_status == retrying || $_vx_status == login || $_vx_status == expired ]] || return 1
+  [[ $_vx_mode == direct || $_vx_mode == gateway ]] || return 1
+  __vx_token_profile=("$_vx_profile") __vx_token_word=("$_vx_status") __vx_token_expires=("$((10#$_vx_expires))")
+  __vx_token_mode=("$_vx_mode") __vx_token_notice=("$_vx_notice")
+  __vx_token_names=(${_vx_names[@]+"${_vx_names[@]}"})
+  __vx_token_values=(${_vx_values[@]+"${_vx_values[@]}"})
+}
+
+__vx_token_forget() {
+  __vx_token_text=() __vx_token_names=() __vx_token_values=()
+  __vx_token_profile=('') __vx_token_word=('') __vx_token_expires=(0) __vx_token_mode=('') __vx_token_notice=('')
+}
+
+# Brings the offer up to date with the file; _vx_problem tells what kept it from that. A malformed file leaves the
+# last good offer in place: whoever wrote it is not the daemon, and the token in hand still lives.
+__vx_token_load_offer() {
+  local -a _vx_lines
+  _vx_lines=()
+  if [[ $_vx_file != "${__vx_token_file[0]}" ]]; then
+    __vx_token_file=("$_vx_file")
+    __vx_token_forget
+  fi
+  __vx_token_check_file
+  if [[ ! $_vx_problem ]]; then
+    __vx_token_read || _vx_problem=gone
+  fi
+  if [[ $_vx_problem ]]; then
+    __vx_token_forget
+  elif [[ "${_vx_lines[*]-}" != "${__vx_token_text[0]-}" || ! ${__vx_token_text[0]-} ]]; then
+    _vx_changed=1
+    if __vx_token_parse; then
+      __vx_token_text=("${_vx_lines[*]}")
+    else
+      __vx_token_text=() _vx_problem=malformed
+    fi
+  fi
+}
+
+# --- whose value is it -------------------------------------------------------------------------------------------
+
+# Sets _vx_at to the place of name $1 among the names that we hold in the environment; fails when it is not there.
+__vx_token_held() {
+  for ((_vx_at = 0; _vx_at < ${#__vx_token_held_names[@]}; _vx_at++)); do
+    [[ ${__vx_token_held_names[_vx_at]} != "$1" ]] || return 0
+  done
+  return 1
+}
+
+# Is value $2 of name $1 ours, now or earlier (direnv and tmux bring old environments back)?
+__vx_token_owns() {
+  local _vx_at
+  if __vx_token_held "$1" && [[ ${__vx_token_held_values[_vx_at]} == "$2" ]]; then
+    return 0
+  fi
+  for ((_vx_at = ${#__vx_token_past[@]} - 1; _vx_at >= 0; _vx_at--)); do
+    [[ ${__vx_token_past[_vx_at]} != "$2" ]] || return 0
+  done
+  return 1
+}
+
+# Does the offered value number $1 decide who is asked, or with which key? Such variables move together or not at all.
+__vx_token_is_route() {
+  local _vx_value=${__vx_token_values[$1]} _vx_i
+  [[ $_vx_value != http://* && $_vx_value != https://* ]] || return 0
+  for ((_vx_i = 0; _vx_i < ${#__vx_token_names[@]}; _vx_i++)); do
+    [[ ${__vx_token_names[_vx_i]} != OPENAI_API_KEY || ${__vx_token_values[_vx_i]} != "$_vx_value" ]] || return 0
+  done
+  return 1
+}
+
+# Keeps the user's value of $1 aside, and whether it was exported.
+__vx_token_keep() {
+  local _vx_n=${#__vx_token_user_names[@]} _vx_flags=x
+  # Older shells cannot tell without a fork; a key that was there before is nearly always exported.
+  ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)) || builtin eval "_vx_flags=\${$1@a}"
+  __vx_token_user_names[_vx_n]=$1
+  __vx_token_user_values[_vx_n]=${!1}
+  __vx_token_user_flags[_vx_n]=$_vx_flags
+}
+
+# Unsets $1, or sets it as the user had it; from then on it is the user's own affair, as if we had never seen it.
+__vx_token_give_back() {
+  local _vx_i
+  __vx_token_unset "$1"
+  for ((_vx_i = 0; _vx_i < ${#__vx_token_user_names[@]}; _vx_i++)); do
+    [[ ${__vx_token_user_names[_vx_i]} == "$1" ]] || continue
+    { builtin printf -v "$1" %s "${__vx_token_user_values[_vx_i]}"; } 2>&-
+    [[ ${__vx_token_user_flags[_vx_i]} != *x* ]] || builtin export "${1?}"
+    __vx_token_user_names[_vx_i]='' __vx_token_user_values[_vx_i]=''
+    __vx_token_seen=("${__vx_token_seen[0]// $1 / }")
+  done
+}
+
+__vx_token_unset() { { builtin unset -v "$1"; } 2>&-; }
+
+# Takes the held variables out of the environment, except those among the names in $2, by `__vx_token_unset` or
+# `__vx_token_give_back` ($1). What the user has put in their place stays.
+__vx_token_withdraw() {
+  local -a _vx_names _vx_values
+  local _vx_i _vx_name
+  _vx_names=() _vx_values=()
+  for ((_vx_i = 0; _vx_i < ${#__vx_token_held_names[@]}; _vx_i++)); do
+    _vx_name=${__vx_token_held_names[_vx_i]}
+    if [[ " ${2-} " == *" $_vx_name "* ]]; then
+      _vx_names[${#_vx_names[@]}]=$_vx_name
+      _vx_values[${#_vx_values[@]}]=${__vx_token_held_values[_vx_i]}
+    elif [[ ${!_vx_name+x} ]] && __vx_token_owns "$_vx_name" "${!_vx_name}"; then
+      "$1" "$_vx_name"
+    fi
+  done
+  __vx_token_held_names=(${_vx_names[@]+"${_vx_names[@]}"})
+  __vx_token_held_values=(${_vx_values[@]+"${_vx_values[@]}"})
+}
+
+# Looks at each offered name before any is set: keeps a value from before our time aside, lists in _vx_skip what the
+# user has set since, and fails, with the name in _vx_state, when that is a route.
+__vx_token_survey() {
+  local _vx_i _vx_name
+  for ((_vx_i = 0; _vx_i < ${#__vx_token_names[@]}; _vx_i++)); do
+    _vx_name=${__vx_token_names[_vx_i]}
+    if [[ ! ${!_vx_name+x} ]] || __vx_token_owns "$_vx_name" "${!_vx_name}"; then
+      continue
+    elif [[ ${__vx_token_seen[0]} != *" $_vx_name "* ]]; then
+      __vx_token_keep "$_vx_name"
+    elif __vx_token_is_route "$_vx_i"; then
+      _vx_state="paused $_vx_name"
+      return 1
+    else
+      _vx_skip+=" $_vx_name "
+    fi
+  done
+}
+
+# Puts one variable into the environment and remembers that it is ours; fails when it is read-only.
+__vx_token_put() {
+  local _vx_at
+  { builtin export "$1=$2"; } 2>&- || return 1
+  [[ ${__vx_token_seen[0]} == *" $1 "* ]] || __vx_token_seen=("${__vx_token_seen[0]}$1 ")
+  if ! __vx_token_held "$1"; then
+    __vx_token_held_names[_vx_at]=$1
+  elif [[ ${__vx_token_held_values[_vx_at]} != "$2" ]]; then
+    ((${#__vx_token_past[@]} < 32)) || __vx_token_past=("${__vx_token_past[@]:1}")
+    __vx_token_past[${#__vx_token_past[@]}]=${__vx_token_held_values[_vx_at]}
+  fi
+  __vx_token_held_values[_vx_at]=$2
+}
+
+# Makes the environment say what the offer says, or, when it cannot all be said, nothing of it.
+__vx_token_apply() {
+  local _vx_i _vx_name _vx_skip='' _vx_offered=' '
+  for _vx_name in ${__vx_token_names[@]+"${__vx_token_names[@]}"}; do _vx_offered+="$_vx_name "; done
+  if __vx_token_survey; then
+    __vx_token_withdraw __vx_token_give_back "$_vx_offered"
+    for ((_vx_i = 0; _vx_i < ${#__vx_token_names[@]}; _vx_i++)); do
+      _vx_name=${__vx_token_names[_vx_i]}
+      [[ $_vx_skip != *" $_vx_name "* ]] || continue
+      __vx_token_put "$_vx_name" "${__vx_token_values[_vx_i]}" || { _vx_state="readonly $_vx_name" && break; }
+    done
+  fi
+  case $_vx_state in
+    paused* | readonly*) __vx_token_withdraw __vx_token_give_back ;;
+  esac
+  __vx_token_mark
+}
+
+# Tells child shells which values are ours, by name, length and last four characters.
+__vx_token_mark() {
+  local _vx_i _vx_value _vx_mark=''
+  for ((_vx_i = 0; _vx_i < ${#__vx_token_held_names[@]}; _vx_i++)); do
+    _vx_value=${__vx_token_held_values[_vx_i]}
+    _vx_mark+="${__vx_token_held_names[_vx_i]}:${#_vx_value}:${_vx_value: -4} "
+  done
+  if [[ $_vx_mark ]]; then
+    builtin export VX_TOKEN_HOOK="$_vx_mark"
+  else
+    builtin unset -v VX_TOKEN_HOOK
+  fi
+}
+
+# Reads the parent's mark: a value that fits is ours already; one that does not was put there for this shell by hand.
+__vx_token_inherit() {
+  local _vx_rest=${VX_TOKEN_HOOK-} _vx_name _vx_value
+  while [[ $_vx_rest == *:*' '* ]]; do
+    _vx_name=${_vx_rest%%:*} _vx_rest=${_vx_rest#* }
+    __vx_token_may_set "$_vx_name" && [[ ${!_vx_name+x} ]] || continue
+    _vx_value=${!_vx_name}
+    __vx_token_seen=("${__vx_token_seen[0]}$_vx_name ")
+    [[ " $VX_TOKEN_HOOK" == *" $_vx_name:${#_vx_value}:${_vx_value: -4} "* ]] || continue
+    __vx_token_put "$_vx_name" "$_vx_value"
+  done
+}
+
+# Does the environment still hold every value that we put there?
+__vx_token_intact() {
+  local _vx_i _vx_name
+  ((${#__vx_token_held_names[@]})) || return 1
+  for ((_vx_i = 0; _vx_i < ${#__vx_token_held_names[@]}; _vx_i++)); do
+    _vx_name=${__vx_token_held_names[_vx_i]}
+    [[ ${!_vx_name-} == "${__vx_token_held_values[_vx_i]}" ]] || return 1
+  done
+}
+
+# --- the one path --------------------------------------------------------------------------------------------------
+
+# In gateway mode the loopback must not go through a proxy. What we add is a suffix, so taking it back needs no memory.
+__vx_token_no_proxy() {
+  local _vx_name _vx_suffix=127.0.0.1,localhost
+  for _vx_name in NO_PROXY no_proxy; do
+    if [[ $1 == add ]]; then
+      [[ ${HTTP_PROXY-}${http_proxy-}${HTTPS_PROXY-}${https_proxy-}${ALL_PROXY-}${all_proxy-} ]] || continue
+      [[ ${!_vx_name-} != '*' && ,${!_vx_name-}, != *,127.0.0.1,* ]] || continue
+      { builtin export "$_vx_name=${!_vx_name:+${!_vx_name},}$_vx_suffix"; } 2>&-
+      __vx_token_proxied=("${__vx_token_proxied[0]-} $_vx_name ")
+    elif [[ ${__vx_token_proxied[0]-} == *" $_vx_name "* && ${!_vx_name-} == *"$_vx_suffix" ]]; then
+      __vx_token_trim_no_proxy "$_vx_name" "${!_vx_name%"$_vx_suffix"}"
+    fi
+  done
+  [[ $1 == add ]] || __vx_token_proxied=()
+}
+
+__vx_token_trim_no_proxy() {
+  if [[ $2 ]]; then
+    { builtin export "$1=${2%,}"; } 2>&-
+  else
+    __vx_token_unset "$1"
+  fi
+}
+
+# Brings the variables up to date with the file. __vx_token_state becomes: ok, login, expired, malformed, gone, foreign,
+# unreadable, `paused NAME` or `readonly NAME`; __vx_token_due the second from which the next command asks again.
+__vx_token_sync() {
+  local _vx_file _vx_problem _vx_now _vx_changed='' _vx_state=ok
+  __vx_token_find "${VX_TOKEN_PROFILE:-default}"
+  __vx_token_load_offer
+  __vx_token_time
+  __vx_token_due=("$_vx_now")
+  if ((!${#__vx_token_names[@]})); then
+    _vx_state=${_vx_problem:-expired}
+    __vx_token_hide
+  elif [[ ${__vx_token_mode[0]} == direct ]] && ((_vx_now >= __vx_token_expires)); then
+    _vx_state=expired
+    __vx_token_hide
+  else
+    __vx_token_offer
+  fi
+  [[ ${__vx_token_word[0]} != login || ($_vx_state != ok && $_vx_state != expired) ]] || _vx_state=login
+  __vx_token_state=("$_vx_state")
+}
+
+# Nothing is alive: what we hold goes, and what the user had stays aside, for a dead token must not send the next
+# command to another provider on another bill.
+__vx_token_hide() {
+  __vx_token_withdraw __vx_token_unset
+  __vx_token_no_proxy remove
+  __vx_token_mark
+}
+
+__vx_token_offer() {
+  if [[ $_vx_changed ]] || ! __vx_token_intact; then
+    __vx_token_apply
+  fi
+  if [[ ${__vx_token_mode[0]} == gateway && $_vx_state == ok ]]; then
+    __vx_token_no_proxy add
+  else
+    __vx_token_no_proxy remove
+  fi
+  [[ $_vx_state != ok || ! $_vx_problem ]] || _vx_state=$_vx_problem
+  __vx_token_due=($((_vx_now + 2)))
+  [[ ${__vx_token_mode[0]} == gateway ]] || ((__vx_token_due <= __vx_token_expires)) || __vx_token_due=("${__vx_token_expires[0]}")
+}
+
+# VX_TOKEN_STATUS, for prompts: `gemini 42m`, `gemini gateway`, `gemini login`, `gemini expired`, `gemini paused`.
+__vx_token_show() {
+  local _vx_now _vx_text=''
+  __vx_token_time
+  case ${__vx_token_state[0]} in
+    ok | malformed) _vx_text=$(((__vx_token_expires - _vx_now) / 60))m ;;
+    login | expired) _vx_text=${__vx_token_state[0]} ;;
+    paused* | readonly*) _vx_text=paused ;;
+  esac
+  [[ $_vx_text != *m || ${__vx_token_mode[0]} != gateway ]] || _vx_text=gateway
+  if [[ ! $_vx_text || ! ${__vx_token_profile[0]} ]]; then
+    builtin unset -v VX_TOKEN_STATUS
+  elif [[ ${VX_TOKEN_STATUS-} != "${__vx_token_profile[0]} $_vx_text" ]]; then
+    builtin export VX_TOKEN_STATUS="${__vx_token_profile[0]} $_vx_text"
+  fi
+}
+
+# One line for the user when the state has changed for the worse since the last prompt; none before the first prompt.
+__vx_token_tell() {
+  local _vx_state=${__vx_token_state[0]} _vx_text
+  if [[ ! ${__vx_token_prompted-} ]]; then
+    __vx_token_prompted=(yes)
+    return 0
+  fi
+  [[ $_vx_state != "${__vx_token_said[0]}" ]] || return 0
+  __vx_token_said=("$_vx_state")
+  case $_vx_state in
+    ok) return 0 ;;
+    login) _vx_text=${__vx_token_notice[0]:-a human must log in; run: vx-token status} ;;
+    expired) _vx_text="the token of ${__vx_token_profile[0]} has ended and there is no new one; run: vx-token status" ;;
+    gone) _vx_text="${__vx_token_file[0]} is gone, the variables are withdrawn; run: vx-token status" ;;
+    foreign) _vx_text="${__vx_token_file[0]} belongs to another user and is ignored" ;;
+    unreadable) _vx_text="${__vx_token_file[0]} cannot be read" ;;
+    malformed) _vx_text="${__vx_token_file[0]} is not as vx-token writes it and is ignored" ;;
+    paused*) _vx_text="${_vx_state#* } was set in this shell and wins; to have ours back: vx-token-on" ;;
+    readonly*) _vx_text="${_vx_state#* } is read-only in this shell, so nothing is set" ;;
+  esac
+  [[ ! -t 2 ]] || builtin printf 'vx-token: %s\n' "$_vx_text" >&2
+}
+
+# --- where bash calls us -------------------------------------------------------------------------------------------
+
+# First in PROMPT_COMMAND: the hooks after it still see the command's status, which it hands on, and those that arm a
+# DEBUG trap at the end of the prompt (VS Code, starship, bash-preexec) do not take it for the user's command. In a
+# child shell that inherits an exported PROMPT_COMMAND the array is not there and the line is nothing.
+# shellcheck disable=SC2016 # bash expands it at each prompt
+__vx_token_entry=('${__vx_token_call+"$__vx_token_call"}')
+
+# PS0 is expanded after Enter and before the command. It compares the clock with the due second in an array subscript,
+# which costs no fork; only when the prompt has waited that long does it raise URG, a signal that is ignored by default
+# and that nothing else in a shell uses. Its trap runs in this shell before the command starts.
+# shellcheck disable=SC2016 # bash expands it at each command
+__vx_token_ps0=('${__vx_token_gate[\D{%s}>=${__vx_token_due-0}]+$(__vx_token_wake)}')
+__vx_token_gate=([1]=due)
+
+__vx_token_wake() { builtin kill -URG $$; }
+
+# Runs "$@" where neither a trace shows a value nor `set -a` and `set -e` reach; fails as it does.
+__vx_token_quietly() {
+  local _vx_flags=$- _vx_code=0
+  [[ $_vx_flags != *[ax]* ]] || builtin set +ax
+  "$@" || _vx_code=$?
+  [[ $_vx_flags != *a* ]] || builtin set -a
+  [[ $_vx_flags != *x* ]] || builtin set -x
+  return "$_vx_code"
+}
+
+# $? and PIPESTATUS are bash's own care around a trap; $_ is kept by being the last argument of the call.
+__vx_token_before_command() {
+  [[ ${__vx_token_off-} ]] || __vx_token_quietly __vx_token_sync
+}
+
+__vx_token_prompt() {
+  local _vx_code=$?
+  [[ ${__vx_token_off-} ]] || __vx_token_quietly __vx_token_at_prompt
+  # A failing prompt command would end a shell under `set -e`.
+  [[ $- != *e* ]] || return 0
+  return "$_vx_code"
+}
+
+__vx_token_at_prompt() {
+  __vx_token_sync
+  __vx_token_show
+  __vx_token_tell
+  __vx_token_heal_ps0
+}
+
+# Puts our piece last in PS0: until 5.2 a pending trap also runs while a later substitution of PS0 is being read.
+# Others rewrite PS0, hence at each prompt. Without promptvars it would be shown as text, so it leaves.
+__vx_token_heal_ps0() {
+  local _vx_piece=${__vx_token_ps0[0]}
+  [[ ${__vx_token_trap-} ]] || return 0
+  if ! builtin shopt -q promptvars; then
+    _vx_piece=
+  elif [[ ${PS0-} == *"$_vx_piece" ]]; then
+    return 0
+  fi
+  { builtin printf -v PS0 %s "${PS0//"${__vx_token_ps0[0]}"/}$_vx_piece"; } 2>&-
+}
+
+# bash < 4.4 has no PS0. A URG trap of the user's own stays, and the prompt is then the only moment.
+__vx_token_arm() {
+  ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || return 0
+  [[ ! ${__vx_token_trap-} && $(builtin trap -p URG) ]] && return 0
+  builtin trap '__vx_token_before_command "$_"' URG
+  __vx_token_trap=(set)
+  : "${PS0=}"
+  __vx_token_heal_ps0
+}
+
+__vx_token_register() {
+  __vx_token_call=(__vx_token_prompt)
+  __vx_token_arm
+  [[ ${PROMPT_COMMAND[*]-} != *"${__vx_token_entry[0]}"* ]] || return 0
+  # An assignment to an array is one to its first element, which is what we want; printf survives a read-only one.
+  { builtin printf -v PROMPT_COMMAND '%s%s' "${__vx_token_entry[0]}" "${PROMPT_COMMAND:+$'\n'$PROMPT_COMMAND}"; } 2>&-
+}
+
+__vx_token_unregister() {
+  local _vx_i _vx_text
+  builtin unset -v __vx_token_call
+  { [[ ! ${PS0-} ]] || builtin printf -v PS0 %s "${PS0//"${__vx_token_ps0[0]}"/}"; } 2>&-
+  for _vx_i in ${PROMPT_COMMAND[@]+"${!PROMPT_COMMAND[@]}"}; do
+    _vx_text=${PROMPT_COMMAND[_vx_i]//"${__vx_token_entry[0]}"$'\n'/}
+    _vx_text=${_vx_text//"${__vx_token_entry[0]}"/}
+    if ((_vx_i)); then
+      PROMPT_COMMAND[_vx_i]=$_vx_text
+    else
+      { builtin printf -v PROMPT_COMMAND %s "$_vx_text"; } 2>&-
+    fi
+  done
+}
+
+# --- what the user calls -------------------------------------------------------------------------------------------
+
+__vx_token_reset() {
+  __vx_token_file=('')
+  __vx_token_forget
+  __vx_token_state=(gone) __vx_token_said=(gone) __vx_token_due=(0)
+  __vx_token_seen=(' ') __vx_token_off=()
+}
+
+# Takes our variables, and the hook itself, out of this shell and gives back what was there before.
+__vx_token_turn_off() {
+  local _vx_name
+  __vx_token_withdraw __vx_token_give_back
+  for _vx_name in ${__vx_token_user_names[@]+"${__vx_token_user_names[@]}"}; do
+    [[ ! $_vx_name || ${!_vx_name+x} ]] || __vx_token_give_back "$_vx_name"
+  done
+  __vx_token_user_names=() __vx_token_user_values=() __vx_token_user_flags=()
+  __vx_token_hide
+  __vx_token_unregister
+  builtin unset -v VX_TOKEN_STATUS
+  __vx_token_off=(yes)
+}
+
+# Brings them back, also over a value that was set by hand in the meantime, which is then the one kept aside.
+__vx_token_turn_on() {
+  __vx_token_reset
+  __vx_token_sync
+  [[ $- != *i* ]] || __vx_token_register
+}
+
+# Switches this shell, and what it starts, to another profile; without a name back to the default one.
+__vx_token_use() {
+  local _vx_file
+  __vx_token_find "${1:-default}"
+  if [[ ${1-} == *[!A-Za-z0-9._-]* || ${1-} == [.-]* || ! -d ${_vx_file%/*} ]]; then
+    builtin printf 'vx-token: there is no profile %q here\nhint: vx-token status lists them\n' "${1:-default}" >&2
+    return 1
+  fi
+  if [[ ${1-} ]]; then
+    builtin export VX_TOKEN_PROFILE="$1"
+  else
+    builtin unset -v VX_TOKEN_PROFILE
+  fi
+  [[ ${__vx_token_off-} ]] || __vx_token_sync
+}
+
+# --- loading -------------------------------------------------------------------------------------------------------
+
+# POSIX mode has no hyphens in function names, but it has them in aliases.
+if [[ :$SHELLOPTS: == *:posix:* ]]; then
+  builtin alias vx-token-on='__vx_token_quietly __vx_token_turn_on'
+  builtin alias vx-token-off='__vx_token_quietly __vx_token_turn_off'
+  builtin alias vx-token-use='__vx_token_quietly __vx_token_use'
+else
+  vx-token-on() { __vx_token_quietly __vx_token_turn_on; }
+  vx-token-off() { __vx_token_quietly __vx_token_turn_off; }
+  vx-token-use() { __vx_token_quietly __vx_token_use "$@"; }
+fi
+
+__vx_token_start() {
+  if [[ ! ${__vx_token_loaded-} ]]; then
+    __vx_token_names=() __vx_token_values=() __vx_token_held_names=() __vx_token_held_values=() __vx_token_past=()
+    __vx_token_user_names=() __vx_token_user_values=() __vx_token_user_flags=() __vx_token_proxied=('')
+    __vx_token_reset
+    __vx_token_inherit
+    __vx_token_loaded=(yes)
+  fi
+  [[ ! ${__vx_token_off-} ]] || return 0
+  __vx_token_sync
+  [[ $- != *i* ]] || __vx_token_register
+}
+__vx_token_quietly __vx_token_start
+
+[[ ! ${__vx_token_aliases-} ]] || builtin shopt -s expand_aliases
+builtin unset -v __vx_token_aliases
