@@ -1,0 +1,452 @@
+# vx-token for zsh: keeps OPENAI_API_KEY and its companions fresh in the live shell.
+#
+# The runtime file <runtime>/<profile>/env.sh is read as data at each prompt and before each command. Nothing in it is
+# executed, no process is forked, and the state lives in arrays because arrays are never exported, not even under
+# ALL_EXPORT. Every way in starts with `emulate -LR zsh`, so the user's options do not matter; the functions further in
+# inherit that. docs/shell.md tells the whole story.
+
+# Aliases are expanded when a function is read, so they are switched off until the end of this file.
+'builtin' 'typeset' '-ga' '__vx_token_aliases'
+__vx_token_aliases=()
+[[ ! -o 'aliases' ]] || __vx_token_aliases=('aliases')
+'builtin' 'setopt' 'no_aliases'
+
+# --- where the file is, and what it says -------------------------------------------------------------------------
+
+# Sets _vx_file for profile $1. The order is the program's own: explicit folder, XDG, the system's per-user folder, tmp.
+__vx_token_find() {
+  if [[ -n $VX_TOKEN_RUNTIME_DIR ]]; then
+    _vx_file=$VX_TOKEN_RUNTIME_DIR
+  elif [[ -n $XDG_RUNTIME_DIR && -d $XDG_RUNTIME_DIR && -O $XDG_RUNTIME_DIR ]]; then
+    _vx_file=$XDG_RUNTIME_DIR/vx-token
+  elif [[ $OSTYPE == darwin* ]]; then
+    _vx_file=$HOME/Library/Caches/TemporaryItems/vx-token
+  elif [[ -d /run/user/$EUID ]]; then
+    _vx_file=/run/user/$EUID/vx-token
+  else
+    _vx_file=${TMPDIR:-/tmp}/runtime-$EUID/vx-token
+  fi
+  _vx_file+=/$1/env.sh
+}
+
+# Why _vx_file must not be read: `gone` (or not a plain file), `foreign`, `unreadable`; nothing when it may be.
+__vx_token_check_file() {
+  _vx_problem=
+  if [[ ! -f $_vx_file ]]; then
+    _vx_problem=gone
+  elif [[ ! -O $_vx_file ]]; then
+    _vx_problem=foreign
+  elif [[ ! -r $_vx_file ]]; then
+    _vx_problem=unreadable
+  fi
+}
+
+# Sets _vx_now to epoch seconds: a prompt escape needs no module.
+__vx_token_time() {
+  local _vx_format='%D{%s}'
+  _vx_now=${(%)_vx_format}
+}
+
+# A name that a file may set: an identifier that neither the shell, nor the loader, nor this hook acts on by itself.
+__vx_token_may_set() {
+  [[ $1 == [A-Za-z_]* && $1 != *[^A-Za-z0-9_]* ]] || return 1
+  [[ $1 != VX_TOKEN_EXPIRES_AT ]] || return 0
+  [[ ${(Pt)1} != *special* ]] || return 1
+  case $1 in
+    (PATH|IFS|ENV|HOME|SHELL|USER|PWD|OLDPWD|TMPDIR|ZDOTDIR|FPATH|POSIXLY_CORRECT) return 1 ;;
+    (PROMPT*|PS[0-4]|RPROMPT*|RPS[12]|REPLY|HIST*|BASH*|LC_*|LANG|*_functions) return 1 ;;
+    (LD_*|DYLD_*|VX_TOKEN_*|__vx_token*|_vx_*|_) return 1 ;;
+  esac
+}
+
+# Reads `export NAME='value'` from $1 into _vx_offer; fails on anything else, a repeated name included.
+__vx_token_parse_export() {
+  local _vx_name=${${1#export }%%\=*} _vx_value=${1#*\=}
+  __vx_token_may_set $_vx_name || return 1
+  [[ $_vx_value == \'?*\' && ${#_vx_value} -gt 2 && -z $_vx_offer[$_vx_name] ]] || return 1
+  _vx_value=${_vx_value[2,-2]}
+  [[ $_vx_value != *\'* ]] || return 1
+  _vx_offer[$_vx_name]=$_vx_value
+}
+
+# Takes _vx_text over as the offer, all of it or nothing; a missing last line shows a truncated file.
+__vx_token_parse() {
+  local -A _vx_offer _vx_head
+  local -a _vx_lines
+  local _vx_line _vx_key
+  _vx_lines=("${(@f)_vx_text}")
+  [[ $_vx_lines[1] == '# vx-token env.sh 1' && $_vx_lines[-1] == '# end' ]] || return 1
+  for _vx_line in "${(@)_vx_lines[2,-2]}"; do
+    case $_vx_line in
+      (*[[:cntrl:]]*|'# end') return 1 ;;
+      ('# '(profile|status|expires|mode|notice)': '*)
+        _vx_key=${${_vx_line#'# '}%%:*}
+        _vx_head[$_vx_key]=${_vx_line#*: }
+        ;;
+      ('#'*) ;;
+      ('export '*) __vx_token_parse_export $_vx_line || return 1 ;;
+      (*) return 1 ;;
+    esac
+  done
+  [[ $_vx_head[profile] == [A-Za-z0-9._-]* && $_vx_head[profile] != *[^A-Za-z0-9._-]* ]] || return 1
+  [[ $_vx_head[expires] == <-> && ${#_vx_head[expires]} -le 12 ]] || return 1
+  [[ $_vx_head[status] == (fresh|retrying|login|expired) && $_vx_head[mode] == (direct|gateway) ]] || return 1
+  __vx_token_head=("${(@kv)_vx_head}")
+  __vx_token_offer=("${(@kv)_vx_offer}")
+}
+
+__vx_token_forget() {
+  __vx_token[text]=''
+  __vx_token_head=() __vx_token_offer=()
+}
+
+# Brings the offer up to date with the file; _vx_problem tells what kept it from that. A malformed file leaves the
+# last good offer in place: whoever wrote it is not the daemon, and the token in hand still lives.
+__vx_token_load_offer() {
+  local _vx_text
+  if [[ $_vx_file != $__vx_token[file] ]]; then
+    __vx_token[file]=$_vx_file
+    __vx_token_forget
+  fi
+  __vx_token_check_file
+  # One open, and `$(<file)` does not fork; stderr is closed because the file may vanish after the check.
+  [[ -n $_vx_problem ]] || { _vx_text="$(<$_vx_file)" || _vx_problem=gone } 2>&-
+  if [[ -n $_vx_problem ]]; then
+    __vx_token_forget
+  elif [[ $_vx_text != "$__vx_token[text]" || -z $_vx_text ]]; then
+    _vx_changed=1
+    if __vx_token_parse; then
+      __vx_token[text]=$_vx_text
+    else
+      __vx_token[text]='' _vx_problem=malformed
+    fi
+  fi
+}
+
+# --- whose value is it -------------------------------------------------------------------------------------------
+
+# Is the value of name $1 ours, now or earlier (direnv and tmux bring old environments back)?
+__vx_token_owns() {
+  (( $+__vx_token_held[$1] )) && [[ ${(P)1} == "$__vx_token_held[$1]" ]] || (( $__vx_token_past[(Ie)${(P)1}] ))
+}
+
+# Does the offered value of $1 decide who is asked, or with which key? Such variables move together or not at all.
+__vx_token_is_route() {
+  [[ $__vx_token_offer[$1] == (http|https)://* || $__vx_token_offer[$1] == "$__vx_token_offer[OPENAI_API_KEY]" ]]
+}
+
+# Keeps the user's value of $1 aside, and whether it was exported.
+__vx_token_keep() {
+  __vx_token_user[$1]=${(P)1}
+  __vx_token_flags[$1]=${(Pt)1}
+}
+
+# Unsets $1, or sets it as the user had it; from then on it is the user's own affair, as if we had never seen it.
+__vx_token_give_back() {
+  __vx_token_unset $1
+  (( $+__vx_token_user[$1] )) || return 0
+  builtin typeset -g "$1=$__vx_token_user[$1]"
+  [[ $__vx_token_flags[$1] != *export* ]] || builtin export "$1"
+  builtin unset "__vx_token_user[$1]" "__vx_token_flags[$1]" "__vx_token_seen[$1]"
+}
+
+__vx_token_unset() {
+  [[ ${(Pt)1} == *readonly* ]] || builtin unset "$1"
+}
+
+# Takes the held variables out of the environment, except the names $2 and on, by `__vx_token_unset` or
+# `__vx_token_give_back` ($1). What the user has put in their place stays.
+__vx_token_withdraw() {
+  local _vx_name _vx_way=$1
+  shift
+  for _vx_name in "${(@k)__vx_token_held}"; do
+    (( ! $@[(Ie)$_vx_name] )) || continue
+    if [[ -v $_vx_name ]] && __vx_token_owns $_vx_name; then
+      $_vx_way $_vx_name
+    fi
+    builtin unset "__vx_token_held[$_vx_name]"
+  done
+}
+
+# Looks at each offered name before any is set: keeps a value from before our time aside, lists in _vx_skip what the
+# user has set since, and fails, with the name in _vx_state, when that is a route or read-only.
+__vx_token_survey() {
+  local _vx_name
+  for _vx_name in "${(@k)__vx_token_offer}"; do
+    if [[ ${(Pt)_vx_name} == *readonly* ]]; then
+      _vx_state="readonly $_vx_name"
+      return 1
+    elif [[ ! -v $_vx_name ]] || __vx_token_owns $_vx_name; then
+      continue
+    elif (( ! $+__vx_token_seen[$_vx_name] )); then
+      __vx_token_keep $_vx_name
+    elif __vx_token_is_route $_vx_name; then
+      _vx_state="paused $_vx_name"
+      return 1
+    else
+      _vx_skip+=($_vx_name)
+    fi
+  done
+}
+
+# Puts one variable into the environment and remembers that it is ours.
+__vx_token_put() {
+  builtin export "$1=$2"
+  __vx_token_seen[$1]=1
+  if (( $+__vx_token_held[$1] )) && [[ $__vx_token_held[$1] != "$2" ]]; then
+    __vx_token_past=("${(@)__vx_token_past[-31,-1]}" "$__vx_token_held[$1]")
+  fi
+  __vx_token_held[$1]=$2
+}
+
+# Makes the environment say what the offer says, or, when it cannot all be said, nothing of it.
+__vx_token_apply() {
+  local _vx_name
+  local -a _vx_skip
+  if __vx_token_survey; then
+    __vx_token_withdraw __vx_token_give_back "${(@k)__vx_token_offer}"
+    for _vx_name in "${(@k)__vx_token_offer}"; do
+      (( $_vx_skip[(Ie)$_vx_name] )) || __vx_token_put $_vx_name $__vx_token_offer[$_vx_name]
+    done
+  else
+    __vx_token_withdraw __vx_token_give_back
+  fi
+  __vx_token_mark
+}
+
+# The last four characters of $1, or nothing when it is shorter: the same in every shell.
+__vx_token_tail() {
+  _vx_tail=
+  (( ${#1} < 4 )) || _vx_tail=${1[-4,-1]}
+}
+
+# Tells child shells which values are ours, by name, length and last four characters.
+__vx_token_mark() {
+  local _vx_name _vx_tail _vx_mark=''
+  for _vx_name in "${(@ok)__vx_token_held}"; do
+    __vx_token_tail "$__vx_token_held[$_vx_name]"
+    _vx_mark+="$_vx_name:${#__vx_token_held[$_vx_name]}:$_vx_tail "
+  done
+  if [[ -n $_vx_mark ]]; then
+    builtin export VX_TOKEN_HOOK=$_vx_mark
+  else
+    builtin unset VX_TOKEN_HOOK
+  fi
+}
+
+# Reads the parent's mark: a value that fits is ours already; one that does not was put there for this shell by hand.
+__vx_token_inherit() {
+  local _vx_word _vx_name _vx_tail
+  for _vx_word in ${(s: :)VX_TOKEN_HOOK}; do
+    _vx_name=${_vx_word%%:*}
+    __vx_token_may_set $_vx_name && [[ -v $_vx_name ]] || continue
+    __vx_token_seen[$_vx_name]=1
+    __vx_token_tail "${(P)_vx_name}"
+    [[ " $VX_TOKEN_HOOK" != *" $_vx_name:${#${(P)_vx_name}}:$_vx_tail "* ]] || __vx_token_put $_vx_name "${(P)_vx_name}"
+  done
+}
+
+# Does the environment still hold every value that we put there?
+__vx_token_intact() {
+  local _vx_name
+  (( $#__vx_token_held )) || return 1
+  for _vx_name in "${(@k)__vx_token_held}"; do
+    [[ ${(P)_vx_name} == "$__vx_token_held[$_vx_name]" ]] || return 1
+  done
+}
+
+# --- the one path --------------------------------------------------------------------------------------------------
+
+# In gateway mode ($1 is add) the loopback must not go through a proxy. What we add is a suffix, taken back as such.
+__vx_token_no_proxy() {
+  local _vx_name _vx_suffix=127.0.0.1,localhost
+  for _vx_name in NO_PROXY no_proxy; do
+    if [[ $1 == add ]]; then
+      [[ -n $HTTP_PROXY$http_proxy$HTTPS_PROXY$https_proxy$ALL_PROXY$all_proxy ]] || continue
+      [[ ${(P)_vx_name} != '*' && ,${(P)_vx_name}, != *,127.0.0.1,* && ${(Pt)_vx_name} != *readonly* ]] || continue
+      builtin export "$_vx_name=${(P)_vx_name}${${(P)_vx_name}:+,}$_vx_suffix"
+      __vx_token_proxied[$_vx_name]=1
+    elif (( $+__vx_token_proxied[$_vx_name] )) && [[ ${(P)_vx_name} == *$_vx_suffix ]]; then
+      builtin export "$_vx_name=${${${(P)_vx_name}%$_vx_suffix}%,}"
+      [[ -n ${(P)_vx_name} ]] || builtin unset "$_vx_name"
+    fi
+  done
+  [[ $1 == add ]] || __vx_token_proxied=()
+}
+
+# Brings the variables up to date with the file. The state becomes: ok, login, expired, malformed, gone, foreign,
+# unreadable, `paused NAME` or `readonly NAME`.
+__vx_token_sync() {
+  local _vx_file _vx_problem _vx_now _vx_changed='' _vx_state=ok
+  __vx_token_find ${VX_TOKEN_PROFILE:-default}
+  __vx_token_load_offer
+  __vx_token_time
+  if (( ! $#__vx_token_offer )); then
+    _vx_state=${_vx_problem:-expired}
+    __vx_token_hide
+  elif [[ $__vx_token_head[mode] == direct ]] && (( _vx_now >= __vx_token_head[expires] )); then
+    _vx_state=expired
+    __vx_token_hide
+  else
+    __vx_token_provide
+  fi
+  [[ $__vx_token_head[status] != login || $_vx_state != (ok|expired) ]] || _vx_state=login
+  __vx_token[state]=$_vx_state
+}
+
+# Nothing is alive: what we hold goes, and what the user had stays aside, for a dead token must not send the next
+# command to another provider on another bill.
+__vx_token_hide() {
+  __vx_token_withdraw __vx_token_unset
+  __vx_token_no_proxy remove
+  __vx_token_mark
+}
+
+__vx_token_provide() {
+  [[ -z $_vx_changed ]] && __vx_token_intact || __vx_token_apply
+  if [[ $__vx_token_head[mode] == gateway && $_vx_state == ok ]]; then
+    __vx_token_no_proxy add
+  else
+    __vx_token_no_proxy remove
+  fi
+  [[ $_vx_state != ok || -z $_vx_problem ]] || _vx_state=$_vx_problem
+}
+
+# VX_TOKEN_STATUS, for prompts: `gemini 42m`, `gemini gateway`, `gemini login`, `gemini expired`, `gemini paused`.
+__vx_token_show() {
+  local _vx_now _vx_text=''
+  __vx_token_time
+  case $__vx_token[state] in
+    (ok|malformed) _vx_text=$(( (__vx_token_head[expires] - _vx_now) / 60 ))m ;;
+    (login|expired) _vx_text=$__vx_token[state] ;;
+    (paused*|readonly*) _vx_text=paused ;;
+  esac
+  [[ $_vx_text != *m || $__vx_token_head[mode] != gateway ]] || _vx_text=gateway
+  if [[ -n $_vx_text && -n $__vx_token_head[profile] ]]; then
+    builtin export VX_TOKEN_STATUS="$__vx_token_head[profile] $_vx_text"
+  else
+    builtin unset VX_TOKEN_STATUS
+  fi
+}
+
+# One line for the user when the state has changed for the worse since the last prompt; none before the first prompt,
+# where powerlevel10k's instant prompt would complain.
+__vx_token_tell() {
+  local _vx_state=$__vx_token[state] _vx_text
+  if [[ -z $__vx_token[prompted] ]]; then
+    __vx_token[prompted]=yes
+    return
+  fi
+  [[ $_vx_state != "$__vx_token[said]" ]] || return 0
+  __vx_token[said]=$_vx_state
+  case $_vx_state in
+    (ok) return ;;
+    (login) _vx_text=${__vx_token_head[notice]:-a human must log in; run: vx-token status} ;;
+    (expired) _vx_text="the token of $__vx_token_head[profile] has ended and there is no new one; run: vx-token status" ;;
+    (gone) _vx_text="$__vx_token[file] is gone, the variables are withdrawn; run: vx-token status" ;;
+    (foreign) _vx_text="$__vx_token[file] belongs to another user and is ignored" ;;
+    (unreadable) _vx_text="$__vx_token[file] cannot be read" ;;
+    (malformed) _vx_text="$__vx_token[file] is not as vx-token writes it and is ignored" ;;
+    (paused*) _vx_text="${_vx_state#* } was set in this shell and wins; to have ours back: vx-token-on" ;;
+    (readonly*) _vx_text="${_vx_state#* } is read-only in this shell, so nothing is set" ;;
+  esac
+  [[ ! -t 2 ]] || builtin print -u2 -r -- "vx-token: $_vx_text"
+}
+
+# --- where zsh calls us --------------------------------------------------------------------------------------------
+
+__vx_token_preexec() {
+  builtin emulate -LR zsh
+  [[ -n $__vx_token[off] ]] || __vx_token_sync
+  return 0
+}
+
+__vx_token_precmd() {
+  # A failing prompt function would end a shell under ERR_EXIT; otherwise the next one still sees the command's status.
+  local _vx_code=$?
+  [[ ! -o errexit ]] || _vx_code=0
+  builtin emulate -LR zsh
+  if [[ -z $__vx_token[off] ]]; then
+    __vx_token_sync
+    __vx_token_show
+    __vx_token_tell
+  fi
+  return $_vx_code
+}
+
+__vx_token_register() {
+  builtin typeset -ga precmd_functions preexec_functions
+  (( $precmd_functions[(Ie)__vx_token_precmd] )) || precmd_functions+=(__vx_token_precmd)
+  (( $preexec_functions[(Ie)__vx_token_preexec] )) || preexec_functions+=(__vx_token_preexec)
+}
+
+# --- what the user calls -------------------------------------------------------------------------------------------
+
+__vx_token_reset() {
+  __vx_token[file]='' __vx_token[state]=gone __vx_token[said]=gone __vx_token[off]=''
+  __vx_token_seen=()
+  __vx_token_forget
+}
+
+# Takes our variables, and the hook itself, out of this shell and gives back what was there before.
+vx-token-off() {
+  builtin emulate -LR zsh
+  local _vx_name
+  __vx_token_withdraw __vx_token_give_back
+  for _vx_name in "${(@k)__vx_token_user}"; do
+    [[ -v $_vx_name ]] || __vx_token_give_back $_vx_name
+  done
+  __vx_token_user=() __vx_token_flags=()
+  __vx_token_hide
+  precmd_functions=("${(@)precmd_functions:#__vx_token_precmd}")
+  preexec_functions=("${(@)preexec_functions:#__vx_token_preexec}")
+  builtin unset VX_TOKEN_STATUS
+  __vx_token[off]=yes
+}
+
+# Brings them back, also over a value that was set by hand in the meantime, which is then the one kept aside.
+vx-token-on() {
+  builtin emulate -LR zsh
+  __vx_token_reset
+  __vx_token_sync
+  [[ ! -o interactive ]] || __vx_token_register
+}
+
+# Switches this shell, and what it starts, to another profile; without a name back to the default one.
+vx-token-use() {
+  builtin emulate -LR zsh
+  local _vx_file
+  __vx_token_find ${1:-default}
+  if [[ $1 == *[^A-Za-z0-9._-]* || $1 == [.-]* || ! -d ${_vx_file%/*} ]]; then
+    builtin print -u2 -r -- "vx-token: there is no profile ${(q-)${1:-default}} here"
+    builtin print -u2 -r -- 'hint: vx-token status lists them'
+    return 1
+  fi
+  if [[ -n $1 ]]; then
+    builtin export VX_TOKEN_PROFILE=$1
+  else
+    builtin unset VX_TOKEN_PROFILE
+  fi
+  [[ -n $__vx_token[off] ]] || __vx_token_sync
+}
+
+# --- loading -------------------------------------------------------------------------------------------------------
+
+__vx_token_start() {
+  builtin emulate -LR zsh
+  builtin typeset -gA __vx_token __vx_token_head __vx_token_offer __vx_token_held __vx_token_user __vx_token_flags
+  builtin typeset -gA __vx_token_seen __vx_token_proxied
+  builtin typeset -ga __vx_token_past
+  if [[ -z $__vx_token[loaded] ]]; then
+    __vx_token_reset
+    __vx_token_inherit
+    __vx_token[loaded]=yes
+  fi
+  [[ -z $__vx_token[off] ]] || return 0
+  __vx_token_sync
+  [[ ! -o interactive ]] || __vx_token_register
+}
+__vx_token_start
+
+(( ! ${#__vx_token_aliases} )) || 'builtin' 'setopt' 'aliases'
+'builtin' 'unset' '__vx_token_aliases'
