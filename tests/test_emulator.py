@@ -459,8 +459,8 @@ def test_a_long_body_is_read_to_its_end(emulator: Emulator, token: str) -> None:
     assert re.search(r"50000\d\d bytes read", answer.text)
 
 
-@pytest.mark.parametrize("body", ["", "{", "[]", '"x"'])
-def test_a_body_that_is_no_object_is_a_bad_request(emulator: Emulator, token: str, body: str) -> None:
+@pytest.mark.parametrize("body", ["", "{", "[]", '"x"', '{"model": "google/x", "messages": 5, "tools": [1]}'])
+def test_a_body_that_makes_no_sense_is_a_bad_request(emulator: Emulator, token: str, body: str) -> None:
     answer = post(emulator.base_url() + "/chat/completions", token, data=body)
     assert (answer.status_code, answer.json()[0]["error"]["code"]) == (400, 400)
 

@@ -405,8 +405,12 @@ class Visit:
 Handler = Callable[[Visit], Awaitable[web.StreamResponse]]
 
 
-async def _break(visit: Visit, fault: Fault) -> web.StreamResponse | None:
-    """Answer wrongly; None when the fault spoils a right answer instead."""
+async def _go_wrong(visit: Visit) -> web.StreamResponse | None:
+    """Answer wrongly; None when nothing is wrong, or when the fault spoils a right answer instead."""
+    fault = visit.fault
+    if fault is None:
+        return None
+    await asyncio.sleep(fault.delay)
     match fault.kind:
         case "error":
             return _failure(visit.route, fault)
@@ -738,11 +742,8 @@ class Emulator:
 
     async def _attend(self, visit: Visit, handler: Handler) -> web.StreamResponse:
         try:
-            wrong = None
-            if visit.fault is not None:
-                await asyncio.sleep(visit.fault.delay)
-                wrong = await _break(visit, visit.fault)
-            return wrong or await handler(visit)
+            wrong = await _go_wrong(visit)
+            return await handler(visit) if wrong is None else wrong
         except DeniedError as denied:
             return web.json_response(denied.body, status=denied.status)
 

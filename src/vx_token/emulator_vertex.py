@@ -160,7 +160,10 @@ async def serve(
     ask = Ask(request, identity, number, body, len(data), cut)
     if request.match_info["endpoint"] == "openapi" and not re.fullmatch(r"[^/\s]+/\S+", ask.model):
         return _refusal(400, f"Malformed publisher model (`model`: '{ask.model}'); expected '<publisher>/<model>'.")
-    return await handler(ask)
+    try:
+        return await handler(ask)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return _refusal(400, "Request contains an invalid argument.")
 
 
 async def chat(ask: Ask) -> web.StreamResponse:
