@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import usermanager
 from sandbox import Box
 from vx_token.emulator import Emulator, running
 
@@ -45,3 +46,10 @@ def signed_in(box: Box, google: Emulator) -> Box:
     google.service_account(box.key)
     box.profile(url=google.base_url())
     return box
+
+
+@pytest.fixture(scope="session")
+def user_manager() -> Iterator[usermanager.UserManager]:
+    """An ordinary user with a real `systemd --user`, for the whole run."""
+    with usermanager.for_the_tests() as manager:
+        yield manager

@@ -275,9 +275,9 @@ def running(name: str) -> Iterator[UserManager]:
                 process.kill()
 
 
-@pytest.fixture(scope="session")
-def user_manager() -> Iterator[UserManager]:
-    """A user manager for the whole run; skips with the reason, or fails when VX_TOKEN_STRICT=1."""
+@contextlib.contextmanager
+def for_the_tests() -> Iterator[UserManager]:
+    """A user manager; skips with the reason, or fails when VX_TOKEN_STRICT=1."""
     if reason := why_not():
         (pytest.fail if os.environ.get("VX_TOKEN_STRICT") == "1" else pytest.skip)(f"no systemd --user: {reason}")
     with running(f"vxt{os.getpid()}") as manager:

@@ -1,13 +1,13 @@
-"""`vx-token service …`: the service that a user's own manager runs, from systemd or launchd."""
+"""The commands `vx-token service …`."""
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import click
 
 from vx_token import config, paths
-from vx_token.clock import SystemClock
 
 if TYPE_CHECKING:
     from vx_token import agent
@@ -59,7 +59,7 @@ def install(dry_run: bool) -> None:
     manager = _manager()
     manager.check()
     steps = manager.install()
-    click.echo(plan.show(steps).rstrip() if dry_run else manager.carry_out(steps, SystemClock().now))
+    click.echo(plan.show(steps).rstrip() if dry_run else manager.carry_out(steps, time.time))
 
 
 @service.command("uninstall")
@@ -81,14 +81,14 @@ def uninstall(dry_run: bool) -> None:
 def start() -> None:
     """Start it; returns when it has a token, or says what is wrong."""
     manager = _manager()
-    click.echo(manager.carry_out(manager.verb("start"), SystemClock().now))
+    click.echo(manager.carry_out(manager.verb("start"), time.time))
 
 
 @service.command("restart")
 def restart() -> None:
     """Restart it; the last tokens stay in place meanwhile."""
     manager = _manager()
-    click.echo(manager.carry_out(manager.verb("restart"), SystemClock().now))
+    click.echo(manager.carry_out(manager.verb("restart"), time.time))
 
 
 @service.command("stop")

@@ -1,0 +1,457 @@
+"""The service under a real `systemd --user`, from nothing to nothing."""
+
+import os
+import re
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sandbox import SOURCE, until
+from usermanager import REPOSITORY, UserManager
+from vx_token import service, sinks, status
+from vx_token.agent import OF_A_PROFILE, OF_THE_DAEMON, Agent, command, environment
+from vx_token.emulator import Emulator
+from vx_token.errors import ConfigError
+
+UNIT = "vx-token.service"
+HARD = REPOSITORY / "systemd" / service.NAMESPACES
+
+LAUNCHER = f"""#!{sys.executable} -P
+import os, sys
+sys.path.insert(0, {str(SOURCE)!r})
+os.environ["PYTHONPATH"] = {str(SOURCE)!r}
+from vx_token.__main__ import main
+main()
+"""
+
+
+@dataclass
+class Account:
+    """The tests' user with the command, a login and a configuration."""
+
+    manager: UserManager
+    google: Emulator
+
+    @property
+    def runtime(self) -> Path:
+        return self.manager.runtime / "vx-token"
+
+    @property
+    def program(self) -> Path:
+        return self.manager.home / ".local/bin/vx-token"
+
+    def vx(self, *words: str, **environ: str) -> "Answer":
+        done = self.manager.run(str(self.program), *words, env=environ)
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    def install(self, **environ: str) -> None:
+        answer = self.vx("service", "install", **environ)
+        assert answer.status == 0, f"{answer}\n{self.log()}"
+
+    def login(self) -> None:
+        key = self.manager.write(self.manager.home / "key.json", "")
+        self.google.service_account(key)
+        os.chown(key, self.manager.uid, self.manager.gid)
+
+    def configure(self, text: str = "") -> None:
+        content = f'[profiles.gemini]\nproject = "demo"\nbase_url = "{self.google.base_url()}"\n'
+        key = f'credentials = "{self.manager.home}/key.json"\n'
+        self.manager.write(self.manager.home / ".config/vx-token/config.toml", content + key + text)
+
+    def drop_in(self, text: str, name: str = "test") -> None:
+        """Settings of a machine's owner, in the folder for things of the moment."""
+        folder = self.manager.runtime / f"systemd/user/{UNIT}.d"
+        self.manager.write(folder / f"{name}.conf", f"[Service]\n{text}\n")
+        self.manager.systemctl("daemon-reload")
+
+    def token(self) -> str:
+        try:
+            return (self.runtime / "default/token").read_text()
+        except FileNotFoundError:
+            return ""
+
+    def show(self, name: str) -> str:
+        return self.manager.show(UNIT, name)
+
+    def pid(self) -> int:
+        return int(self.show("MainPID"))
+
+    def log(self) -> str:
+        path = self.manager.home / ".local/state/vx-token/service.log"
+        return path.read_text() if path.exists() else "no log"
+
+
+@dataclass
+class Answer:
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def account(user_manager: UserManager, google: Emulator) -> Iterator[Account]:
+    manager, before = user_manager, user_manager.tree()
+    account = Account(manager, google)
+    manager.write(account.program, LAUNCHER, 0o700)
+    account.login()
+    account.configure()
+    yield account
+    manager.run("systemctl", "--user", "disable", "--now", UNIT, service.SOCKET)
+    manager.run("rm", "-rf", *sorted(manager.tree() - before))
+    manager.run("systemctl", "--user", "daemon-reload")
+    manager.run("systemctl", "--user", "reset-failed")
+
+
+def answers(google: Emulator, token: str) -> int:
+    """The status with which Vertex takes this token."""
+    url = f"{google.base_url()}/chat/completions"
+    body = b'{"model": "google/gemini-2.5-flash", "messages": [{"role": "user", "content": "hi"}]}'
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_one_command_installs_it_and_one_leaves_nothing(account: Account) -> None:
+    before = account.manager.tree()
+    answer = account.vx("service", "install")
+    assert (answer.status, answer.err) == (0, "")
+    assert "the service runs: gemini: 60 min left" in answer.out
+    assert account.show("UnitFileState") == "enabled"
+    assert answers(account.google, account.token()) == 200
+    assert account.vx("service", "status").out.splitlines()[1].startswith("state:   active, process ")
+
+    answer = account.vx("service", "uninstall")
+    assert (answer.status, answer.err) == (0, "")
+    assert account.manager.tree() == before
+    assert account.show("LoadState") == "not-found"
+    assert account.vx("service", "uninstall").status == 0
+
+
+def test_a_second_install_updates_and_changes_nothing_that_is_right(account: Account) -> None:
+    account.install()
+    unit = account.manager.home / ".config/systemd/user" / UNIT
+    text, pid, token, tree = unit.read_text(), account.pid(), account.token(), account.manager.tree()
+    account.install()
+    assert unit.read_text() == text
+    assert account.manager.tree() == tree
+    assert account.pid() != pid
+    assert account.token() == token
+    account.install(GOOGLE_CLOUD_PROJECT="another")
+    assert "Environment=GOOGLE_CLOUD_PROJECT=another" in unit.read_text()
+    assert oct(unit.stat().st_mode)[-3:] == "600"
+
+
+def test_a_dry_run_shows_all_and_does_nothing(account: Account) -> None:
+    before = account.manager.tree()
+    answer = account.vx("service", "install", "--dry-run", https_proxy="http://me:hidden@proxy.invalid:3128")
+    assert answer.status == 0
+    assert f"ExecStart={account.program} run" in answer.out
+    assert "run systemctl --user restart vx-token.service" in answer.out
+    assert "hidden" not in answer.out
+    assert "https_proxy=http://***@proxy.invalid:3128" in answer.out
+    assert account.manager.tree() == before
+
+
+def test_the_service_has_the_environment_it_was_installed_with(account: Account) -> None:
+    awkward = 'a "b" c\\d %h $HOME ünï'
+    account.manager.write(account.manager.home / "sub/x", "")
+    account.manager.run("rm", str(account.manager.home / "sub/x"))
+    account.install(NO_PROXY=awkward, CLOUDSDK_CONFIG="sub/gcloud", OPENAI_API_KEY="not-for-it")
+    lines = Path(f"/proc/{account.pid()}/environ").read_text().split("\0")
+    assert f"NO_PROXY={awkward}" in lines
+    assert f"CLOUDSDK_CONFIG={account.manager.home}/sub/gcloud" in lines
+    assert not [line for line in lines if line.startswith("OPENAI_API_KEY=")]
+
+
+def test_a_program_whose_path_needs_quoting_is_started(account: Account) -> None:
+    odd = account.manager.write(account.manager.home / "my tools %h $HOME/vx-token", LAUNCHER, 0o700)
+    done = account.manager.run(str(odd), "service", "install")
+    assert done.returncode == 0, done.stderr
+    assert str(odd).encode() in Path(f"/proc/{account.pid()}/cmdline").read_bytes().split(b"\0")
+
+
+def test_a_client_sees_one_live_token_after_another(account: Account) -> None:
+    account.google.lifetime = 3.0
+    account.install()
+    seen: dict[str, int] = {}
+
+    def three() -> bool:
+        token = account.token()
+        if token not in seen:
+            seen[token] = answers(account.google, token)
+        return len(seen) >= 3
+
+    until(three, 20)
+    assert set(seen.values()) == {200}
+
+
+def test_a_reload_fetches_anew_in_the_same_process(account: Account) -> None:
+    account.install()
+    pid, token = account.pid(), account.token()
+    assert account.manager.systemctl("reload", UNIT) == ""
+    until(lambda: account.token() not in ("", token), 10)
+    until(lambda: account.show("ActiveState") == "active", 10)
+    assert account.pid() == pid
+
+
+@contextmanager
+def reading(account: Account) -> Iterator[list[str]]:
+    """A reader that never rests; gives what it found other than a live token."""
+    wrong: list[str] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.wait(0.002):
+            token = account.token()
+            if account.google.identity_of(token) is None:
+                wrong.append(token and "dead")
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield wrong
+    finally:
+        stop.set()
+        reader.join()
+
+
+def test_killed_it_comes_back_and_no_reader_ever_misses_a_token(account: Account) -> None:
+    account.install()
+    with reading(account) as wrong:
+        pid = account.pid()
+        account.manager.run("kill", "-9", str(pid))
+        until(lambda: account.pid() not in (0, pid) and account.show("ActiveState") == "active", 20)
+        account.vx("service", "restart")
+    assert wrong == []
+    assert account.show("NRestarts") == "1"
+
+
+def test_a_hung_service_is_started_again_by_the_watchdog(account: Account) -> None:
+    account.install()
+    account.drop_in("WatchdogSec=2\nTimeoutAbortSec=1")
+    account.vx("service", "restart")
+    pid = account.pid()
+    account.manager.run("kill", "-STOP", str(pid))
+    until(lambda: account.pid() not in (0, pid) and account.show("ActiveState") == "active", 20)
+    assert answers(account.google, account.token()) == 200
+
+
+def test_a_slow_refresh_is_no_reason_for_the_watchdog(account: Account) -> None:
+    """In proportion: the unit grants 60 s, and a refresh ends after 30."""
+    account.install()
+    account.drop_in("WatchdogSec=2")
+    account.vx("service", "restart")
+    pid, token = account.pid(), account.token()
+    account.google.fail("token", times=1, delay=5.0)
+    account.manager.systemctl("reload", UNIT)
+    until(lambda: account.token() != token, 15)
+    assert (account.pid(), account.show("NRestarts")) == (pid, "0")
+
+
+def test_stopped_it_leaves_the_last_token_and_starts_again(account: Account) -> None:
+    account.install()
+    token = account.token()
+    assert account.vx("service", "stop").out == "the service is stopped\n"
+    assert (account.show("ActiveState"), account.show("Result"), account.token()) == ("inactive", "success", token)
+    answer = account.vx("service", "status")
+    assert answer.status == 1
+    assert "the service does not run" in answer.err
+    assert account.vx("service", "start").status == 0
+    assert account.token() == token
+
+
+def test_install_says_that_a_human_must_log_in_and_the_service_waits_for_it(account: Account) -> None:
+    body = '{"error": "invalid_grant", "error_description": "reauth related error (invalid_rapt)"}'
+    account.google.fail("token", times=None, status=400, body=body, headers={"Content-Type": "application/json"})
+    answer = account.vx("service", "install")
+    assert answer.status == 4, answer
+    assert answer.err.startswith("vx-token: the service runs, but has no token: ")
+    assert account.show("ActiveState") == "active"
+    account.google.heal()
+    account.login()
+    until(account.token, 15)
+
+
+def test_install_says_that_google_does_not_answer(account: Account) -> None:
+    account.google.fail("token", times=None, kind="reset")
+    answer = account.vx("service", "install")
+    assert answer.status == 5, answer
+    assert answer.err.startswith("vx-token: the service runs, but has no token yet: gemini: no token, ")
+
+
+def test_a_wrong_configuration_is_named_and_not_tried_again(account: Account) -> None:
+    account.install()
+    account.configure("bogus = 1\n")
+    answer = account.vx("service", "restart")
+    assert answer.status == 3, answer
+    assert "bogus" in answer.err
+    done = account.manager.run("systemctl", "--user", "restart", UNIT)
+    assert done.returncode != 0
+    assert (account.show("ActiveState"), account.show("ExecMainStatus"), account.show("NRestarts")) == (
+        "failed",
+        "3",
+        "0",
+    )
+    account.configure()
+    account.install()
+
+
+def test_a_start_that_fails_is_told_in_the_words_of_systemd_and_our_own(account: Account) -> None:
+    account.drop_in("Environment=VX_TOKEN_CONFIG=/nowhere/config.toml")
+    answer = account.vx("service", "install")
+    assert answer.status == 1
+    assert answer.err.splitlines() == [
+        "vx-token: the service does not run (exit-code, exit status 3): "
+        "the configuration file /nowhere/config.toml does not exist",
+        "hint: see: vx-token service logs",
+    ]
+    assert "/nowhere/config.toml does not exist" in account.vx("service", "logs").out
+
+
+def test_without_a_manager_nothing_is_changed(account: Account) -> None:
+    before = account.manager.tree()
+    answer = account.vx("service", "install", XDG_RUNTIME_DIR="/nowhere", DBUS_SESSION_BUS_ADDRESS="")
+    assert answer.status != 0
+    assert "no systemd user manager answers here" in answer.err
+    assert account.manager.tree() == before
+
+
+@pytest.mark.parametrize("place", ["tokens", "/tmp/{name}.tokens"])
+def test_a_runtime_folder_elsewhere_is_served_and_only_ours_is_taken_away(account: Account, place: str) -> None:
+    runtime = account.manager.home / place.format(name=account.manager.name)
+    account.install(VX_TOKEN_RUNTIME_DIR=str(runtime))
+    assert answers(account.google, (runtime / "default/token").read_text()) == 200
+    assert not account.runtime.exists()
+    kept = account.manager.write(runtime / "notes/token", "of the user's own")
+    account.vx("service", "uninstall", VX_TOKEN_RUNTIME_DIR=str(runtime))
+    try:
+        assert {path for path in runtime.rglob("*") if path.is_file()} == {kept}
+    finally:
+        account.manager.run("rm", "-r", str(runtime))
+
+
+def test_a_systemd_credential_serves_as_the_key(account: Account) -> None:
+    account.manager.run("rm", str(account.manager.home / ".config/vx-token/config.toml"))
+    account.manager.run("mv", "key.json", "locker.json")
+    folder = account.manager.home / ".config/systemd/user" / f"{UNIT}.d"
+    key = f"LoadCredential=google.json:{account.manager.home}/locker.json"
+    account.manager.write(
+        folder / "key.conf",
+        f"[Service]\n{key}\nEnvironment=GOOGLE_APPLICATION_CREDENTIALS=%d/google.json GOOGLE_CLOUD_PROJECT=demo\n",
+    )
+    account.install()
+    assert answers(account.google, account.token()) == 200
+    assert f"{account.manager.runtime}/credentials/{UNIT}/google.json" in str(
+        Path(f"/proc/{account.pid()}/environ").read_bytes()
+    )
+
+
+def test_the_sandbox_lets_it_write_only_where_it_must(account: Account) -> None:
+    account.install()
+    nothing = account.manager.run("cat", f"/proc/{account.pid()}/mountinfo").stdout
+    writable = {line.split()[4] for line in nothing.splitlines() if re.search(r"\brw\b", line.split()[5])}
+    home = {place for place in writable if place.startswith(("/home", "/run/user"))}
+    assert home == {str(account.manager.home / ".local/state/vx-token"), str(account.runtime)}
+
+
+def test_the_shipped_units_are_valid_and_as_hard_as_promised(account: Account) -> None:
+    folder = account.manager.home / ".config/systemd/user"
+    for name in (UNIT, service.SOCKET):
+        account.manager.write(folder / name, (REPOSITORY / "systemd" / name).read_text())
+        done = account.manager.run("systemd-analyze", "--user", "verify", str(folder / name))
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def exposure() -> float:
+        text = account.manager.run("systemd-analyze", "--user", "security", "--no-pager", UNIT).stdout
+        found = re.search(r"Overall exposure level for \S+: (\S+)", text)
+        assert found, text
+        return float(found[1])
+
+    account.manager.systemctl("daemon-reload")
+    assert exposure() <= 4.8
+    account.drop_in(HARD.read_text().split("[Service]")[1])
+    assert exposure() <= 1.5
+
+
+def test_the_shipped_unit_runs_as_it_is(account: Account) -> None:
+    folder = account.manager.home / ".config/systemd/user"
+    account.manager.write(folder / UNIT, (REPOSITORY / "systemd" / UNIT).read_text())
+    account.manager.systemctl("daemon-reload")
+    account.manager.systemctl("start", UNIT)
+    assert answers(account.google, account.token()) == 200
+
+
+def test_a_machine_without_user_namespaces_gets_the_unit_that_runs_there(account: Account) -> None:
+    limit = Path("/proc/sys/user/max_user_namespaces")
+    allowed = limit.read_text()
+    limit.write_text("0")
+    try:
+        account.install()
+        unit = (account.manager.home / ".config/systemd/user" / UNIT).read_text()
+    finally:
+        limit.write_text(allowed)
+    assert "PrivateUsers=yes" not in unit
+    assert answers(account.google, account.token()) == 200
+
+
+def agent(home: Path, **changes: object) -> Agent:
+    values: dict[str, object] = {
+        "command": (str(home / "vx-token"),),
+        "home": home,
+        "environ": {},
+        "runtime": home / "run/vx-token",
+        "state": home / "state",
+        **changes,
+    }
+    return Agent(**values)  # type: ignore[arg-type]
+
+
+def test_the_gateway_brings_its_socket_and_takes_it_away() -> None:
+    assert "ListenStream=127.0.0.1:9999\n" in service.socket("127.0.0.1:9999")
+
+
+def test_a_control_character_never_reaches_a_unit(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="control character"):
+        environment({"NO_PROXY": "a\nExecStartPre=evil"}, tmp_path)
+    with pytest.raises(ConfigError, match="control character"):
+        service.unit(agent(tmp_path, command=("/a\nb",)), namespaces=False, journal=True)
+
+
+def test_only_what_matters_is_taken_from_the_environment(tmp_path: Path) -> None:
+    given = {
+        "GOOGLE_APPLICATION_CREDENTIALS": "key.json",
+        "VX_TOKEN_PROJECT": "p",
+        "VX_TOKEN_STATUS": "gemini 42m",
+        "OPENAI_API_KEY": "x",
+        "HTTPS_PROXY": "",
+    }
+    assert environment(given, tmp_path) == {
+        "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "key.json"),
+        "VX_TOKEN_PROJECT": "p",
+    }
+
+
+def test_the_program_is_started_by_the_name_that_outlives_an_upgrade(tmp_path: Path) -> None:
+    real = tmp_path / "venv/vx-token"
+    real.parent.mkdir()
+    real.write_text("")
+    real.chmod(0o700)
+    link = tmp_path / "vx-token"
+    link.symlink_to(real)
+    assert command(str(link), "/usr/bin/python3") == (str(link),)
+    assert command("/x/vx_token/__main__.py", "/usr/bin/python3") == ("/usr/bin/python3", "-m", "vx_token")
+
+
+def test_the_files_to_take_away_are_those_that_are_written() -> None:
+    assert set(OF_A_PROFILE) == {*sinks.SINKS, "state.json", "lock"}
+    assert set(OF_THE_DAEMON) == {status.DAEMON_FILE, status.DAEMON_LOCK}
