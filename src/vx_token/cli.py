@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from vx_token import __version__, cli_service, config, paths, peek, shell, sinks, values
+from vx_token import __version__, cli_gateway, cli_service, config, endpoint, paths, peek, shell, sinks, values
 from vx_token.clock import SystemClock
 from vx_token.config import Config
 from vx_token.errors import ConfigError, UsageError, VxTokenError
@@ -91,7 +91,8 @@ def _given(options: Mapping[str, Any]) -> dict[str, str]:
 
 def _refresher(settings: Config) -> Refresher:
     store = Store(paths.runtime_dir(os.environ))
-    return Refresher(store, SystemClock(), mint, dict(os.environ), settings)
+    environ = dict(os.environ)
+    return Refresher(store, SystemClock(), mint, environ, settings, endpoint.local(settings, environ))
 
 
 def _load(options: Mapping[str, Any]) -> tuple[Config, Refresher, config.Profile]:
@@ -149,22 +150,28 @@ def env(kind: str, **options: Any) -> None:
 def _variables(options: Mapping[str, Any]) -> dict[str, str]:
     _, refresher, profile = _load(options)
     token = refresher.current(profile)
-    return sinks.variables(profile, token, *refresher.endpoint(profile))
+    found = sinks.variables(profile, token, *refresher.endpoint(profile))
+    return found | (endpoint.beside_a_proxy(os.environ) if profile.mode == "gateway" else {})
 
 
 @cli.command("exec", context_settings={"ignore_unknown_options": False})
 @with_profile
+@click.option("--gateway", is_flag=True, help="Serve COMMAND from a gateway of its own, so that it outlives tokens.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
-def exec_(command: tuple[str, ...], **options: Any) -> None:
+def exec_(command: tuple[str, ...], gateway: bool, **options: Any) -> None:
     """Replace this process by COMMAND with the variables set.
 
     \b
     Example:
       vx-token exec --profile gemini -- aider --model openai/google/gemini-2.5-flash
+      vx-token exec --gateway -- jupyter lab
     """
-    environ = {**os.environ, **_variables(options)}
+    variables = _variables(options)
     try:
-        os.execvpe(command[0], command, environ)
+        if gateway:
+            settings, _, profile = _load(options)
+            sys.exit(cli_gateway.run_behind(settings, profile, command, variables))
+        os.execvpe(command[0], command, {**os.environ, **variables})
     except FileNotFoundError:
         click.echo(f"vx-token: there is no command {command[0]!r}\nhint: check the name and PATH", err=True)
         sys.exit(127)
@@ -194,8 +201,9 @@ def refresh(every: bool, **options: Any) -> None:
 
 @cli.command("run")
 @click.option("--log-format", type=click.Choice(["text", "systemd", "json"]), help="Default: what the place expects.")
+@click.option("--gateway", is_flag=True, help="Serve the loopback gateway too, configured or not.")
 @with_profile
-def run_(log_format: str | None, **options: Any) -> None:
+def run_(log_format: str | None, gateway: bool, **options: Any) -> None:
     """Keep every profile's token fresh, in the foreground, until told to stop.
 
     \b
@@ -206,8 +214,13 @@ def run_(log_format: str | None, **options: Any) -> None:
     from vx_token import daemon, log, systemd
 
     given = _given(options)
+
+    def load() -> Config:
+        found = config.load(os.environ, given)
+        return config.with_gateway(found, enabled=True) if gateway else found
+
     daemon.Daemon(
-        load=lambda: config.load(os.environ, given),
+        load=load,
         make=_refresher,
         environ=dict(os.environ),
         clock=SystemClock(),
@@ -248,7 +261,7 @@ def _status() -> tuple[Any, ConfigError | None]:
         settings = config.load(os.environ)
     except ConfigError as error:
         return view.gather(store, now, error, None, path), error
-    return view.gather(store, now, settings, _refresher(settings), path), None
+    return view.gather(store, now, settings, _refresher(settings), path, lambda: endpoint.key(os.environ)), None
 
 
 @cli.command()
@@ -310,4 +323,5 @@ def demo(seconds: float) -> None:
         sys.exit(1)
 
 
+cli.add_command(cli_gateway.gateway)
 cli.add_command(cli_service.service)

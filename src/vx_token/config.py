@@ -297,6 +297,11 @@ def _checked(check: Callable[[object], Any], value: object, where: str) -> Any:
         raise ConfigError(f"{where} {error.wrong}", f"allowed: {error.allowed}") from None
 
 
+def with_gateway(config: Config, **changes: Any) -> Config:
+    """The same configuration with other settings of the gateway."""
+    return replace(config, gateway=replace(config.gateway, **changes))
+
+
 def credential_file(profile: Profile, environ: Mapping[str, str]) -> Path | None:
     """The credential file a refresh would read now, there or not; None when only a metadata server is left.
 

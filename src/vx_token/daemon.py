@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vx_token import __version__, atomic, commands, paths, peek
+from vx_token import __version__, atomic, commands, endpoint, paths, peek
 from vx_token.clock import NAP, Clock, Wake
 from vx_token.config import Config, Profile, credential_files
 from vx_token.errors import ConfigError, TemporaryError, VxTokenError
@@ -26,6 +27,11 @@ from vx_token.systemd import Silent
 from vx_token.tokens import State
 from vx_token.values import shown
 from vx_token.watch import Watcher
+
+if TYPE_CHECKING:
+    import socket
+
+    from vx_token.gateway_link import Link
 
 FORCED_GAP = 0.5
 """Seconds between two tries when files change faster than tokens can be fetched."""
@@ -93,6 +99,7 @@ class Daemon:
     config_error: str = ""
     keepers: "dict[str, Keeper]" = field(default_factory=dict)
     ready: bool = False
+    gateway: "Link | None" = None
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -108,10 +115,13 @@ class Daemon:
             self.watcher = Watcher(lambda changed: self.events.put(lambda: self._changed(changed)))
             self.watcher.start()
             try:
+                self.sockets = self._activated()
                 self._begin(forced=False)
                 self._serve()
             finally:
                 self.notifier.stopping()
+                if self.gateway is not None:
+                    self.gateway.stop()
                 self._end()
                 self.watcher.stop()
                 (self.store.root / DAEMON_FILE).unlink(missing_ok=True)
@@ -137,10 +147,31 @@ class Daemon:
         self.store.link_default(self.config.default_profile)
         for profile in self.config.profiles.values():
             self.keepers[profile.name] = Keeper(profile, refresher, self._report, forced=forced)
+        self._open_gateway(refresher)
         self._note()
         self._follow()
         names = ", ".join(self.config.profiles)
         self.log.event("info", f"vx-token {__version__} keeps {names} fresh in {self.store.root}")
+
+    def _activated(self) -> "list[socket.socket]":
+        if "LISTEN_FDS" not in self.environ:
+            return []
+        from vx_token import gateway_link
+
+        return gateway_link.activated(self.environ)
+
+    def _open_gateway(self, refresher: Refresher) -> None:
+        """Start the gateway when it is asked for, or have it take the new configuration; addresses stay."""
+        if self.gateway is not None:
+            self.gateway.apply(self.config, refresher)
+        elif self.sockets or endpoint.wanted(self.config):
+            try:
+                from vx_token.gateway_link import Link
+            except ImportError as error:
+                hint = "install it: pip install 'vx-token[gateway]'"
+                raise ConfigError(f"the gateway needs {error.name}", hint) from None
+            self.gateway = Link(self.config, refresher, self.log, sockets=self.sockets)
+            self.log.event("info", f"the gateway serves {self.gateway.start()}")
 
     def _end(self) -> None:
         for keeper in self.keepers.values():
@@ -240,6 +271,7 @@ class Daemon:
             "started_at": self.started,
             "config_error": self.config_error,
             "profiles": {p.name: p.url for p in self.config.profiles.values()},
+            "gateway": self.gateway.address if self.gateway else "",
         }
         atomic.write(self.store.root / DAEMON_FILE, json.dumps(content).encode())
 

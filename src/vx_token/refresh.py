@@ -97,7 +97,7 @@ class Refresher:
 
         A reader that names no credentials itself takes the file on record: a cron job has not the shell's environment.
         """
-        settings = f"{profile.impersonate} {profile.lifetime:.0f} {' '.join(profile.scopes)}"
+        settings = f"{profile.impersonate} {profile.lifetime:.0f} {profile.quota_project} {' '.join(profile.scopes)}"
         explicit = profile.credentials or self.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
         if recorded is not None and recorded.path and not explicit:
             path: Path | None = Path(recorded.path)

@@ -66,12 +66,10 @@ def variables(profile: Profile, token: Token, key: str = "", url: str = "") -> d
     }
 
 
-def header_lines(profile: Profile, token: Token) -> str:
-    """Request headers for `curl -H @file`; the quota project only for user credentials, others get a 403 from it."""
-    lines = [f"Authorization: Bearer {token.value}"]
-    if quota := profile.quota_project or token.quota_project:
-        lines += [f"x-goog-user-project: {quota}"] if token.kind in USER_KINDS else []
-    return "".join(f"{line}\n" for line in lines)
+def header_lines(token: Token) -> str:
+    """Request headers for `curl -H @file`; the quota project is there for user credentials only (see `Token`)."""
+    quota = f"x-goog-user-project: {token.quota_project}\n" if token.quota_project else ""
+    return f"Authorization: Bearer {token.value}\n{quota}"
 
 
 def printed(profile: Profile, token: Token, form: str, now: float) -> str:
@@ -90,15 +88,12 @@ def printed(profile: Profile, token: Token, form: str, now: float) -> str:
     return json.dumps(content)
 
 
-USER_KINDS = ("authorized_user", "external_account_authorized_user")
-
-
 def _token(facts: Facts) -> str | None:
     return facts.token.value if facts.token else None
 
 
 def _header(facts: Facts) -> str | None:
-    return header_lines(facts.profile, facts.token) if facts.token else None
+    return header_lines(facts.token) if facts.token else None
 
 
 def _peek(facts: Facts) -> str | None:

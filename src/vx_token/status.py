@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,18 @@ class Status:
     config_error: str
     daemon: Mapping[str, Any] | None
     profiles: tuple[Row, ...]
+    gateway: Mapping[str, Any] | None = None
     schema: int = 1
 
 
-def gather(store: Store, now: float, config: Config | ConfigError, refresher: Refresher | None, path: Path) -> Status:
+def gather(
+    store: Store,
+    now: float,
+    config: Config | ConfigError,
+    refresher: Refresher | None,
+    path: Path,
+    key: Callable[[], str] = str,
+) -> Status:
     """Read how things stand; with a configuration that is wrong, from what the runtime folder knows."""
     running = daemon(store.root)
     error = running.get("config_error", "") if running else ""
@@ -66,7 +74,9 @@ def gather(store: Store, now: float, config: Config | ConfigError, refresher: Re
         rows = tuple(_row(name, url, store.read(name), now, ()) for name, url in urls.items())
     else:
         rows = tuple(_checked(profile, store, now, refresher) for profile in config.profiles.values())
-    return Status(__version__, str(store.root), str(path), error, running, rows)
+    address = str((running or {}).get("gateway", ""))
+    gateway = ask_gateway(address, key()) if address else None
+    return Status(__version__, str(store.root), str(path), error, running, rows, gateway)
 
 
 def daemon(root: Path) -> Mapping[str, Any] | None:
@@ -165,7 +175,34 @@ def _remarks(status: Status, now: float) -> list[str]:
         since = shown(now - float(status.daemon.get("started_at", now)))
         version = status.daemon.get("version", "?")
         found.append(f"daemon: running for {since}, pid {status.daemon.get('pid', '?')}, version {version}")
+    if status.gateway is not None:
+        found.append(_gateway_line(status.gateway))
     return found
+
+
+def _gateway_line(gateway: Mapping[str, Any]) -> str:
+    if "requests" not in gateway:
+        return f"gateway: {gateway['address']} does not answer"
+    counts = "{requests} requests, {errors} errors, {in_flight} under way, {tokens_per_minute} tokens/min"
+    return f"gateway: {gateway['address']}, {counts.format(**gateway)}"
+
+
+def ask_gateway(address: str, key: str) -> Mapping[str, Any] | None:
+    """The gateway's address and numbers; the address alone when it does not answer; None when there is none."""
+    if not address:
+        return None
+    import http.client
+    from urllib.parse import urlsplit
+
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=1)
+    try:
+        connection.request("GET", "/statusz", headers={"Authorization": f"Bearer {key}"})
+        found = json.loads(connection.getresponse().read(65536))
+    except (OSError, ValueError, http.client.HTTPException):
+        found = {}
+    finally:
+        connection.close()
+    return {"address": address, **(found if isinstance(found, dict) and "requests" in found else {})}
 
 
 def wait(seconds: float) -> None:

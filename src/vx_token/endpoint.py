@@ -1,0 +1,59 @@
+"""Where a profile in gateway mode sends its tools: the local key and the loopback URL."""
+
+from collections.abc import Callable, Mapping
+
+from vx_token import paths
+from vx_token.config import Config, Profile
+from vx_token.errors import ConfigError
+
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+LOOPBACK_NAMES = ("127.0.0.1", "localhost")
+
+
+def wanted(config: Config) -> bool:
+    """Whether the configuration asks for a gateway."""
+    return config.gateway.enabled or any(profile.mode == "gateway" for profile in config.profiles.values())
+
+
+def local(config: Config, environ: Mapping[str, str]) -> Callable[[Profile], tuple[str, str]]:
+    """Tells the key and URL that stand for Google's with a profile in gateway mode; two empty texts in direct mode."""
+
+    def find(profile: Profile) -> tuple[str, str]:
+        if profile.mode != "gateway":
+            return "", ""
+        return key(environ), url(config, profile.name)
+
+    return find
+
+
+def key(environ: Mapping[str, str]) -> str:
+    """The local key, made at the first call.
+
+    Raises:
+        ConfigError: others may read it, or it cannot be kept.
+    """
+    from vx_token.gateway_key import load_or_create_key
+
+    try:
+        return load_or_create_key(paths.state_dir(environ))
+    except OSError as error:
+        hint = "make the folder writable"
+        raise ConfigError(
+            f"cannot keep the gateway's key in {paths.state_dir(environ)}: {error.strerror}", hint
+        ) from None
+
+
+def url(config: Config, profile: str, address: str = "") -> str:
+    """The base URL of a profile on the gateway; `address` is `http://host:port` when it is not the configured one."""
+    host = f"[{config.gateway.host}]" if ":" in config.gateway.host else config.gateway.host
+    base = address or f"http://{host}:{config.gateway.port}"
+    return f"{base}/v1" if profile == config.default_profile else f"{base}/{profile}/v1"
+
+
+def beside_a_proxy(environ: Mapping[str, str]) -> dict[str, str]:
+    """NO_PROXY and no_proxy with loopback added, when a proxy would take what is meant for the gateway."""
+    if not any(environ.get(name) for name in PROXIES):
+        return {}
+    listed = [name for name in (environ.get("no_proxy") or environ.get("NO_PROXY") or "").split(",") if name]
+    joined = ",".join([*listed, *(name for name in LOOPBACK_NAMES if name not in listed)])
+    return {"NO_PROXY": joined, "no_proxy": joined}
