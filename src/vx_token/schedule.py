@@ -32,7 +32,8 @@ def next_refresh(now: float, state: State, jitter: float, margin: float | None =
         jitter: chance in [0, 1), drawn once per try, so that many machines do not refresh together.
         margin: `refresh_margin` of the profile, seconds before the end; None leaves it to the token's own life.
     """
-    # A try "in the future" was made before the clock went back: its time says nothing any more.
+    if state.tried_at > now + MIN_GAP:
+        return now  # that try was made before the clock went back: nothing can be counted from it
     tried = min(state.tried_at, now)
     if state.failures:
         return tried + _pause(now, state, jitter)
