@@ -180,7 +180,7 @@ def parse(content: str, path: Path, environ: Mapping[str, str], argv: Mapping[st
     """
     try:
         document = tomllib.loads(content)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: think of a number of 5000 digits
         raise ConfigError(
             f"{path} is not valid TOML: {error}", "strings need quotes; see docs/configuration.md"
         ) from None
@@ -214,10 +214,10 @@ def _default(value: object, tables: Mapping[str, object], path: Path) -> str:
         if "default" in tables or len(tables) == 1:
             return "default" if "default" in tables else next(iter(tables))
         raise ConfigError(f"{path}: default_profile is missing", f"name one of: {', '.join(sorted(tables))}")
-    if value not in tables:
+    if not isinstance(value, str) or value not in tables:
         hint = f"profiles there: {', '.join(sorted(tables))}"
         raise ConfigError(f"{path}: default_profile names no profile: {value!r}", hint)
-    return str(value)
+    return value
 
 
 def _profile(
@@ -287,7 +287,8 @@ def _table(value: object, path: Path, key: str) -> Mapping[str, Any]:
 def _known(table: Mapping[str, object], keys: Mapping[str, object] | set[str], prefix: str) -> None:
     for key in table:
         if key not in keys:
-            raise ConfigError(f"{prefix}{key} is not a known key", f"known keys: {', '.join(sorted(keys))}")
+            shown = key if key.isprintable() else repr(key)
+            raise ConfigError(f"{prefix}{shown} is not a known key", f"known keys: {', '.join(sorted(keys))}")
 
 
 def _checked(check: Callable[[object], Any], value: object, where: str) -> Any:

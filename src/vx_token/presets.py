@@ -20,7 +20,7 @@ FORBIDDEN: Mapping[str, str] = {
 }
 
 _FIELDS = ("token", "base_url", "host", "path", "model", "profile")
-_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=([^'\x00-\x1f\x7f]+)")
+_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=([^']+)")
 _FIELD = re.compile(r"\{(\w*)\}")
 _RESERVED = re.compile(
     r"VX_TOKEN_\w*|OPENAI_API_KEY|OPENAI_BASE_URL|OPENAI_API_BASE|OPENAI_API_BASE_URL|PATH|LD_\w+|IFS"
@@ -32,7 +32,7 @@ def problem(item: str) -> str:
     if item in PRESETS:
         return ""
     found = _ASSIGNMENT.fullmatch(item)
-    if not found:
+    if not found or not item.isprintable():
         return "is neither a preset nor NAME=value (no quotes or control characters)"
     name = found[1]
     if name in FORBIDDEN:

@@ -76,7 +76,7 @@ def matching(pattern: str, allowed: str) -> Check:
 
     def check(value: object) -> str:
         _is(str, value, allowed)
-        if not compiled.fullmatch(str(value)):
+        if not compiled.fullmatch(str(value)) or not str(value).isprintable():
             raise InvalidError(f"has an impossible value: {value!r}", allowed)
         return str(value)
 
@@ -115,7 +115,7 @@ def texts(value: object) -> tuple[str, ...]:
     _is(list, value, allowed)
     assert isinstance(value, list)
     for item in value:
-        if not isinstance(item, str) or not item or re.search(r"\s", item):
+        if not isinstance(item, str) or not re.fullmatch(r"\S+", item) or not item.isprintable():
             raise InvalidError(f"has an impossible item: {item!r}", allowed)
     return tuple(value)
 
@@ -127,7 +127,7 @@ def mapping(value: object) -> Mapping[str, str]:
     assert isinstance(value, dict)
     for key, item in value.items():
         if not isinstance(item, str) or not item or not item.isprintable() or not key:
-            raise InvalidError(f"has an impossible item: {key} = {item!r}", allowed)
+            raise InvalidError(f"has an impossible item: {key!r} = {item!r}", allowed)
     return dict(value)
 
 
