@@ -6,10 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import usermanager
 from sandbox import Box
 from vx_token.emulator import Emulator, running
+
+# A busy machine is no failure: pytest-timeout ends what hangs.
+settings.register_profile("vx-token", deadline=None)
+settings.load_profile("vx-token")
 
 
 @pytest.fixture
