@@ -3,11 +3,14 @@
 import heapq
 import itertools
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from vx_token.clock import NAP, Wake
 from vx_token.config import Profile
-from vx_token.errors import VxTokenError
 from vx_token.tokens import Token
+
+if TYPE_CHECKING:
+    from vx_token.errors import VxTokenError
 
 NOON = 1_800_000_000.0
 """An instant to begin at, epoch seconds."""

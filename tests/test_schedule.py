@@ -1,5 +1,6 @@
 """The laws of the schedule, and whole days of refreshing under a clock that jumps."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -315,6 +316,8 @@ def test_a_file_that_vanishes_is_back_after_the_next_nap(house: House) -> None:
 
 
 def test_a_new_credential_file_is_used_at_once(house: House) -> None:
-    house.clock.at(100, lambda: Path(house.profile.credentials).write_text('{"type": "other"}') and None)
+    other = house.store.root.parent / "other.json"
+    other.write_text('{"type": "another"}')
+    house.clock.at(100, lambda: shutil.move(other, house.profile.credentials))
     house.keep(200)
     assert len(house.google.asked) == 2

@@ -1,0 +1,148 @@
+"""Checks of single values: the right type comes out, or a reason and what would be allowed."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vx_token import values
+from vx_token.values import Check, InvalidError
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+CHECKS: dict[str, tuple[Check, type]] = {
+    "text": (values.text, str),
+    "boolean": (values.boolean, bool),
+    "integer": (values.integer(1, 10), int),
+    "choice": (values.choice("a", "b"), str),
+    "matching": (values.matching(r"[^\s]+", "a word"), str),
+    "duration": (values.duration(1, 3600, "1m"), float),
+    "texts": (values.texts, tuple),
+    "mapping": (values.mapping, dict),
+    "command": (values.command, tuple),
+    "url": (values.url, str),
+    "exports": (values.exports, tuple),
+}
+
+
+def checked(check: Check, value: object) -> object:
+    """What the check makes of the value: its own type, or the refusal."""
+    try:
+        return check(value)
+    except InvalidError as error:
+        return error
+
+
+@pytest.mark.parametrize("name", CHECKS)
+@given(value=anything)
+def test_any_value_is_taken_in_its_own_type_or_refused_with_a_reason(name: str, value: object) -> None:
+    check, kind = CHECKS[name]
+    found = checked(check, value)
+    if isinstance(found, InvalidError):
+        assert found.wrong
+        assert found.allowed
+    else:
+        assert type(found) is kind
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("1s", 1), ("90s", 90), ("5m", 300), ("1h", 3600), ("1h30m", 5400), ("1h0m1s", 3601), ("0s", 0)],
+)
+def test_a_duration_is_read_in_seconds(written: str, seconds: float) -> None:
+    assert values.seconds(written) == seconds
+
+
+@pytest.mark.parametrize("written", ["", "5", "m", "5 m", "-5m", "5m1h", "1d", "1.5h", "5M", "1h ", "99999999s", "∞"])
+def test_what_is_no_duration_is_none(written: str) -> None:
+    assert values.seconds(written) is None
+
+
+@given(st.integers(1, 12 * 3600))
+def test_a_duration_reads_as_it_was_written(total: int) -> None:
+    assert values.seconds(f"{total // 3600}h{total % 3600 // 60}m{total % 60}s") == total
+
+
+@pytest.mark.parametrize("written", ["0s", "2h", "nonsense", "", 60, 60.0, True, None])
+def test_a_duration_out_of_bounds_is_refused(written: object) -> None:
+    with pytest.raises(InvalidError) as found:
+        values.duration(1, 3600, "1m")(written)
+    assert "from 1s to 1h" in found.value.allowed
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://aiplatform.googleapis.com/v1/projects/p/locations/global/endpoints/openapi",
+        "https://psc.example.internal:8443/v1",
+        "http://127.0.0.1:8080/v1",
+        "http://localhost/v1",
+        "http://[::1]:80/v1",
+        "http://10.1.2.3/v1",
+        "http://192.168.0.1/v1",
+    ],
+)
+def test_a_url_that_keeps_the_token_from_strangers_is_taken(url: str) -> None:
+    assert values.url(url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "host/v1", "ftp://host/", "https://", "https:///v1", "https://user@host/", "https://user:pw@host/",
+        "https://host/?a=b", "https://host/?", "https://host/#x", "https://host/#", "https://host:port/",
+        "https://host:99999/", "https://[::1/", "https://ho st/", "https://host/a'b", "https://host/\n", "https://höst/",
+        "http://example.com/", "http://8.8.8.8/", "http://127.0.0.1.example.com/", "http://localhost.example.com/",
+        "http://127.0.0.1@example.com/", "https://good.example\\@evil.example/", "file:///etc/passwd", 5, None,
+    ],
+)  # fmt: skip
+def test_a_url_that_is_none_or_leaks_is_refused(url: object) -> None:
+    with pytest.raises(InvalidError):
+        values.url(url)
+
+
+@pytest.mark.parametrize(
+    ("written", "argv"),
+    [
+        ("notify-send 'log in'", ("notify-send", "log in")),
+        (["notify-send", "log in"], ("notify-send", "log in")),
+        ("", ()),
+        ([], ()),
+        ("a $b `c`", ("a", "$b", "`c`")),
+    ],
+)
+def test_a_command_is_a_list_of_arguments(written: object, argv: tuple[str, ...]) -> None:
+    assert values.command(written) == argv
+
+
+@pytest.mark.parametrize("written", ["open 'quote", ["a", 1], ["a\0b"], {"a": "b"}, 5, None])
+def test_what_is_no_command_is_refused(written: object) -> None:
+    with pytest.raises(InvalidError):
+        values.command(written)
+
+
+def test_true_is_no_number_and_one_is_no_truth() -> None:
+    with pytest.raises(InvalidError):
+        values.integer(0, 5)(True)
+    with pytest.raises(InvalidError):
+        values.boolean(1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (-5, "0s"),
+        (0, "0s"),
+        (42.9, "42s"),
+        (119, "119s"),
+        (120, "2m"),
+        (7199, "119m"),
+        (7200, "2h00m"),
+        (7500, "2h05m"),
+    ],
+)
+def test_people_are_shown_two_units_at_most(seconds: float, shown: str) -> None:
+    assert values.shown(seconds) == shown
