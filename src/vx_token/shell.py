@@ -10,7 +10,8 @@ from vx_token.errors import ConfigError
 
 HOOKS = ("bash", "zsh", "fish")
 
-_BARE = re.compile(r"[A-Za-z0-9_@%+=:,./~-]+")
+# A tilde that begins a word, or follows a colon or equals sign, is somebody's home folder to a shell that reads this.
+_BARE = re.compile(r"(?:[A-Za-z0-9_@%+=:,./-]|(?<=[A-Za-z0-9._~-])~)+")
 
 
 def posix(name: str, value: str) -> str:
