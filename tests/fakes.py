@@ -29,7 +29,7 @@ class FakeClock:
         self.naps: list[float] = []
         self._offset = start
         self._was_set = False
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._numbers = itertools.count()
 
     def now(self) -> float:
@@ -48,7 +48,7 @@ class FakeClock:
             heapq.heappop(self._events)[2]()
         return self._was_set
 
-    def at(self, second: float, action: Callable[[], None]) -> None:
+    def at(self, second: float, action: Callable[[], object]) -> None:
         """Do something in the first nap that reaches this second."""
         heapq.heappush(self._events, (second, next(self._numbers), action))
 
