@@ -35,6 +35,9 @@ LONGEST_LIFE = 12 * HOUR + 300
 IAM_OVERRIDE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS"
 """The variable by which gcloud itself lets another host stand for iamcredentials.googleapis.com."""
 
+EXECUTABLES = "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES"
+"""The variable by which a user lets a credential file name a program to run; google-auth insists on it."""
+
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 _DEFAULT_TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address, not a password
 
@@ -103,9 +106,17 @@ def _login(profile: Profile, environ: Mapping[str, str]) -> tuple[Login, dict[st
     if kind not in _BUILD:
         hint = f"known types: {', '.join(k for k in _BUILD if k != 'metadata')}"
         raise ConfigError(f"the credential file {path} has an unknown type: {kind[:40]!r}", hint)
+    if _runs_program(info) and environ.get(EXECUTABLES) != "1":
+        hint = f"when you trust it, set {EXECUTABLES}=1"
+        raise ConfigError(f"the credential file {path} names a program to run, which is not allowed", hint)
     found = re.search(r"/([^/]+):generateAccessToken$", str(info.get("service_account_impersonation_url", "")))
     target = profile.impersonate or (found[1] if found else "")
     return Login(kind, str(path), str(info.get("client_email") or info.get("account") or ""), target), info
+
+
+def _runs_program(info: Mapping[str, Any]) -> bool:
+    source = info.get("credential_source")
+    return isinstance(source, dict) and "executable" in source
 
 
 def _read(path: Path) -> dict[str, Any]:
