@@ -87,6 +87,7 @@ class Store:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self.folder(profile) / "lock", flags, 0o600)
         try:
+            os.fchmod(descriptor, 0o600)  # whatever the umask: nobody else's umask may lock us out
             yield _acquire(descriptor, deadline, cancelled)
         finally:
             os.close(descriptor)
