@@ -1,0 +1,313 @@
+"""`print` as tools call it: one line on success, silence on stdout otherwise, whatever the surroundings."""
+
+import json
+import subprocess
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from sandbox import Box, until
+from vx_token.emulator import Emulator
+
+LONG_WAY = ("--min-ttl", "1m")  # an option that the quick answer leaves to the whole program
+
+
+def printed(box: Box, *words: str) -> str:
+    """What a successful `print` says; it says nothing on stderr."""
+    done = box.vx("print", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def within(box: Box, shell: str, *words: str) -> "subprocess.CompletedProcess[str]":
+    """`print` from inside a line of shell, in which "$@" stands for it."""
+    argv = ["/bin/sh", "-c", shell, "sh", *box.command("print", *words)]
+    return subprocess.run(argv, env=box.environ, cwd=box.root, capture_output=True, text=True, timeout=30, check=False)
+
+
+def expire(box: Box, google: Emulator) -> None:
+    """Let a token come and end; those after it live an hour again."""
+    google.lifetime = 1.0
+    assert box.vx("refresh").returncode == 0
+    until(lambda: time.time() > google.issued[-1].expires_at, 3)
+    google.lifetime = 3600.0
+
+
+def test_stdout_is_the_token_and_one_newline(signed_in: Box, google: Emulator) -> None:
+    assert printed(signed_in) == google.issued[-1].value + "\n"
+
+
+def test_a_fresh_token_costs_no_request(signed_in: Box, google: Emulator) -> None:
+    first = printed(signed_in)
+    assert {printed(signed_in), printed(signed_in, *LONG_WAY), printed(signed_in, "--profile", "gemini")} == {first}
+    assert google.count("token") == 1
+
+
+SURROUNDINGS = {
+    "with stdin closed": 'exec "$@" <&-',
+    "with stderr closed": 'exec "$@" 2>&-',
+    "with stdin and stderr closed": 'exec "$@" <&- 2>&-',
+    "with stderr joined to stdout": 'exec "$@" 2>&1',
+    "with stdin that never ends": 'exec "$@" </dev/zero',
+    "without a home": 'unset HOME; exec "$@"',
+    "with an empty home": 'HOME= exec "$@"',
+    "without PATH": 'unset PATH; exec "$@"',
+    "with an empty PATH": 'PATH= exec "$@"',
+    "without LANG": 'unset LANG LC_ALL; exec "$@"',
+    "in the C locale": 'LC_ALL=C LANG=C exec "$@"',
+    "without TERM": 'unset TERM; exec "$@"',
+    "in a folder that was removed": 'mkdir gone; cd gone; rmdir ../gone; exec "$@"',
+    "in the root folder": 'cd /; exec "$@"',
+    "with a wide umask": 'umask 0; exec "$@"',
+    "with a mad umask": 'umask 0777; exec "$@"',
+    "in a session of its own": 'exec setsid -w "$@"',
+    "with warnings on": 'PYTHONWARNINGS=always PYTHONDEVMODE=1 exec "$@"',
+    "with a traced OpenAI environment": 'OPENAI_API_KEY=old OPENAI_BASE_URL=http://127.0.0.1:9 exec "$@"',
+}
+
+
+@pytest.mark.parametrize("surroundings", SURROUNDINGS)
+def test_print_works(signed_in: Box, google: Emulator, surroundings: str) -> None:
+    refreshed = within(signed_in, SURROUNDINGS[surroundings])
+    assert (refreshed.returncode, refreshed.stdout) == (0, google.issued[-1].value + "\n")
+    quick = within(signed_in, SURROUNDINGS[surroundings])
+    slow = within(signed_in, SURROUNDINGS[surroundings], *LONG_WAY)
+    assert {quick.stdout, slow.stdout} == {refreshed.stdout}
+    assert refreshed.stderr + quick.stderr + slow.stderr == ""
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (signed_in.runtime / "gemini").iterdir()}
+    assert set(modes.values()) == {0o600}
+
+
+def test_a_stdout_that_is_closed_or_full_shows_no_token_elsewhere(signed_in: Box) -> None:
+    token = printed(signed_in).strip()
+    for shell in ('exec "$@" >&-', 'exec "$@" >/dev/full'):
+        for words in ((), LONG_WAY):
+            done = within(signed_in, shell, *words)
+            assert token not in done.stderr
+            assert "Traceback" not in done.stderr
+
+
+def test_print_never_reads_stdin(signed_in: Box) -> None:
+    for words in ((), LONG_WAY):
+        argv = signed_in.command("print", *words)
+        with subprocess.Popen(argv, env=signed_in.environ, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+            assert process.wait(20) == 0
+
+
+def test_a_reader_that_went_away_is_met_in_silence(signed_in: Box) -> None:
+    printed(signed_in)
+    for words in ((), LONG_WAY):
+        done = within(signed_in, '{ sleep 0.3; "$@"; echo "status $?" >&2; } | :', *words)
+        assert done.stderr in {"status 1\n", "status 141\n"}
+
+
+def test_header_and_json_say_the_same(signed_in: Box, google: Emulator) -> None:
+    token = printed(signed_in).strip()
+    assert printed(signed_in, "--format", "header") == f"Authorization: Bearer {token}\n"
+    text = printed(signed_in, "--format", "json")
+    assert text.endswith("}\n")
+    assert text.count("\n") == 1
+    said = json.loads(text)
+    assert list(said) == ["token", "expires_at", "expires_in", "profile", "base_url"]
+    assert (said["token"], said["profile"], said["base_url"]) == (token, "gemini", google.base_url())
+    end = datetime.strptime(said["expires_at"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+    assert abs(end - google.issued[-1].expires_at) < 2
+    assert 3550 < said["expires_in"] <= 3600
+
+
+def test_the_environment_names_the_profile(signed_in: Box, google: Emulator) -> None:
+    signed_in.config.write_text('default_profile = "gemini"\n' + signed_in.config.read_text())
+    user = google.authorized_user(signed_in.root / "user.json")
+    signed_in.profile("user", url=google.base_url(), credentials="user.json")
+    signed_in.environ["VX_TOKEN_PROFILE"] = "user"
+    for _ in range(2):
+        assert google.identity_of(printed(signed_in).strip()) == user
+    assert google.identity_of(printed(signed_in, "--profile", "gemini").strip()) != user
+
+
+def test_the_profile_called_default_is_the_default_one(signed_in: Box) -> None:
+    assert printed(signed_in, "--profile", "default") == printed(signed_in)
+    assert (signed_in.runtime / "default").resolve() == (signed_in.runtime / "gemini").resolve()
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["--profile", "nobody"], 3),
+        (["--profile", "../x"], 3),
+        (["--profile"], 2),
+        (["--format", "xml"], 2),
+        (["--min-ttl", "soon"], 2),
+        (["--min-ttl", "-5"], 2),
+        (["--min-ttl", "13h"], 2),
+        (["--bogus"], 2),
+        (["extra"], 2),
+        (["--location", "../x"], 3),
+    ],
+)
+def test_a_mistake_has_its_status_and_a_hint(signed_in: Box, words: list[str], status: int) -> None:
+    printed(signed_in)
+    done = signed_in.vx("print", *words)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["vx-token", "hint"]
+
+
+def test_a_token_is_refreshed_before_it_has_less_life_than_asked_for(signed_in: Box, google: Emulator) -> None:
+    google.lifetime = 10.0
+    first = printed(signed_in)
+    born = google.issued[-1].issued_at
+    assert printed(signed_in, "--min-ttl", "8s") == first or time.time() > born + 1.9
+    until(lambda: time.time() > born + 2.1, 5)
+    assert printed(signed_in) == first
+    second = printed(signed_in, "--min-ttl", "8s")
+    assert second == google.issued[-1].value + "\n" != first
+    assert google.count("token") == 2
+
+
+def test_a_token_shorter_than_the_usual_wish_is_refreshed_at_half_its_life(signed_in: Box, google: Emulator) -> None:
+    google.lifetime = 4.0
+    first = printed(signed_in)
+    born = google.issued[-1].issued_at
+    assert printed(signed_in) == first or time.time() > born + 2
+    until(lambda: time.time() > born + 2.1, 5)
+    second = printed(signed_in)
+    assert second != first
+    assert google.count("token") == 2
+
+
+def test_a_life_that_cannot_be_had_is_a_failure_only_when_asked_for(signed_in: Box, google: Emulator) -> None:
+    google.lifetime = 60.0
+    token = printed(signed_in)
+    done = signed_in.vx("print", "--min-ttl", "10m")
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "60 s" in done.stderr
+    assert printed(signed_in) == token
+
+
+def test_the_last_good_token_is_served_to_its_end_and_never_after(signed_in: Box, google: Emulator) -> None:
+    google.lifetime = 5.0
+    token = printed(signed_in)
+    end = google.issued[-1].expires_at
+    google.fail("token", None, kind="reset")
+    served = 0
+    while True:
+        started = time.time()
+        done = signed_in.vx("print")
+        if done.returncode:
+            break
+        assert (done.stdout, done.stderr) == (token, "")
+        assert started < end
+        served = served + 1 if started > end - 2.5 else served
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "cannot be reached" in done.stderr
+    assert time.time() > end - 1.1  # an end said in whole seconds may be one second early
+    assert served > 3
+    google.heal()
+    assert printed(signed_in) == google.issued[-1].value + "\n"
+
+
+def test_a_refused_login_is_not_asked_again_however_often_print_is_called(box: Box, google: Emulator) -> None:
+    user = google.authorized_user(box.key)
+    box.profile(url=google.base_url())
+    google.revoke_identity(user)
+    for words in ((), LONG_WAY, ("--format", "json")) * 3:
+        done = box.vx("print", *words)
+        assert (done.returncode, done.stdout) == (4, "")
+        assert done.stderr.endswith("hint: run: gcloud auth application-default login\n")
+    assert google.count("token") == 1
+
+
+def test_a_new_login_is_tried_at_once(box: Box, google: Emulator) -> None:
+    google.revoke_identity(google.authorized_user(box.key), reauth=True)
+    box.profile(url=google.base_url())
+    assert box.vx("print").returncode == 4
+    user = google.authorized_user(box.key)
+    assert google.identity_of(printed(box).strip()) == user
+
+
+def test_a_new_login_replaces_a_token_that_still_lives(box: Box, google: Emulator) -> None:
+    google.authorized_user(box.key)
+    box.profile(url=google.base_url())
+    first = printed(box)
+    user = google.authorized_user(box.key)
+    second = printed(box)
+    assert second != first
+    assert google.identity_of(second.strip()) == user
+
+
+def test_refresh_always_asks(box: Box, google: Emulator) -> None:
+    user = google.authorized_user(box.key)
+    box.profile(url=google.base_url())
+    google.revoke_identity(user)
+    assert [box.vx("refresh").returncode for _ in range(3)] == [4, 4, 4]
+    assert google.count("token") == 3
+    google.restore_identity(user)
+    assert box.vx("refresh").returncode == 0
+    assert google.identity_of(printed(box).strip()) == user
+
+
+def test_a_server_that_asks_for_patience_is_left_alone(box: Box, google: Emulator) -> None:
+    google.impersonated(box.key)
+    box.profile(url=google.base_url())
+    google.fail("iam", status=503, headers={"Retry-After": "600"})
+    assert [box.vx("print").returncode for _ in range(3)] == [5, 5, 5]
+    assert google.count("iam") == 1
+
+
+def test_another_configuration_is_seen_at_once(signed_in: Box, google: Emulator) -> None:
+    first = printed(signed_in)
+    user = google.authorized_user(signed_in.root / "user.json")
+    signed_in.config.write_text(signed_in.config.read_text().replace(str(signed_in.key), "user.json"))
+    second = printed(signed_in)
+    assert second != first
+    assert google.identity_of(second.strip()) == user
+    signed_in.config.write_text("[profiles.gemini\n")
+    done = signed_in.vx("print")
+    assert (done.returncode, done.stdout) == (3, "")
+
+
+def test_another_credential_in_the_environment_is_seen_at_once(box: Box, google: Emulator) -> None:
+    box.profile(url=google.base_url(), credentials=None)
+    identities = []
+    for name in ("one.json", "two.json"):
+        identities.append(google.service_account(box.root / name))
+        box.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(box.root / name)
+        assert google.identity_of(printed(box).strip()) == identities[-1]
+    assert identities[0] != identities[1]
+
+
+def test_zero_configuration_works(box: Box, google: Emulator) -> None:
+    gcloud = box.home / ".config" / "gcloud"
+    gcloud.mkdir(parents=True)
+    google.authorized_user(gcloud / "application_default_credentials.json")
+    del box.environ["VX_TOKEN_CONFIG"]
+    box.environ["GOOGLE_CLOUD_PROJECT"] = "demo"
+    said = json.loads(printed(box, "--format", "json"))
+    assert said["profile"] == "default"
+    assert said["base_url"].endswith("/v1/projects/demo/locations/global/endpoints/openapi")
+    assert printed(box).strip() == said["token"] == box.read("token", "default")
+
+
+def test_an_unsafe_runtime_folder_is_refused(signed_in: Box) -> None:
+    signed_in.runtime.mkdir(mode=0o777)
+    signed_in.runtime.chmod(0o777)
+    done = signed_in.vx("print")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "can be written by others" in done.stderr
+    signed_in.runtime.rmdir()
+    elsewhere = signed_in.root / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    signed_in.runtime.symlink_to(elsewhere)
+    done = signed_in.vx("print")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "symbolic link" in done.stderr
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_an_hour_of_nothing_but_failures_prints_no_token_that_has_ended(signed_in: Box, google: Emulator) -> None:
+    expire(signed_in, google)
+    google.fail("token", None, kind="html")
+    for words in ((), LONG_WAY, ("--format", "json"), ("--format", "header")):
+        done = signed_in.vx("print", *words)
+        assert (done.returncode, done.stdout) == (5, "")
