@@ -28,7 +28,8 @@ def run(argv: list[str]) -> int:
         return _fail(UsageError("interrupted"), 130)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "vx-token"
-        return _fail(UsageError(error.format_message().rstrip("."), f"see: {command} --help"), 2)
+        message = " ".join(error.format_message().split()).rstrip(".")  # click spreads choices over lines
+        return _fail(UsageError(message, f"see: {command} --help"), 2)
     except click.ClickException as error:
         return _fail(UsageError(error.format_message(), "see: vx-token --help"), 2)
     except VxTokenError as error:
