@@ -1,0 +1,215 @@
+"""Every command as a process: what it prints, how it ends, and that its help shows an example."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sandbox import Box, until
+from vx_token import __version__
+from vx_token.emulator import Emulator
+
+COMMANDS = ("print", "env", "exec", "refresh", "run", "status", "hook", "path")
+EXPORTED = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_BASE_URL")
+
+
+def ran(box: Box, *words: str) -> str:
+    """What a command says that succeeds."""
+    done = box.vx(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def in_shell(box: Box, *argv: str) -> str:
+    """What a shell's script says that succeeds in silence."""
+    done = subprocess.run(argv, env=box.environ, cwd=box.root, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_the_version_is_told(box: Box) -> None:
+    assert ran(box, "--version") == f"vx-token {__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_shows_an_example(box: Box, command: str) -> None:
+    said = ran(box, *command.split(), "--help")
+    assert said.startswith("Usage: vx-token")
+    assert "\n  Example:\n    " in said
+    assert all(len(line) <= 100 for line in said.splitlines())
+    assert ran(box, *command.split(), "-h") == said
+
+
+def test_help_needs_no_configuration(box: Box) -> None:
+    box.environ["VX_TOKEN_CONFIG"] = "/nowhere"
+    box.environ["VX_TOKEN_RUNTIME_DIR"] = "/proc/nowhere"
+    for command in COMMANDS:
+        ran(box, command, "--help")
+
+
+@pytest.mark.parametrize(
+    "words", [["prnt"], ["--bogus"], ["exec"], ["hook"], ["hook", "csh"], ["path", "nose"], ["env", "--shell", "csh"]]
+)
+def test_wrong_usage_ends_with_2_and_a_hint(signed_in: Box, words: list[str]) -> None:
+    done = signed_in.vx(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["vx-token", "hint"]
+
+
+@pytest.mark.parametrize(
+    "command", ["print", "env", "refresh", "status", "run", "exec true", "path token --profile gemini"]
+)
+def test_a_wrong_configuration_ends_with_3(box: Box, command: str) -> None:
+    box.profile(lifetime="soon")
+    done = box.vx(*command.split())
+    assert done.returncode == 3
+    assert command == "status" or not done.stdout
+    assert f"{box.config}: profiles.gemini.lifetime" in done.stderr
+    assert "\nhint: allowed: a duration" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["sh", "bash", "zsh"])
+def test_env_can_be_evaluated(signed_in: Box, google: Emulator, require: Callable[[str], str], kind: str) -> None:
+    script = f'set -eu; eval "$({" ".join(signed_in.command("env", "--shell", kind))})"; env'
+    said = dict(line.split("=", 1) for line in in_shell(signed_in, require(kind), "-c", script).splitlines())
+    check_exports(said, google)
+
+
+def test_env_can_be_sourced_by_fish(signed_in: Box, google: Emulator, require: Callable[[str], str]) -> None:
+    script = f"{' '.join(signed_in.command('env', '--shell', 'fish'))} | source; env"
+    said = dict(line.split("=", 1) for line in in_shell(signed_in, require("fish"), "-c", script).splitlines())
+    check_exports(said, google)
+
+
+def check_exports(said: dict[str, str], google: Emulator) -> None:
+    last = google.issued[-1]
+    assert [said[name] for name in EXPORTED] == [last.value, *[google.base_url()] * 3]
+    assert said["OPENAI_AGENTS_DISABLE_TRACING"] == "1"
+    assert abs(int(said["VX_TOKEN_EXPIRES_AT"]) - last.expires_at) < 2
+    assert not {"OPENAI_MODEL", "API_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS"} & set(
+        said
+    )
+
+
+def test_env_speaks_dotenv_and_json(signed_in: Box, google: Emulator) -> None:
+    check_exports(json.loads(ran(signed_in, "env", "--shell", "json")), google)
+    lines = ran(signed_in, "env", "--shell", "dotenv").splitlines()
+    check_exports(dict(line.split("=", 1) for line in lines), google)
+
+
+def test_the_model_and_the_users_own_variables_are_exported(box: Box, google: Emulator) -> None:
+    google.service_account(box.key)
+    box.profile(url=google.base_url(), model="google/gemini-2.5-flash", export=["MY_KEY={token}", "WHERE={base_url}"])
+    said = json.loads(ran(box, "env", "--shell", "json"))
+    assert said["OPENAI_MODEL"] == "google/gemini-2.5-flash"
+    assert (said["MY_KEY"], said["WHERE"]) == (google.issued[-1].value, google.base_url())
+    assert f"export MY_KEY='{said['MY_KEY']}'\n" in box.read("env.sh")
+
+
+def test_the_snippets_are_what_env_says(signed_in: Box, require: Callable[[str], str]) -> None:
+    said = json.loads(ran(signed_in, "env", "--shell", "json"))
+    for shell, name in (("sh", "env.sh"), ("fish", "env.fish")):
+        path = signed_in.runtime / "default" / name
+        found = in_shell(signed_in, require(shell), "-c", f". {path}; env" if shell == "sh" else f"source {path}; env")
+        assert said.items() <= dict(line.split("=", 1) for line in found.splitlines()).items()
+
+
+def test_exec_replaces_itself_by_the_command(signed_in: Box, google: Emulator) -> None:
+    script = 'echo "$$ $OPENAI_API_KEY $OPENAI_BASE_URL $1"; exit 7'
+    with signed_in.start("exec", "--", "sh", "-c", script, "sh", "--help me", stdout=subprocess.PIPE) as process:
+        said, _ = process.communicate(timeout=20)
+    assert process.returncode == 7
+    assert said == f"{process.pid} {google.issued[-1].value} {google.base_url()} --help me\n"
+
+
+def test_exec_leaves_stdin_to_the_command(signed_in: Box) -> None:
+    argv = signed_in.command("exec", "--", "cat")
+    done = subprocess.run(argv, env=signed_in.environ, input="hello", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hello", "")
+
+
+def test_a_signal_reaches_the_command(signed_in: Box) -> None:
+    ready = signed_in.root / "ready"
+    script = f"trap 'exit 9' TERM; echo > {ready}; while :; do sleep 0.05; done"
+    with signed_in.start("exec", "--", "sh", "-c", script) as process:
+        until(ready.exists)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 9
+
+
+def test_exec_ends_as_shells_do_when_there_is_no_such_command(signed_in: Box) -> None:
+    missing = signed_in.vx("exec", "--", "no-such-command")
+    assert (missing.returncode, missing.stdout) == (127, "")
+    assert missing.stderr == "vx-token: there is no command 'no-such-command'\nhint: check the name and PATH\n"
+    done = signed_in.vx("exec", "--", str(signed_in.config))
+    assert (done.returncode, done.stdout) == (126, "")
+    assert "hint: " in done.stderr
+
+
+def test_exec_starts_nothing_without_a_token(signed_in: Box, google: Emulator) -> None:
+    google.fail("token", None, kind="html")
+    done = signed_in.vx("exec", "--", "touch", str(signed_in.root / "started"))
+    assert (done.returncode, done.stdout) == (5, "")
+    assert not (signed_in.root / "started").exists()
+
+
+def test_refresh_tells_what_it_got_and_not_the_token(signed_in: Box, google: Emulator) -> None:
+    said = ran(signed_in, "refresh")
+    assert said in {"gemini: fresh token, 60m left\n", "gemini: fresh token, 59m left\n"}
+    assert google.issued[-1].value not in said
+
+
+def test_paths_lead_to_the_files(signed_in: Box) -> None:
+    ran(signed_in, "print")
+    for name in ("token", "header", "env.sh", "env.fish", "state.json", "lock"):
+        assert ran(signed_in, "path", name) == f"{signed_in.runtime}/default/{name}\n"
+        assert ran(signed_in, "path", "--profile", "gemini", name) == f"{signed_in.runtime}/gemini/{name}\n"
+        assert (signed_in.runtime / "default" / name).is_file()
+    assert ran(signed_in, "path", "config") == f"{signed_in.config}\n"
+    assert ran(signed_in, "path", "runtime") == f"{signed_in.runtime}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_hook_prints_the_shipped_file(box: Box, shell: str) -> None:
+    file = Path(ran(box, "path", f"hook-{shell}").strip())
+    assert ran(box, "hook", shell) == file.read_text()
+
+
+def test_options_beat_the_environment_and_that_the_file(signed_in: Box) -> None:
+    url = "https://{}-aiplatform.googleapis.com/v1/projects/{}/locations/{}/endpoints/openapi"
+    signed_in.config.write_text(
+        f'[profiles.gemini]\nproject = "file"\nlocation = "us-east1"\ncredentials = "{signed_in.key}"\n'
+    )
+
+    def base(*words: str) -> object:
+        return json.loads(ran(signed_in, "print", "--format", "json", *words))["base_url"]
+
+    assert base() == url.format("us-east1", "file", "us-east1")
+    signed_in.environ["VX_TOKEN_PROJECT"] = "environment"
+    signed_in.environ["VX_TOKEN_LOCATION"] = "us-west1"
+    assert base() == url.format("us-west1", "environment", "us-west1")
+    assert base("--project", "option") == url.format("us-west1", "option", "us-west1")
+
+
+@pytest.mark.parametrize("command", ["env", "print", "refresh"])
+def test_an_interrupt_is_no_traceback(signed_in: Box, google: Emulator, command: str) -> None:
+    google.fail("token", None, kind="hang")
+    with signed_in.start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        until(lambda: google.count("token"), what="the request")
+        process.send_signal(signal.SIGINT)
+        said, told = process.communicate(timeout=10)
+    assert (process.returncode, said) == (130, "")
+    assert "Traceback" not in told
+
+
+def test_a_watched_status_ends_with_an_interrupt(signed_in: Box) -> None:
+    with signed_in.start("status", "--watch", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert "PROFILE" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "Traceback" not in told
