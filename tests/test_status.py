@@ -1,0 +1,133 @@
+"""`status` tells how things stand, in a table and in JSON from the same value, and changes nothing."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox import Box, until
+from vx_token import __version__
+from vx_token.emulator import Emulator
+
+TOP = {"version", "runtime_dir", "config", "config_error", "daemon", "profiles", "schema"}
+ROW = {
+    "profile", "status", "expires_at", "expires_in", "refreshed_at", "next_refresh_at", "failures", "error", "hint",
+    "account", "credential", "base_url", "note", "problems",
+}  # fmt: skip
+
+
+def told(box: Box, status: int = 0) -> dict[str, Any]:
+    done = box.vx("status", "--json")
+    assert done.returncode == status
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    return {str(p): (p.lstat().st_ino, p.lstat().st_mtime_ns) for p in folder.rglob("*")}
+
+
+def test_the_json_form_has_these_fields(signed_in: Box, google: Emulator) -> None:
+    signed_in.vx("refresh")
+    found = told(signed_in)
+    assert set(found) == TOP
+    assert (found["schema"], found["version"], found["daemon"], found["config_error"]) == (1, __version__, None, "")
+    assert (found["runtime_dir"], found["config"]) == (str(signed_in.runtime), str(signed_in.config))
+    [row] = found["profiles"]
+    assert set(row) == ROW
+    last = google.issued[-1]
+    assert (row["profile"], row["status"], row["credential"]) == ("gemini", "fresh", "service_account")
+    assert (row["account"], row["base_url"]) == (last.identity, google.base_url())
+    assert abs(row["expires_at"] - last.expires_at) < 2
+    assert 3500 < row["expires_in"] <= 3600
+    assert row["expires_at"] - 29 * 60 < row["next_refresh_at"] < row["expires_at"] - 25 * 60
+    assert abs(row["refreshed_at"] - time.time()) < 10
+    assert (row["failures"], row["error"], row["hint"], row["note"], row["problems"]) == (0, "", "", "", [])
+
+
+def test_status_reads_only(signed_in: Box, google: Emulator) -> None:
+    before = snapshot(signed_in.root)
+    assert told(signed_in)["profiles"][0]["status"] == "unknown"
+    assert signed_in.vx("status").returncode == 0
+    assert snapshot(signed_in.root) == before
+    signed_in.vx("refresh")
+    (signed_in.runtime / "gemini" / "token").unlink()
+    before = snapshot(signed_in.root)
+    assert told(signed_in)["profiles"][0]["problems"] == [f"{signed_in.runtime}/gemini/token is not up to date"]
+    assert snapshot(signed_in.root) == before
+    assert google.count("token") == 1
+
+
+def test_a_failure_shows_what_to_do(box: Box, google: Emulator) -> None:
+    user = google.authorized_user(box.key)
+    box.profile(url=google.base_url())
+    box.vx("refresh")
+    google.fail("token", kind="html")
+    box.vx("refresh")
+    assert box.status()["status"] == "retrying"
+    google.revoke_identity(user)
+    box.vx("refresh")
+    row = box.status()
+    assert (row["status"], row["failures"]) == ("login", 2)
+    assert row["hint"] == "run: gcloud auth application-default login"
+    assert row["expires_in"] > 3500
+    text = box.vx("status").stdout
+    assert f"gemini: {row['error']}\n  hint: {row['hint']}\n" in text
+
+
+def test_an_ended_token_is_told_as_expired(signed_in: Box, google: Emulator) -> None:
+    google.lifetime = 1.0
+    signed_in.vx("refresh")
+    until(lambda: time.time() > google.issued[-1].expires_at, 3)
+    row = signed_in.status()
+    assert (row["status"], row["expires_at"], row["expires_in"]) == ("expired", 0, 0)
+
+
+def test_the_table_is_readable(signed_in: Box, google: Emulator) -> None:
+    signed_in.vx("refresh")
+    done = signed_in.vx("status")
+    assert (done.returncode, done.stderr) == (0, "")
+    header, row, empty, daemon = done.stdout.splitlines()
+    assert header.split("  ")[0] == "PROFILE"
+    assert row.startswith("gemini   fresh ")
+    assert google.issued[-1].identity in row
+    assert header.index("STATUS") == row.index("fresh")
+    assert empty == ""
+    assert daemon.startswith("daemon: not running")
+
+
+def test_a_refused_lifetime_is_noted(box: Box, google: Emulator) -> None:
+    google.service_account(box.key)
+    google.allow("robot@demo.iam.gserviceaccount.com")
+    box.environ["CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS"] = google.url
+    box.profile(url=google.base_url(), impersonate="robot@demo.iam.gserviceaccount.com", lifetime="6h")
+    assert box.vx("refresh").returncode == 0
+    assert "one hour only" in box.status()["note"]
+    assert "one hour only" in box.vx("status").stdout
+
+
+def test_a_broken_configuration_shows_what_is_known_and_ends_with_3(signed_in: Box) -> None:
+    signed_in.vx("refresh")
+    signed_in.config.write_text(signed_in.config.read_text() + "colour = 1\n")
+    found = told(signed_in, 3)
+    assert "profiles.gemini.colour is not a known key" in found["config_error"]
+    assert [(row["profile"], row["status"]) for row in found["profiles"]] == [("gemini", "fresh")]
+    assert "configuration: " in signed_in.vx("status").stdout
+
+
+def test_a_running_daemon_is_told(signed_in: Box) -> None:
+    with signed_in.daemon() as process:
+        until(lambda: signed_in.read("token"))
+        daemon = told(signed_in)["daemon"]
+        assert (daemon["pid"], daemon["version"]) == (process.pid, __version__)
+        assert abs(daemon["started_at"] - time.time()) < 20
+        assert "daemon: running for " in signed_in.vx("status").stdout
+    assert told(signed_in)["daemon"] is None
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_no_form_holds_a_token(signed_in: Box, google: Emulator, form: tuple[str, ...]) -> None:
+    signed_in.vx("refresh")
+    assert google.issued[-1].value not in signed_in.vx("status", *form).stdout
