@@ -101,7 +101,8 @@ def snippet(
 PROMPTS = {
     "bash": f"PS1='{READY}'\nbind 'set enable-bracketed-paste off' 2>&-\n",
     "zsh": f"PROMPT='{READY}'\nunsetopt prompt_sp prompt_cr\n",
-    "fish": f"function fish_prompt; printf '{READY}'; end\nfunction fish_greeting; end\n",
+    # fish draws a prompt again while a line is typed, so each prompt carries its number.
+    "fish": "function fish_prompt; set -g count (math $count + 1); printf 'R%d> ' $count; end\nset -g fish_greeting\n",
 }
 
 
@@ -113,6 +114,7 @@ class Shell:
     home: Path
     environ: dict[str, str]
     banner: str = ""
+    prompts: int = 0
     child: "pexpect.spawn[str]" = field(init=False)
 
     def start(self, argv: list[str]) -> None:
@@ -121,14 +123,25 @@ class Shell:
             argv[0], argv[1:], env=self.environ, cwd=str(self.home), encoding="utf-8", timeout=15, dimensions=(50, 400)
         )
         self.child.delaybeforesend = None
-        self.child.expect_exact(READY)
-        self.banner = str(self.child.before)
+        self.banner = self.wait()
+
+    def wait(self) -> str:
+        """All that the terminal shows until the next prompt."""
+        if self.kind != "fish":
+            self.child.expect_exact(READY)
+            return str(self.child.before)
+        shown, number = "", 0
+        while number <= self.prompts:
+            self.child.expect(r"R(\d+)> ")
+            shown += str(self.child.before)
+            number = int(self.child.match.group(1))
+        self.prompts = number
+        return shown
 
     def run(self, line: str = "") -> str:
         """Type a line; all that the terminal showed until the next prompt, the echo included."""
         self.child.sendline(line)
-        self.child.expect_exact(READY)
-        return str(self.child.before)
+        return self.wait()
 
     def out(self, line: str) -> str:
         """What a command writes to its stdout, by way of a file and so free of echo and terminal codes."""

@@ -1,0 +1,475 @@
+# vx-token for fish: keeps OPENAI_API_KEY and its companions fresh in the live shell.
+#
+# The runtime file <runtime>/<profile>/env.fish is read as data at each prompt and before each command. Nothing in it is
+# executed, and only builtins run, which never fork in fish. Only the variables of the file itself are exported; a
+# universal variable of the same name is covered by our global one and shows again after vx-token-off. docs/shell.md
+# tells the whole story.
+
+# --- where the file is, and what it says -------------------------------------------------------------------------
+
+# Prints the file of profile $argv[1]. The order is the program's own: explicit folder, XDG, the per-user folder, tmp.
+function __vx_token_find
+    set -l folder /tmp/runtime-$EUID/vx-token
+    if test -n "$VX_TOKEN_RUNTIME_DIR"
+        set folder $VX_TOKEN_RUNTIME_DIR
+    else if test -n "$XDG_RUNTIME_DIR" -a -d "$XDG_RUNTIME_DIR" -a -O "$XDG_RUNTIME_DIR"
+        set folder $XDG_RUNTIME_DIR/vx-token
+    else if test -d /System/Library/CoreServices
+        set folder $HOME/Library/Caches/TemporaryItems/vx-token
+    else if test -d /run/user/$EUID
+        set folder /run/user/$EUID/vx-token
+    else if test -n "$TMPDIR"
+        set folder $TMPDIR/runtime-$EUID/vx-token
+    end
+    builtin printf '%s\n' $folder/$argv[1]/env.fish
+end
+
+# Prints why a file must not be read: `gone` (or not a plain file), `foreign`, `unreadable`; nothing when it may be.
+function __vx_token_check_file
+    if not test -f $argv[1]
+        builtin echo gone
+    else if not test -O $argv[1]
+        builtin echo foreign
+    else if not test -r $argv[1]
+        builtin echo unreadable
+    end
+end
+
+# Prints epoch seconds. fish has no clock of its own, but `path` knows when a folder changed and how long ago that was.
+if builtin path mtime --relative / >/dev/null 2>/dev/null
+    function __vx_token_time
+        builtin math (builtin path mtime /) + (builtin path mtime --relative /)
+    end
+else
+    function __vx_token_time
+        command date +%s
+    end
+end
+
+# Is $argv[1] a name that a file may set: one that neither the shell, nor the loader, nor this hook acts on by itself?
+function __vx_token_may_set
+    test $argv[1] = VX_TOKEN_EXPIRES_AT; and return 0
+    string match -qr '^[A-Za-z_][A-Za-z0-9_]*$' -- $argv[1]; or return 1
+    not string match -qr '^(PATH|IFS|ENV|HOME|SHELL|USER|PWD|OLDPWD|TMPDIR|CDPATH|EUID|SHLVL|HOSTNAME|COLUMNS|LINES)$' -- $argv[1]
+    and not string match -qr '^(argv|history|pipestatus|status|version|umask|hostname|_|PS[0-4]|PROMPT_COMMAND)$' -- $argv[1]
+    and not string match -qr '^(LD_|DYLD_|LC_|LANG|BASH|HIST|fish|FISH|VX_TOKEN_|__vx_token)' -- $argv[1]
+end
+
+# Reads a `set -gx NAME 'value'` line and prints the name and the value; fails on anything else.
+function __vx_token_parse_export
+    set -l parts (string match -r "^set -gx ([^ ]+) '([^']+)'\$" -- $argv[1])
+    and __vx_token_may_set $parts[2]
+    and builtin printf '%s\n' $parts[2] (string replace -a '\\\\' '\\' -- $parts[3])
+end
+
+# Takes the lines over as the offer, all of them or nothing; a missing last line shows a truncated file.
+function __vx_token_parse
+    set -l names
+    set -l values
+    set -l head
+    test (builtin count $argv) -ge 3; and test "$argv[1]" = '# vx-token env.fish 1' -a "$argv[-1]" = '# end'; or return 1
+    not string match -qr '[[:cntrl:]]' -- $argv; or return 1
+    for line in $argv[2..-2]
+        switch $line
+            case '# end'
+                return 1
+            case '#*'
+                set -a head $line
+            case '*'
+                set -l pair (__vx_token_parse_export $line); or return 1
+                not builtin contains -- $pair[1] $names; or return 1
+                set -a names $pair[1]
+                set -a values $pair[2]
+        end
+    end
+    set -l profile (string replace -fr '^# profile: ([A-Za-z0-9._-]+)$' '$1' -- $head); or return 1
+    set -l word (string replace -fr '^# status: (fresh|retrying|login|expired)$' '$1' -- $head); or return 1
+    set -l expires (string replace -fr '^# expires: ([0-9]{1,12})$' '$1' -- $head); or return 1
+    set -l mode (string replace -fr '^# mode: (direct|gateway)$' '$1' -- $head); or return 1
+    __vx_token_forget
+    set -gu __vx_token_profile $profile[1]
+    set -gu __vx_token_word $word[1]
+    set -gu __vx_token_expires $expires[1]
+    set -gu __vx_token_mode $mode[1]
+    set -gu __vx_token_notice (string replace -fr '^# notice: ' '' -- $head)
+    for name in $names
+        set -gu __vx_token_offer_$name $values[1]
+        set -e values[1]
+    end
+    set -gu __vx_token_names $names
+end
+
+function __vx_token_forget
+    for name in $__vx_token_names
+        set -eg __vx_token_offer_$name
+    end
+    set -gu __vx_token_names
+    set -gu __vx_token_text
+    set -gu __vx_token_profile
+    set -gu __vx_token_word
+    set -gu __vx_token_mode
+    set -gu __vx_token_notice
+    set -gu __vx_token_expires 0
+end
+
+# Brings the offer up to date with the file; __vx_token_problem tells what kept it from that. A malformed file leaves
+# the last good offer in place: whoever wrote it is not the daemon, and the token in hand still lives.
+function __vx_token_load_offer
+    set -l profile default
+    test -n "$VX_TOKEN_PROFILE"; and set profile $VX_TOKEN_PROFILE
+    set -l file (__vx_token_find $profile)
+    if test "$file" != "$__vx_token_file"
+        set -gu __vx_token_file $file
+        __vx_token_forget
+    end
+    set -gu __vx_token_changed
+    set -gu __vx_token_problem (__vx_token_check_file $file)
+    if test -n "$__vx_token_problem"
+        __vx_token_forget
+        return
+    end
+    set -l text
+    read -z text <$file
+    if test "$text" != "$__vx_token_text" -o -z "$text"
+        set __vx_token_changed yes
+        set -l lines (string split \n -- $text)
+        if test "$lines[-1]" = ''; and __vx_token_parse $lines[1..-2]
+            set __vx_token_text $text
+        else
+            set __vx_token_text
+            set __vx_token_problem malformed
+        end
+    end
+end
+
+# --- whose value is it -------------------------------------------------------------------------------------------
+
+# Is the global value of $argv[1] ours, now or earlier (direnv and tmux bring old environments back)?
+function __vx_token_owns
+    set -l held __vx_token_held_$argv[1]
+    test "$$argv[1]" = "$$held"; and builtin contains -- $argv[1] $__vx_token_held
+    or builtin contains -- "$$argv[1]" $__vx_token_past
+end
+
+# Does the offered value of $argv[1] decide who is asked, or with which key? Such variables move together or not at all.
+function __vx_token_is_route
+    set -l offer __vx_token_offer_$argv[1]
+    string match -qr '^https?://' -- $$offer
+    or test "$$offer" = "$__vx_token_offer_OPENAI_API_KEY"
+end
+
+# Keeps the user's global value of $argv[1] aside, and whether it was exported.
+function __vx_token_keep
+    set -gu __vx_token_user_$argv[1] $$argv[1]
+    set -gu __vx_token_flag_$argv[1] --unexport
+    set -qgx $argv[1]; and set -gu __vx_token_flag_$argv[1] --export
+    set -a __vx_token_user $argv[1]
+end
+
+# Erases $argv[1], or sets it as the user had it; from then on it is the user's own affair, as if never seen.
+function __vx_token_give_back
+    set -eg $argv[1]
+    set -l at (builtin contains -i -- $argv[1] $__vx_token_user); or return 0
+    set -l value __vx_token_user_$argv[1]
+    set -l flag __vx_token_flag_$argv[1]
+    set -g $$flag $argv[1] $$value
+    set -eg $value
+    set -eg $flag
+    set -e __vx_token_user[$at]
+    set at (builtin contains -i -- $argv[1] $__vx_token_seen); and set -e __vx_token_seen[$at]
+end
+
+function __vx_token_unset
+    set -eg $argv[1]
+end
+
+# Takes the held variables out of the environment, except the names $argv[2..], by `__vx_token_unset` or
+# `__vx_token_give_back` ($argv[1]). What the user has put in their place stays.
+function __vx_token_withdraw
+    set -l rest
+    for name in $__vx_token_held
+        if builtin contains -- $name $argv[2..]
+            set -a rest $name
+            continue
+        end
+        set -qg $name; and __vx_token_owns $name; and $argv[1] $name
+        set -eg __vx_token_held_$name
+    end
+    set -gu __vx_token_held $rest
+end
+
+# Looks at each offered name before any is set: keeps a value from before our time aside, lists in __vx_token_skip what
+# the user has set since, and fails, with the name in __vx_token_state, when that is a route.
+function __vx_token_survey
+    set -gu __vx_token_skip
+    for name in $__vx_token_names
+        if not set -qg $name; or __vx_token_owns $name
+            continue
+        else if not builtin contains -- $name $__vx_token_seen
+            __vx_token_keep $name
+        else if __vx_token_is_route $name
+            set -gu __vx_token_state "paused $name"
+            return 1
+        else
+            set -a __vx_token_skip $name
+        end
+    end
+end
+
+# Puts one variable into the environment and remembers that it is ours.
+function __vx_token_put
+    set -l held __vx_token_held_$argv[1]
+    set -gx $argv[1] $argv[2]
+    builtin contains -- $argv[1] $__vx_token_seen; or set -ga __vx_token_seen $argv[1]
+    if not builtin contains -- $argv[1] $__vx_token_held
+        set -ga __vx_token_held $argv[1]
+    else if test "$$held" != "$argv[2]"
+        set -gu __vx_token_past $__vx_token_past[-31..-1] $$held
+    end
+    set -gu $held $argv[2]
+end
+
+# Makes the environment say what the offer says, or, when it cannot all be said, nothing of it.
+function __vx_token_apply
+    if __vx_token_survey
+        __vx_token_withdraw __vx_token_give_back $__vx_token_names
+        for name in $__vx_token_names
+            set -l offer __vx_token_offer_$name
+            builtin contains -- $name $__vx_token_skip; or __vx_token_put $name $$offer
+        end
+    else
+        __vx_token_withdraw __vx_token_give_back
+    end
+    __vx_token_mark
+end
+
+# Prints what tells a child shell that value $argv[2] of name $argv[1] is ours: name, length, last four characters.
+function __vx_token_print
+    set -l length (string length -- $argv[2])
+    set -l tail
+    test "$length" -ge 4; and set tail (string sub -s -4 -- $argv[2])
+    builtin echo "$argv[1]:$length:$tail "
+end
+
+function __vx_token_mark
+    set -l mark
+    for name in $__vx_token_held
+        set -l held __vx_token_held_$name
+        set mark "$mark"(__vx_token_print $name $$held)
+    end
+    if test -n "$mark"
+        set -gx VX_TOKEN_HOOK $mark
+    else
+        set -eg VX_TOKEN_HOOK
+    end
+end
+
+# Reads the parent's mark: a value that fits is ours already; one that does not was put there for this shell by hand.
+function __vx_token_inherit
+    for word in (string split ' ' -- $VX_TOKEN_HOOK)
+        set -l name (string replace -r ':.*' '' -- $word)
+        test -n "$name"; and __vx_token_may_set $name; and set -qg $name; or continue
+        set -ga __vx_token_seen $name
+        string match -q -- "* "(string escape --style=glob -- (__vx_token_print $name "$$name"))"*" " $VX_TOKEN_HOOK"
+        and __vx_token_put $name "$$name"
+    end
+end
+
+# Does the environment still hold every value that we put there?
+function __vx_token_intact
+    set -q __vx_token_held[1]; or return 1
+    for name in $__vx_token_held
+        set -l held __vx_token_held_$name
+        test "$$name" = "$$held"; or return 1
+    end
+end
+
+# --- the one path --------------------------------------------------------------------------------------------------
+
+# In gateway mode ($argv[1] is add) the loopback must not go through a proxy. What we add is a suffix.
+function __vx_token_no_proxy
+    set -l suffix 127.0.0.1,localhost
+    for name in NO_PROXY no_proxy
+        if test $argv[1] = add
+            test -n "$HTTP_PROXY$http_proxy$HTTPS_PROXY$https_proxy$ALL_PROXY$all_proxy"; or continue
+            test "$$name" != '*'; and not string match -q '*,127.0.0.1,*' -- ",$$name,"; or continue
+            set -gx $name (string join , -- $$name $suffix)
+            set -ga __vx_token_proxied $name
+        else if builtin contains -- $name $__vx_token_proxied; and string match -q "*$suffix" -- "$$name"
+            set -gx $name (string replace -r ",?$suffix\$" '' -- $$name)
+            test -n "$$name"; or set -eg $name
+        end
+    end
+    test $argv[1] = add; or set -gu __vx_token_proxied
+end
+
+# Brings the variables up to date with the file. __vx_token_state becomes: ok, login, expired, malformed, gone, foreign,
+# unreadable or `paused NAME`.
+function __vx_token_sync
+    set -gu __vx_token_state ok
+    __vx_token_load_offer
+    if not set -q __vx_token_names[1]
+        set __vx_token_state expired
+        test -n "$__vx_token_problem"; and set __vx_token_state $__vx_token_problem
+        __vx_token_hide
+    else if test "$__vx_token_mode" = direct -a (__vx_token_time) -ge $__vx_token_expires
+        set __vx_token_state expired
+        __vx_token_hide
+    else
+        __vx_token_provide
+    end
+    test "$__vx_token_word" = login; and builtin contains -- $__vx_token_state ok expired
+    and set __vx_token_state login
+    return 0
+end
+
+# Nothing is alive: what we hold goes, and what the user had stays aside, for a dead token must not send the next
+# command to another provider on another bill.
+function __vx_token_hide
+    __vx_token_withdraw __vx_token_unset
+    __vx_token_no_proxy remove
+    __vx_token_mark
+end
+
+function __vx_token_provide
+    test -z "$__vx_token_changed"; and __vx_token_intact; or __vx_token_apply
+    if test "$__vx_token_mode" = gateway -a "$__vx_token_state" = ok
+        __vx_token_no_proxy add
+    else
+        __vx_token_no_proxy remove
+    end
+    test "$__vx_token_state" = ok -a -n "$__vx_token_problem"; and set __vx_token_state $__vx_token_problem
+end
+
+# VX_TOKEN_STATUS, for prompts: `gemini 42m`, `gemini gateway`, `gemini login`, `gemini expired`, `gemini paused`.
+function __vx_token_show
+    set -l text
+    switch $__vx_token_state
+        case ok malformed
+            set text gateway
+            test "$__vx_token_mode" = gateway
+            or set text (builtin math --scale 0 "($__vx_token_expires - "(__vx_token_time)") / 60")m
+        case login expired
+            set text $__vx_token_state
+        case 'paused*'
+            set text paused
+    end
+    if test -n "$text" -a -n "$__vx_token_profile"
+        set -gx VX_TOKEN_STATUS "$__vx_token_profile $text"
+    else
+        set -eg VX_TOKEN_STATUS
+    end
+end
+
+# One line for the user when the state has changed for the worse since the last prompt; none before the first prompt.
+function __vx_token_tell
+    if not set -q __vx_token_prompted
+        set -gu __vx_token_prompted yes
+        return
+    end
+    test "$__vx_token_state" != "$__vx_token_said"; or return 0
+    set -gu __vx_token_said $__vx_token_state
+    set -l text
+    switch $__vx_token_state
+        case ok
+            return
+        case login
+            set text $__vx_token_notice 'a human must log in; run: vx-token status'
+        case expired
+            set text "the token of $__vx_token_profile has ended and there is no new one; run: vx-token status"
+        case gone
+            set text "$__vx_token_file is gone, the variables are withdrawn; run: vx-token status"
+        case foreign
+            set text "$__vx_token_file belongs to another user and is ignored"
+        case unreadable
+            set text "$__vx_token_file cannot be read"
+        case malformed
+            set text "$__vx_token_file is not as vx-token writes it and is ignored"
+        case 'paused*'
+            set text (string replace 'paused ' '' -- $__vx_token_state)" was set in this shell and wins; to have ours back: vx-token-on"
+    end
+    isatty stderr; and builtin printf 'vx-token: %s\n' $text[1] >&2
+end
+
+# --- where fish calls us -------------------------------------------------------------------------------------------
+
+# A local, empty fish_trace keeps values out of a trace. fish itself keeps $status and $pipestatus around events.
+function __vx_token_register
+    function __vx_token_preexec --on-event fish_preexec
+        set -l fish_trace
+        __vx_token_sync
+    end
+    function __vx_token_prompt --on-event fish_prompt
+        set -l fish_trace
+        __vx_token_sync
+        __vx_token_show
+        __vx_token_tell
+    end
+end
+
+# --- what the user calls -------------------------------------------------------------------------------------------
+
+function __vx_token_reset
+    set -gu __vx_token_file
+    set -gu __vx_token_said gone
+    set -gu __vx_token_seen
+    set -eg __vx_token_off
+    __vx_token_forget
+end
+
+function vx-token-off --description 'Take the variables of vx-token, and its hook, out of this shell'
+    set -l fish_trace
+    __vx_token_withdraw __vx_token_give_back
+    for name in $__vx_token_user
+        set -qg $name; or __vx_token_give_back $name
+    end
+    __vx_token_hide
+    functions -e __vx_token_preexec __vx_token_prompt
+    set -eg VX_TOKEN_STATUS
+    set -gu __vx_token_off yes
+end
+
+# Also over a value that was set by hand in the meantime, which is then the one kept aside.
+function vx-token-on --description 'Bring the variables of vx-token back into this shell'
+    set -l fish_trace
+    __vx_token_reset
+    __vx_token_sync
+    status is-interactive; and __vx_token_register
+    return 0
+end
+
+function vx-token-use --description 'Switch this shell to another profile, or back to the default one' --argument-names profile
+    set -l fish_trace
+    test -n "$profile"; or set -l profile default
+    set -l folder (string replace -r '/[^/]*$' '' -- (__vx_token_find $profile))
+    if not string match -qr '^[A-Za-z0-9_][A-Za-z0-9._-]*$' -- $profile; or not test -d $folder
+        builtin printf '%s\n' "vx-token: there is no profile "(string escape -- $profile)" here" 'hint: vx-token status lists them' >&2
+        return 1
+    end
+    if set -q argv[1]
+        set -gx VX_TOKEN_PROFILE $profile
+    else
+        set -eg VX_TOKEN_PROFILE
+    end
+    set -q __vx_token_off; or __vx_token_sync
+end
+
+# --- loading -------------------------------------------------------------------------------------------------------
+
+function __vx_token_start
+    set -l fish_trace
+    if not set -q __vx_token_loaded
+        set -gu __vx_token_held
+        set -gu __vx_token_user
+        set -gu __vx_token_past
+        set -gu __vx_token_proxied
+        __vx_token_reset
+        __vx_token_inherit
+        set -gu __vx_token_loaded yes
+    end
+    not set -q __vx_token_off; or return 0
+    __vx_token_sync
+    status is-interactive; and __vx_token_register
+    return 0
+end
+__vx_token_start
