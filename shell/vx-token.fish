@@ -244,7 +244,7 @@ function __vx_token_apply
 end
 
 # Prints what tells a child shell that value $argv[2] of name $argv[1] is ours: name, length, last four characters.
-function __vx_token_print
+function __vx_token_fingerprint
     set -l length (string length -- $argv[2])
     set -l tail
     test "$length" -ge 4; and set tail (string sub -s -4 -- $argv[2])
@@ -255,7 +255,7 @@ function __vx_token_mark
     set -l mark
     for name in $__vx_token_held
         set -l held __vx_token_held_$name
-        set mark "$mark"(__vx_token_print $name $$held)
+        set mark "$mark"(__vx_token_fingerprint $name $$held)
     end
     if test -n "$mark"
         set -gx VX_TOKEN_HOOK $mark
@@ -270,7 +270,7 @@ function __vx_token_inherit
         set -l name (string replace -r ':.*' '' -- $word)
         test -n "$name"; and __vx_token_may_set $name; and set -qg $name; or continue
         set -ga __vx_token_seen $name
-        string match -q -- "* "(string escape --style=glob -- (__vx_token_print $name "$$name"))"*" " $VX_TOKEN_HOOK"
+        string match -qr -- (string escape --style=regex -- " "(__vx_token_fingerprint $name "$$name")) " $VX_TOKEN_HOOK"
         and __vx_token_put $name "$$name"
     end
 end

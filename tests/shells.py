@@ -1,6 +1,7 @@
 """Real interactive shells on a pseudo-terminal, and the runtime folder that their hooks read."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -67,7 +68,7 @@ class Runtime:
     def put(self, text: str, folder: str = "default") -> None:
         """Replace both snippets by the text of an env.sh, good or bad, and its translation for fish."""
         atomic.write(self.file("bash", folder), text.encode())
-        fish = text.replace(" env.sh ", " env.fish ").replace("export ", "set -gx ").replace("='", " '")
+        fish = re.sub(r"^export ([^=\n]*)=", r"set -gx \1 ", text.replace(" env.sh ", " env.fish "), flags=re.MULTILINE)
         atomic.write(self.file("fish", folder), fish.encode())
 
     def remove(self) -> None:
@@ -229,7 +230,7 @@ from shells import Runtime
 runtime, life, pause, number = Runtime(Path(sys.argv[1])), float(sys.argv[2]), float(sys.argv[3]), 0
 while True:
     number += 1
-    runtime.write(f"tok-{number}", life=life)
+    runtime.write(f"tok-{number}-{int(time.time() + life)}", life=life)
     time.sleep(pause)
 """
 

@@ -1,0 +1,633 @@
+"""What every hook promises, in real interactive bash, zsh and fish."""
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from shells import HOOKS, LONG, URL, Runtime, Shell, interactive, need, rotating, snippet, until
+
+Start = Callable[..., AbstractContextManager[Shell]]
+# Other versions of a shell can be tried as well: VX_TOKEN_BASHES=/opt/bash-4.4/bin/bash:/opt/bash-5.3/bin/bash
+BASHES = [path for path in os.environ.get("VX_TOKEN_BASHES", "").split(":") if path]
+SHELLS = [*((kind, "") for kind in HOOKS), *(("bash", path) for path in BASHES)]
+COMPANIONS = ("OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_BASE_URL")
+NAMES = ("OPENAI_API_KEY", *COMPANIONS, "OPENAI_AGENTS_DISABLE_TRACING", "VX_TOKEN_EXPIRES_AT")
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Runtime:
+    return Runtime(tmp_path / "runtime")
+
+
+@pytest.fixture(params=SHELLS, ids=lambda shell: Path(shell[1] or shell[0]).name)
+def shell(request: pytest.FixtureRequest, tmp_path: Path, runtime: Runtime) -> Start:
+    kind, program = request.param
+    return partial(interactive, kind, tmp_path / "home", runtime, program=program)
+
+
+def kind_of(shell: Start) -> str:
+    return str(shell.args[0])  # type: ignore[attr-defined]
+
+
+def assign(kind: str, name: str, value: str) -> str:
+    return f"set -gx {name} {value}" if kind == "fish" else f"export {name}={value}"
+
+
+def unassign(kind: str, name: str) -> str:
+    return f"set -eg {name}" if kind == "fish" else f"unset {name}"
+
+
+def notices(shown: str) -> list[str]:
+    """The lines of ours among what a terminal showed."""
+    return re.findall(r"vx-token: ([^\r\n]*)", shown)
+
+
+def ours(environ: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name in NAMES}
+
+
+def past(expiry: float) -> None:
+    """Wait until `expiry` has passed for shells too, whose clock may lag by a tick."""
+    until(lambda: time.time() > expiry + 0.05)
+
+
+# --- loading -------------------------------------------------------------------------------------------------------
+
+
+def test_a_command_finds_the_token_and_its_companions(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1", extra={"OPENAI_MODEL": "google/gemini-2.5-flash", "OTHER": 'a $b `c` "d" e\\f %s *'})
+    with shell() as it:
+        found = it.environment()
+    assert found["OPENAI_API_KEY"] == "tok-1"
+    assert {found[name] for name in COMPANIONS} == {URL}
+    assert found["OPENAI_MODEL"] == "google/gemini-2.5-flash"
+    assert found["OTHER"] == 'a $b `c` "d" e\\f %s *'
+    assert found["VX_TOKEN_STATUS"] in {"gemini 59m", "gemini 60m"}
+
+
+def test_the_terminal_shows_the_same_bytes_with_and_without_the_hook(shell: Start, runtime: Runtime) -> None:
+    runtime.write()
+    shown = []
+    for hook in (False, True):
+        with shell(hook=hook) as it:
+            shown.append([it.banner, it.run(), it.run(), it.run("true"), it.run()])
+    assert shown[0] == shown[1]
+
+
+def test_loading_again_and_again_registers_once(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    load = f"source {HOOKS[kind_of(shell)]}\n"
+    count = {
+        "bash": "printf '%s\\n' \"${PROMPT_COMMAND[@]}\" \"$PS0\" | grep -c vx_token",
+        "zsh": "print -l $precmd_functions $preexec_functions | grep -c vx_token",
+        "fish": "functions --handlers-type event | grep -c vx_token",
+    }[kind_of(shell)]
+    with shell() as it:
+        once = it.out(count)
+    with shell(after=load * 2) as it:
+        assert it.out(count) == once
+        assert it.banner == "" or "vx" not in it.banner
+        it.run(load.strip())
+        assert it.seen("OPENAI_API_KEY") == "tok-1"
+        assert it.out(count) == once
+
+
+def test_a_token_as_long_as_google_may_issue_arrives_whole(shell: Start, runtime: Runtime) -> None:
+    token = "ya29." + "Ab-_~+/." * 2040 + "=="
+    runtime.write(token)
+    with shell() as it:
+        assert it.seen("OPENAI_API_KEY") == token
+
+
+# --- freshness -----------------------------------------------------------------------------------------------------
+
+
+def test_the_next_prompt_has_the_new_token(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    with shell() as it:
+        for number in range(2, 6):
+            runtime.write(f"tok-{number}")
+            it.run()
+            assert it.seen("OPENAI_API_KEY") == f"tok-{number}"
+
+
+@contextmanager
+def vertex() -> Iterator[str]:
+    """A server that answers 200 to a bearer whose expiry, which is the last part of it, has not come, and else 401."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            expiry = self.headers.get("Authorization", "Bearer 0").rpartition("-")[2]
+            self.send_response(200 if expiry.isdigit() and int(expiry) > time.time() else 401)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_shell_left_idle_past_two_lives_of_a_token_gets_a_200_by_its_very_next_command(
+    shell: Start, runtime: Runtime
+) -> None:
+    need("curl")
+    rounds = 100 if LONG else 3
+    ask = "curl -s -o /dev/null -w '%{http_code}\\n' -H \"Authorization: Bearer $OPENAI_API_KEY\""
+    with vertex() as url, rotating(runtime), shell() as it:
+        # What is idle is the prompt: it was drawn more than two lives of its token ago.
+        answers = [after_idling(it, 4.2, f"{ask} {url}") for _ in range(rounds)]
+    assert answers == ["200\n"] * rounds
+
+
+def after_idling(shell: Shell, seconds: float, line: str) -> str:
+    shell.run()
+    drawn = time.monotonic()
+    until(lambda: time.monotonic() - drawn > seconds)
+    return shell.out(line)
+
+
+def test_a_dead_token_is_not_handed_to_a_command_typed_after_its_end(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1", life=3)
+    with shell() as it:
+        assert it.seen("OPENAI_API_KEY") == "tok-1"
+        expiry = float(it.environment()["VX_TOKEN_EXPIRES_AT"])
+        it.run()
+        past(expiry)
+        assert not ours(it.environment())
+
+
+def test_a_file_replaced_as_fast_as_possible_is_never_seen_in_part(shell: Start, runtime: Runtime) -> None:
+    with rotating(runtime, life=3600, pause=0), shell() as it:
+        for _ in range(20):
+            found = it.environment()
+            assert re.fullmatch(r"tok-\d+-\d+", found["OPENAI_API_KEY"])
+            assert set(ours(found)) == set(NAMES)
+
+
+# --- trouble with the file -----------------------------------------------------------------------------------------
+
+
+def test_a_file_that_comes_later_is_picked_up_without_a_word(shell: Start, runtime: Runtime) -> None:
+    with shell() as it:
+        assert not ours(it.environment())
+        assert not notices(it.run())
+        runtime.write("tok-1")
+        assert not notices(it.run() + it.run())
+        assert it.seen("OPENAI_API_KEY") == "tok-1"
+
+
+def test_when_the_file_is_gone_the_variables_are_withdrawn_with_one_notice(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    with shell() as it:
+        it.run()
+        runtime.remove()
+        assert len(notices(it.run())) == 1
+        assert not ours(it.environment())
+        assert not notices(it.run() + it.run())
+        runtime.write("tok-2")
+        assert not notices(it.run() + it.run())
+        assert it.seen("OPENAI_API_KEY") == "tok-2"
+
+
+def test_the_end_of_a_token_is_told_once(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1", life=2)
+    with shell() as it:
+        expiry = float(it.environment()["VX_TOKEN_EXPIRES_AT"])
+        past(expiry)
+        assert notices(it.run() + it.run() + it.run()) == [
+            "the token of gemini has ended and there is no new one; run: vx-token status"
+        ]
+        assert it.seen("VX_TOKEN_STATUS") == "gemini expired"
+
+
+def test_a_needed_login_is_told_once_each_time_it_is_needed(shell: Start, runtime: Runtime) -> None:
+    words = "Google wants you to log in again; run: gcloud auth application-default login"
+    runtime.write("tok-1")
+    with shell() as it:
+        it.run()
+        for _ in range(2):
+            runtime.write("", status="login", notice=words)
+            assert notices(it.run() + it.run() + it.run()) == [words]
+            assert it.seen("VX_TOKEN_STATUS") == "gemini login"
+            assert it.seen("OPENAI_API_KEY") is None
+            runtime.write("tok-2")
+            assert notices(it.run() + it.run()) == []
+            assert it.seen("OPENAI_API_KEY") == "tok-2"
+
+
+def test_a_token_that_still_lives_is_used_while_a_login_is_needed(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1", status="login", notice="log in")
+    with shell() as it:
+        assert notices(it.run()) == ["log in"]
+        assert it.seen("OPENAI_API_KEY") == "tok-1"
+
+
+def test_nothing_is_said_before_the_first_prompt(shell: Start, runtime: Runtime) -> None:
+    runtime.write("", status="login", notice="log in")
+    with shell() as it:
+        assert not notices(it.banner)
+        assert notices(it.run()) == ["log in"]
+
+
+def test_a_failed_refresh_is_silent_while_the_token_lives(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    with shell() as it:
+        it.run()
+        runtime.write("tok-1", status="retrying")
+        assert not notices(it.run() + it.run())
+        assert it.seen("OPENAI_API_KEY") == "tok-1"
+
+
+GOOD = snippet("tok-new")
+BAD = {
+    "empty": "",
+    "only the first line": GOOD.splitlines(keepends=True)[0],
+    "no end mark": GOOD.replace("# end\n", ""),
+    "cut in the token": GOOD[: GOOD.index("tok-new") + 5],
+    "cut in the end mark": GOOD[:-3],
+    "more after the end": GOOD + "export OPENAI_API_KEY='x'\n",
+    "a command": GOOD.replace("# end", "touch CANARY\n# end"),
+    "a command after an export": GOOD.replace("'tok-new'", "'tok-new'; touch CANARY"),
+    "a command in double quotes": GOOD.replace("'tok-new'", '"$(touch CANARY)"'),
+    "a quote that closes early": GOOD.replace("'tok-new'", "'tok'$(touch CANARY)'new'"),
+    "no quotes": GOOD.replace("'tok-new'", "tok-new"),
+    "an empty value": GOOD.replace("'tok-new'", "''"),
+    "a control character": GOOD.replace("tok-new", "tok\x1b[2Jnew"),
+    "a carriage return": GOOD.replace("\n", "\r\n"),
+    "a name twice": GOOD.replace("# end", "export OPENAI_API_KEY='other'\n# end"),
+    "PATH": GOOD.replace("# end", "export PATH='/nowhere'\n# end"),
+    "LD_PRELOAD": GOOD.replace("# end", "export LD_PRELOAD='/nowhere'\n# end"),
+    "PROMPT_COMMAND": GOOD.replace("# end", "export PROMPT_COMMAND='touch CANARY'\n# end"),
+    "a name with a subscript": GOOD.replace("# end", "export a[$(touch CANARY)]='1'\n# end"),
+    "another version": GOOD.replace("env.sh 1", "env.sh 2"),
+    "an expiry that is no number": re.sub(r"expires: \d+", "expires: x[$(touch CANARY)]", GOOD),
+    "no expiry": re.sub(r"# expires: \d+\n", "", GOOD),
+    "an unknown status": GOOD.replace("status: fresh", "status: $(touch CANARY)"),
+    "an unknown mode": GOOD.replace("mode: direct", "mode: other"),
+    "a profile that is no name": GOOD.replace("profile: gemini", "profile: $(touch CANARY)"),
+    "two megabytes of junk": "x" * 2_000_000,
+    "a hundred lines": GOOD.replace("# end", "# more\n" * 100 + "# end").replace("# end\n", ""),
+}
+
+
+def test_a_file_that_is_not_as_the_daemon_writes_it_runs_nothing_and_takes_nothing_away(
+    shell: Start, runtime: Runtime, tmp_path: Path
+) -> None:
+    """A shell with a live token keeps it to its end."""
+    runtime.write("tok-1")
+    canary = tmp_path / "home" / "CANARY"
+    with shell() as it:
+        for what, text in BAD.items():
+            runtime.put(text)
+            it.run()
+            assert it.seen("OPENAI_API_KEY") == "tok-1", what
+            assert it.environment()["PATH"] == os.environ["PATH"], what
+            assert not canary.exists(), what
+        runtime.write("tok-2")
+        it.run()
+        assert it.seen("OPENAI_API_KEY") == "tok-2"
+
+
+def test_a_bad_file_gives_a_new_shell_nothing_and_is_told_once(shell: Start, runtime: Runtime) -> None:
+    runtime.put(BAD["a command"])
+    with shell() as it:
+        assert not ours(it.environment())
+        runtime.put(BAD["no end mark"])
+        assert len(notices(it.run() + it.run())) <= 1
+
+
+def test_a_live_token_ends_in_time_although_the_file_is_bad(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1", life=3)
+    with shell() as it:
+        expiry = float(it.environment()["VX_TOKEN_EXPIRES_AT"])
+        runtime.put(BAD["no end mark"])
+        it.run()
+        assert it.seen("OPENAI_API_KEY") == "tok-1"
+        past(expiry)
+        it.run()
+        assert not ours(it.environment())
+
+
+@pytest.mark.parametrize("what", ["folder", "fifo", "dangling link", "another user's", "unreadable"])
+def test_only_a_plain_file_of_ours_is_read(shell: Start, runtime: Runtime, what: str) -> None:
+    runtime.write("tok-1")
+    path = runtime.file(kind_of(shell))
+    with shell() as it:
+        it.run()
+        if what == "another user's":
+            if os.geteuid():
+                pytest.skip("only root can give a file away")
+            os.chown(path, 65534, 65534)
+        elif what == "unreadable":
+            if not os.geteuid():
+                pytest.skip("root can read everything")
+            path.chmod(0)
+        else:
+            path.unlink()
+            {"folder": path.mkdir, "fifo": lambda: os.mkfifo(path), "dangling link": lambda: path.symlink_to("none")}[
+                what
+            ]()
+        assert len(notices(it.run() + it.run())) == 1
+        assert not ours(it.environment())
+
+
+# --- whose value it is ---------------------------------------------------------------------------------------------
+
+
+def test_off_gives_back_what_the_user_had_and_on_brings_ours_again(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    before = assign(kind_of(shell), "OPENAI_API_KEY", "sk-user")
+    with shell(before=before) as it:
+        for _ in range(2):
+            assert it.seen("OPENAI_API_KEY") == "tok-1"
+            it.run("vx-token-off")
+            found = it.environment()
+            assert ours(found) == {"OPENAI_API_KEY": "sk-user"}
+            assert not [name for name in found if name.startswith("VX_TOKEN_") and name != "VX_TOKEN_RUNTIME_DIR"]
+            runtime.write("tok-1")
+            it.run()
+            assert it.seen("OPENAI_API_KEY") == "sk-user"
+            it.run("vx-token-on")
+        assert it.seen("OPENAI_BASE_URL") == URL
+
+
+def test_off_unsets_what_was_not_there_and_leaves_an_unexported_value_unexported(
+    shell: Start, runtime: Runtime
+) -> None:
+    if "bash-3" in str(shell.keywords) or "bash-4.3" in str(shell.keywords):  # type: ignore[attr-defined]
+        pytest.skip("bash < 4.4 cannot tell")
+    runtime.write("tok-1")
+    plain = "set -g OPENAI_API_KEY sk-user" if kind_of(shell) == "fish" else "OPENAI_API_KEY=sk-user"
+    with shell(before=plain) as it:
+        assert it.seen("OPENAI_API_KEY") == "tok-1"
+        it.run("vx-token-off")
+        assert not ours(it.environment())
+        assert it.out('echo "$OPENAI_API_KEY"') == "sk-user\n"
+
+
+def test_a_key_set_by_hand_wins_whole_until_it_is_unset(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    kind = kind_of(shell)
+    with shell() as it:
+        it.run()
+        it.run(assign(kind, "OPENAI_API_KEY", "sk-mine"))
+        runtime.write("tok-2")
+        assert len(notices(it.run())) <= 1
+        found = it.environment()
+        assert ours(found) == {"OPENAI_API_KEY": "sk-mine"}, "our URL must not meet a foreign key"
+        assert found["VX_TOKEN_STATUS"] == "gemini paused"
+        assert not notices(it.run() + it.run())
+        it.run(unassign(kind, "OPENAI_API_KEY"))
+        found = it.environment()
+        assert found["OPENAI_API_KEY"] == "tok-2"
+        assert found["OPENAI_BASE_URL"] == URL
+
+
+def test_a_pause_is_told_once(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    with shell() as it:
+        it.run()
+        shown = it.run(assign(kind_of(shell), "OPENAI_BASE_URL", "https://elsewhere.example/v1")) + it.run()
+        assert notices(shown) == [
+            "OPENAI_BASE_URL was set in this shell and wins; to have ours back: vx-token-on"
+        ]
+        assert ours(it.environment()) == {"OPENAI_BASE_URL": "https://elsewhere.example/v1"}, (
+            "our key must not meet a foreign URL"
+        )
+        it.run("vx-token-on")
+        assert it.seen("OPENAI_BASE_URL") == URL
+        it.run("vx-token-off")
+        assert ours(it.environment()) == {"OPENAI_BASE_URL": "https://elsewhere.example/v1"}
+
+
+def test_another_setting_set_by_hand_is_left_alone_and_stops_nothing_else(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1", extra={"OPENAI_MODEL": "google/gemini-2.5-flash"})
+    with shell() as it:
+        it.run(assign(kind_of(shell), "OPENAI_MODEL", "google/other"))
+        runtime.write("tok-2", extra={"OPENAI_MODEL": "google/gemini-2.5-flash"})
+        assert not notices(it.run())
+        found = it.environment()
+        assert (found["OPENAI_MODEL"], found["OPENAI_API_KEY"]) == ("google/other", "tok-2")
+
+
+def test_an_earlier_token_of_ours_that_comes_back_is_replaced(shell: Start, runtime: Runtime) -> None:
+    """As direnv does when a folder is left."""
+    runtime.write("tok-1")
+    with shell() as it:
+        runtime.write("tok-2")
+        it.run()
+        shown = it.run(assign(kind_of(shell), "OPENAI_API_KEY", "tok-1")) + it.run()
+        assert not notices(shown)
+        assert it.seen("OPENAI_API_KEY") == "tok-2"
+
+
+def test_a_prefix_assignment_wins(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    with shell() as it:
+        assert it.out("OPENAI_API_KEY=mine printenv OPENAI_API_KEY") == "mine\n"
+        assert it.seen("OPENAI_API_KEY") == "tok-1"
+
+
+def test_a_name_no_longer_offered_is_withdrawn(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1", extra={"OPENAI_MODEL": "google/gemini-2.5-flash"})
+    with shell() as it:
+        assert it.seen("OPENAI_MODEL")
+        runtime.write("tok-1")
+        it.run()
+        assert it.seen("OPENAI_MODEL") is None
+
+
+def test_use_switches_this_shell_to_another_profile_and_back(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    runtime.write("tok-other", folder="other", profile="other", url="https://other.example/v1")
+    with shell() as it:
+        it.run("vx-token-use other")
+        found = it.environment()
+        assert found["OPENAI_API_KEY"] == "tok-other"
+        assert found["OPENAI_API_BASE"] == "https://other.example/v1"
+        assert found["VX_TOKEN_PROFILE"] == "other"
+        assert found["VX_TOKEN_STATUS"].startswith("other ")
+        assert "no profile" in it.run("vx-token-use missing")
+        assert "no profile" in it.run("vx-token-use ../other")
+        assert it.seen("OPENAI_API_KEY") == "tok-other"
+        it.run("vx-token-use")
+        found = it.environment()
+        assert found["OPENAI_API_KEY"] == "tok-1"
+        assert "VX_TOKEN_PROFILE" not in found
+
+
+def test_another_profile_without_a_token_does_not_leave_the_first_one_s(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    runtime.folder("other")
+    with shell() as it:
+        it.run("vx-token-use other")
+        assert not ours(it.environment())
+
+
+@pytest.mark.parametrize("child", list(HOOKS))
+def test_a_shell_in_the_shell_takes_over_what_it_inherits(
+    shell: Start, runtime: Runtime, child: str, tmp_path: Path
+) -> None:
+    runtime.write("tok-1")
+    with interactive(child, tmp_path / "child", runtime):
+        pass  # writes the rc file
+    start = {
+        "bash": f"bash --noprofile --rcfile {tmp_path}/child/.bashrc -i",
+        "zsh": f"env ZDOTDIR={tmp_path}/child zsh --no-globalrcs -i",
+        "fish": f"env HOME={tmp_path}/child fish -i",
+    }[child]
+    need(child)
+    with shell() as it:
+        runtime.write("tok-2")
+        outer, it.kind = it.kind, child
+        it.child.sendline(start)
+        it.prompts = 0
+        it.wait()
+        assert it.seen("OPENAI_API_KEY") == "tok-2"
+        it.run("vx-token-off")
+        assert not ours(it.environment()), "what was inherited is ours, not the user's"
+        assert outer
+
+
+def test_a_value_put_before_a_nested_shell_by_hand_wins_there(shell: Start, runtime: Runtime, tmp_path: Path) -> None:
+    runtime.write("tok-1")
+    hook = HOOKS["bash"]
+    with shell() as it:
+        line = f"OPENAI_API_KEY=mine bash --norc -c 'source {hook}; printenv OPENAI_API_KEY'"
+        assert it.out(line) == "mine\n"
+
+
+def test_gateway_mode_keeps_the_loopback_off_the_proxy(shell: Start, runtime: Runtime) -> None:
+    kind = kind_of(shell)
+    before = "\n".join([assign(kind, "HTTPS_PROXY", "http://proxy:3128"), assign(kind, "NO_PROXY", "corp.example")])
+    runtime.write("vx-local-1", mode="gateway", url="http://127.0.0.1:8490/v1", life=-5)
+    with shell(before=before) as it:
+        found = it.environment()
+        assert found["OPENAI_API_KEY"] == "vx-local-1", "a local key does not end"
+        assert found["NO_PROXY"] == "corp.example,127.0.0.1,localhost"
+        assert found["no_proxy"] == "127.0.0.1,localhost"
+        assert found["VX_TOKEN_STATUS"] == "gemini gateway"
+        it.run()
+        assert it.seen("NO_PROXY") == "corp.example,127.0.0.1,localhost"
+        it.run("vx-token-off")
+        found = it.environment()
+        assert found["NO_PROXY"] == "corp.example"
+        assert "no_proxy" not in found
+
+
+def test_without_a_proxy_nothing_is_said_about_proxies(shell: Start, runtime: Runtime) -> None:
+    runtime.write("vx-local-1", mode="gateway", url="http://127.0.0.1:8490/v1")
+    with shell() as it:
+        assert not {"NO_PROXY", "no_proxy"} & it.environment().keys()
+
+
+# --- the rest of the shell -----------------------------------------------------------------------------------------
+
+
+def test_the_status_of_a_command_survives_prompt_and_rotation(shell: Start, runtime: Runtime) -> None:
+    variable = "$status" if kind_of(shell) == "fish" else "$?"
+    runtime.write("tok-1")
+    with shell() as it:
+        for number in (3, 4):
+            it.run(f"sh -c 'exit {number}'")
+            runtime.write(f"tok-{number}")
+            assert it.out(f"echo {variable}") == f"{number}\n"
+
+
+def test_a_prompt_starts_no_process(shell: Start, runtime: Runtime, tmp_path: Path) -> None:
+    strace = need("strace")
+    runtime.write("tok-1")
+    kind, log = kind_of(shell), tmp_path / "calls"
+    program = shell.keywords["program"] or need(kind)  # type: ignore[attr-defined]
+    starter = tmp_path / "traced"
+    starter.write_text(
+        f'#!/bin/sh\nexec {strace} -qq -o {log} -e trace=fork,vfork,clone,clone3,execve {program} "$@"\n'
+    )
+    starter.chmod(0o755)
+    with partial(shell, program=str(starter))() as it:
+        it.run()
+        before = log.read_text()
+        for number in range(5):
+            runtime.write(f"tok-{number}")
+            it.run()
+            it.run("true")
+        assert started(log.read_text()) == started(before)
+
+
+def started(calls: str) -> list[str]:
+    """Processes, without the threads that fish makes for its own completion and highlighting."""
+    return [line for line in calls.splitlines() if "CLONE_THREAD" not in line and "--- SIG" not in line]
+
+
+def test_the_token_is_in_one_variable_only(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-secret-1")
+    with shell() as it:
+        runtime.write("tok-secret-2")
+        it.run()
+        found = it.environment()
+    assert [name for name, value in found.items() if "tok-secret" in value] == ["OPENAI_API_KEY"]
+
+
+def test_the_history_holds_what_was_typed_and_nothing_else(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    after = {"zsh": "HISTSIZE=100\n"}.get(kind_of(shell), "")
+    show = {"bash": "history", "zsh": "fc -l 1", "fish": "history"}[kind_of(shell)]
+    with shell(after=after) as it:
+        it.run("true one")
+        runtime.write("tok-2")
+        it.run("true two")
+        shown = it.out(show)
+    assert [line for line in shown.splitlines() if "true" not in line and show not in line] == []
+    assert "vx_token" not in shown
+    assert "tok-" not in shown
+
+
+def test_it_stays_fresh_without_path_and_in_a_folder_that_is_gone(
+    shell: Start, runtime: Runtime, tmp_path: Path
+) -> None:
+    kind = kind_of(shell)
+    runtime.write("tok-1")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    with shell() as it:
+        it.run(f"cd {gone}")
+        gone.rmdir()
+        it.run(assign(kind, "TMPDIR", "/nowhere"))
+        it.run("set -gx PATH" if kind == "fish" else "PATH=")
+        runtime.write("tok-2")
+        shown = it.run()
+        assert not notices(shown)
+        assert it.seen("OPENAI_API_KEY") == "tok-2"
+
+
+def test_an_interrupted_line_and_an_interrupted_command_change_nothing(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    with shell() as it:
+        it.child.send("echo half")
+        it.child.expect_exact("half")
+        it.child.sendintr()
+        it.wait()
+        it.child.sendline("sh -c 'echo begun; exec sleep 30'")
+        it.child.expect_exact("begun\r\n")
+        it.child.sendintr()
+        it.wait()
+        runtime.write("tok-2")
+        it.run()
+        assert it.seen("OPENAI_API_KEY") == "tok-2"
