@@ -5,7 +5,7 @@ import json
 import logging
 import time
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class _Exchange:
     profile: str = ""
     path: str = ""
     status: int = 500
-    origin: str = ""
+    extra: dict[str, str] = field(default_factory=dict)  # headers of any answer to this client
 
 
 class Gateway:
@@ -56,6 +56,7 @@ class Gateway:
 
     def __init__(self, settings: GatewaySettings, tokens: Tokens) -> None:
         self.settings = settings
+        self._draining = False
         self._metrics = Metrics(self._seconds_left)
         self._freshness = Freshness(tokens, settings.wait, self._metrics.refreshed)
         self._forwarder = Forwarder(self._freshness, self._metrics, settings.limits)
@@ -67,13 +68,17 @@ class Gateway:
         """
         self.settings = settings
 
+    def drain(self) -> None:
+        """Ask clients to make new connections from now on: this process is about to end."""
+        self._draining = True
+
     def snapshot(self) -> Snapshot:
         """The gateway in a few numbers; safe from any thread."""
         return self._metrics.snapshot()
 
     async def handle(self, session: aiohttp.ClientSession, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, count it, and log it when that is wanted; `session` is the way to upstream."""
-        exchange = _Exchange()
+        exchange = _Exchange(extra={"Connection": "close"} if self._draining else {})
         started = time.monotonic()
         self._metrics.began()
         response: web.StreamResponse | None = None
@@ -86,8 +91,7 @@ class Gateway:
         finally:
             self._metrics.ended(exchange.profile, exchange.path, exchange.status)
             if self.settings.access_log:
-                size = response.body_length if response is not None else 0
-                _log_access(request.method, exchange, size, time.monotonic() - started)
+                _log_access(request.method, exchange, _size(response), time.monotonic() - started)
 
     async def _answered(
         self, session: aiohttp.ClientSession, request: web.BaseRequest, exchange: _Exchange
@@ -98,7 +102,7 @@ class Gateway:
             exchange.status = 502
             return gone.response
         except Refusal as refusal:
-            response = _refused(refusal, exchange.origin)
+            response = _refused(refusal, exchange.extra)
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - a bug must cost one request, not show a client a traceback
@@ -106,7 +110,7 @@ class Gateway:
             if request.writer.output_size > 0:
                 raise ConnectionResetError from None
             response = _refused(
-                Refusal(500, "the gateway failed; its log says where", "internal_error"), exchange.origin
+                Refusal(500, "the gateway failed; its log says where", "internal_error"), exchange.extra
             )
         exchange.status = response.status
         return response
@@ -117,9 +121,10 @@ class Gateway:
         settings = self.settings
         check_method(request.method)
         check_host(request.headers.getall("Host", ()))
-        exchange.origin = check_origin(request.headers.getall("Origin", ()), settings.origins)
-        if exchange.origin and is_preflight(request.method, request.headers):
-            return _own(204, b"", cors(exchange.origin))
+        origin = check_origin(request.headers.getall("Origin", ()), settings.origins)
+        exchange.extra.update(cors(origin))
+        if origin and is_preflight(request.method, request.headers):
+            return _own(204, b"", exchange.extra)
         public = self._public(request.path_qs)
         if public is not None:
             return public
@@ -130,9 +135,9 @@ class Gateway:
         exchange.profile, exchange.path = target.profile, target.path
         route = settings.routes[target.profile]
         if request.method in {"GET", "HEAD"} and target.path.partition("/")[0] == "models":
-            return _models(route, target.path, cors(exchange.origin))
+            return _models(route, target.path, exchange.extra)
         call = Call(request.method, target, route)
-        return await self._forwarder.forward(session, request, call, list(cors(exchange.origin).items()))
+        return await self._forwarder.forward(session, request, call, list(exchange.extra.items()))
 
     def _public(self, path: str) -> web.Response | None:
         """What needs no key: it tells nothing worth one."""
@@ -184,13 +189,19 @@ def _own(status: int, body: bytes, headers: dict[str, str]) -> web.Response:
     return web.Response(status=status, body=body, headers={"Server": "vx-token", **headers})
 
 
-def _refused(refusal: Refusal, origin: str) -> web.Response:
-    return _own(refusal.status, refusal.body, {**refusal.headers, **cors(origin)})
+def _refused(refusal: Refusal, extra: dict[str, str]) -> web.Response:
+    return _own(refusal.status, refusal.body, {**refusal.headers, **extra})
 
 
 def _place(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
+
+
+def _size(response: web.StreamResponse | None) -> int:
+    if isinstance(response, web.Response):
+        return len(response.body) if isinstance(response.body, bytes) else 0
+    return response.get("size", 0) if response is not None else 0
 
 
 def _log_access(method: str, exchange: _Exchange, size: int, seconds: float) -> None:

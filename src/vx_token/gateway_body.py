@@ -19,13 +19,16 @@ class Budget:
 
 
 class Body:
-    """One request's body, read once.
+    """One request's body, read once; made before the client is told to send it.
 
     Attributes:
         head: the bytes held so far: all of them when `whole`.
         whole: whether a second try is possible.
         length: in bytes, when it is known before the end; follows a change of `head`.
         refusal: why the rest could not be read, when that is so.
+
+    Raises:
+        Refusal: 413.
     """
 
     def __init__(self, request: web.BaseRequest, limits: Limits, budget: Budget) -> None:
@@ -37,15 +40,15 @@ class Body:
         self._limits = limits
         self._budget = budget
         self._held = 0
+        if self.length is not None and self.length > limits.body:
+            raise self._too_large()
 
     async def fill(self) -> None:
         """Read until the end, or until no more may be held.
 
         Raises:
-            Refusal: 413 or 408.
+            Refusal: 408 or 400.
         """
-        if self.length is not None and self.length > self._limits.body:
-            raise self._too_large()
         chunks: list[bytes] = []
         while not self.whole and self._may_hold():
             chunks.append(await self._next())

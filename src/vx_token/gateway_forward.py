@@ -44,8 +44,8 @@ class Forwarder:
             Refusal: nothing has been sent to the client yet, and this is to be.
             UpstreamGoneError: upstream broke off inside its answer.
         """
-        await _say_continue(request)
         body = Body(request, self._limits, self._budget)
+        await _say_continue(request)
         try:
             await body.fill()
             if rewrites(call.route) and _is_plain_json(request):

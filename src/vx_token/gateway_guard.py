@@ -13,6 +13,8 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::\d{1,5})?")
 _PATH = re.compile(r"/[!$-;=@-Z\[\]_a-z~]*")  # the printable ASCII that a path may hold, and brackets
 _QUERY = re.compile(r"[!\"$-~]*")  # any printable ASCII but #
 
+_CREDENTIALS = frozenset({"key", "api_key", "api-key", "access_token", "oauth_token"})
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -86,7 +88,12 @@ def parse_target(raw: str, profiles: Collection[str], default: str) -> Target:
     profile, rest = _split_profile(segments, default)
     if profile not in profiles:
         raise Refusal(404, f"no profile {profile} here; known: {', '.join(sorted(profiles))}", "unknown_profile")
-    return Target(profile, "/".join(rest), query)
+    return Target(profile, "/".join(rest), _without_credentials(query))
+
+
+def _without_credentials(query: str) -> str:
+    """The query less what Google would take for a credential: tools of other protocols put their key there."""
+    return "&".join(part for part in query.split("&") if part.partition("=")[0].lower() not in _CREDENTIALS)
 
 
 def _split_profile(segments: list[str], default: str) -> tuple[str, list[str]]:

@@ -43,7 +43,7 @@ def rotate_key(folder: Path, grace: float, now: float | None = None) -> str:
     with _locked(folder):
         with contextlib.suppress(ConfigError, FileNotFoundError):
             # The old key goes first: a crash between the two writes then leaves it valid twice, never lost.
-            atomic.write(folder / PREVIOUS, f"{_read(folder / NAME)} {end:.0f}".encode())
+            atomic.write(folder / PREVIOUS, f"{_read(folder / NAME)} {end}".encode())
         atomic.write(folder / NAME, _new())
         return _read(folder / NAME)
 

@@ -28,6 +28,8 @@ async def relay(
 ) -> web.StreamResponse:
     """Pass an answer on.
 
+    A streamed answer carries its length in bytes as `response["size"]`.
+
     Raises:
         UpstreamGoneError: it broke off after the client had got its beginning.
         aiohttp.ClientError, TimeoutError: it broke off before.
@@ -61,6 +63,7 @@ async def _as_it_comes(
     await response.prepare(request)
     content = upstream.content
     chunk = begun
+    meter.feed(chunk)
     while not content.at_eof():
         if chunk:
             await response.write(chunk)
@@ -70,6 +73,7 @@ async def _as_it_comes(
             _cut(request)
             raise UpstreamGoneError(response) from None
         meter.feed(chunk)
+    response["size"] = meter.size
     await response.write_eof(chunk)
     return response
 

@@ -14,6 +14,8 @@ from vx_token.gateway_settings import Limits
 from vx_token.gateway_sockets import BACKLOG, address, allow_many_files, open_sockets
 from vx_token.gateway_upstream import open_session
 
+_MOVE = 0.3  # seconds
+
 
 async def serve(
     gateway: Gateway,
@@ -45,8 +47,21 @@ async def serve(
                 await web.SockSite(runner, sock, backlog=BACKLOG).start()
             ready(base_url)
             await stop.wait()
+            await _let_go(runner, gateway)
         finally:
             await runner.cleanup()
+
+
+async def _let_go(runner: web.ServerRunner, gateway: Gateway) -> None:
+    """Take no more connections, and let clients with a live one move to the next process.
+
+    A connection just taken has not said yet what it wants, and a busy one may be about to: closing them now would
+    break requests. Under socket activation new connections wait in the socket's queue meanwhile.
+    """
+    for site in runner.sites:
+        await site.stop()
+    gateway.drain()
+    await asyncio.sleep(_MOVE)
 
 
 def _server(gateway: Gateway, session: aiohttp.ClientSession, limits: Limits) -> web.Server:

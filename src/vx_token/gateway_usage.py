@@ -20,9 +20,14 @@ class Usage:
 
 
 class UsageMeter:
-    """Is fed an answer's chunks as they pass and remembers only the last few KiB of plain text."""
+    """Is fed an answer's chunks as they pass and remembers only the last few KiB of plain text.
+
+    Attributes:
+        size: bytes that passed.
+    """
 
     def __init__(self, encoding: str = "") -> None:
+        self.size = 0
         self._tail = b""
         self._plain = 0
         self._decoder = zlib.decompressobj(wbits=47) if encoding.lower() in {"gzip", "deflate"} else None
@@ -30,6 +35,7 @@ class UsageMeter:
 
     def feed(self, chunk: bytes) -> None:
         """Take note of the next chunk."""
+        self.size += len(chunk)
         if not self._readable:
             return
         if self._decoder is None:

@@ -1,0 +1,256 @@
+"""Streams: each chunk as it comes, ends that show, and no more memory than a buffer."""
+
+import asyncio
+import gzip
+import http.client
+import os
+import re
+import threading
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from aiohttp import web
+
+from upstreams import KEY, Front, Purse, Upstream, connection_to, front, read_all, until, upstream
+from vx_token.gateway_settings import Limits, Route
+
+
+@pytest.fixture
+def server() -> Iterator[Upstream]:
+    with upstream() as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(server: Upstream) -> Iterator[Front]:
+    limits = Limits(drain=1.0, kept=1 << 20, body=64 << 20, pause=1.0, silence=5.0)
+    with front(Purse(), Route("p", server.url, publisher="google"), limits=limits) as running:
+        yield running
+
+
+class Steps:
+    """A stream that goes on only when the test says so."""
+
+    def __init__(self, *chunks: bytes, end: bool = True, headers: dict[str, str] | None = None) -> None:
+        self.chunks = chunks
+        self.end = end
+        self.headers = headers or {"Content-Type": "text/event-stream"}
+        self.go: list[threading.Event] = [threading.Event() for _ in chunks]
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers=self.headers)
+        await response.prepare(request)
+        for chunk, go in zip(self.chunks, self.go, strict=True):
+            await asyncio.to_thread(go.wait, 20)
+            await response.write(chunk)
+        if not self.end:
+            assert request.transport is not None
+            request.transport.abort()
+        return response
+
+
+def start(proxy: Front, body: bytes = b"{}") -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    connection = proxy.connect()
+    connection.request("POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {KEY}"})
+    return connection, connection.getresponse()
+
+
+def test_head_and_chunks_arrive_before_the_next_is_made(proxy: Front, server: Upstream) -> None:
+    steps = server.handler = Steps(b"data: 1\n\n", b"data: 2\n\n", b"data: [DONE]\n\n")
+    connection, response = start(proxy)  # the head is here though no chunk is
+    for chunk, go in zip(steps.chunks, steps.go, strict=True):
+        go.set()
+        assert response.read1() == chunk
+    assert response.read() == b""
+    connection.close()
+
+
+def test_a_client_that_leaves_ends_the_request_upstream(proxy: Front, server: Upstream) -> None:
+    steps = server.handler = Steps(b"data: 1\n\n", b"data: 2\n\n")
+    connection, response = start(proxy)
+    steps.go[0].set()
+    response.read1()
+    assert server.open == 1
+    response.close()
+    connection.close()
+    until(lambda: server.cancelled == 1)
+    steps.go[1].set()
+
+
+def test_a_client_that_leaves_while_upstream_thinks_ends_the_request_too(proxy: Front, server: Upstream) -> None:
+    thinking = threading.Event()
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        thinking.set()
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    server.handler = handler
+    connection = proxy.connect()
+    connection.request("POST", "/v1/x", b"{}", {"Authorization": f"Bearer {KEY}"})
+    assert thinking.wait(10)
+    connection.close()
+    until(lambda: server.cancelled == 1)
+    assert 'status="499"} 1.0' in proxy.ask("GET", "/metrics").body.decode()
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Length": "100"}])
+def test_an_upstream_that_breaks_off_never_looks_finished(
+    proxy: Front, server: Upstream, headers: dict[str, str]
+) -> None:
+    steps = server.handler = Steps(b"data: 1\n\n", b"", end=False, headers=headers)
+    connection, response = start(proxy)
+    steps.go[0].set()
+    assert response.read1() == b"data: 1\n\n"
+    steps.go[1].set()
+    with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+        response.read()
+    connection.close()
+    assert 'status="502"} 1.0' in proxy.ask("GET", "/metrics").body.decode()
+
+
+def test_a_broken_stream_resets_a_client_that_knows_no_chunks(proxy: Front, server: Upstream) -> None:
+    steps = server.handler = Steps(b"data: 1\n\n", b"", end=False)
+    steps.go[0].set()
+    with connection_to(proxy) as raw:
+        raw.sendall(f"POST /v1/x HTTP/1.0\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode())
+        got = b""
+        while not got.endswith(b"data: 1\n\n"):
+            got += raw.recv(4096)
+        assert b"chunked" not in got
+        steps.go[1].set()
+        with pytest.raises(ConnectionResetError):
+            read_all(raw)
+
+
+def test_an_upstream_that_answers_nothing_is_a_502(proxy: Front, server: Upstream) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    server.handler = handler
+    answer = proxy.ask()
+    assert (answer.status, answer.error["code"]) == (502, "upstream_gone")
+
+
+def test_compressed_answers_stay_compressed_and_their_usage_is_counted(proxy: Front, server: Upstream) -> None:
+    body = gzip.compress(b'{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":7}}')
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=body, headers={"Content-Encoding": "gzip", "Content-Type": "application/json"})
+
+    server.handler = handler
+    answer = proxy.ask(Accept_Encoding="gzip")
+    assert (answer.body, answer.headers["Content-Encoding"]) == (body, "gzip")
+    assert server.seen[0].headers["Accept-Encoding"] == "gzip"
+    assert proxy.gateway.snapshot().tokens_per_minute == 12
+
+
+def test_nothing_asks_for_compression_on_the_clients_behalf(proxy: Front, server: Upstream) -> None:
+    with connection_to(proxy) as raw:
+        head = "GET /v1/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        raw.sendall(f"{head}Authorization: Bearer {KEY}\r\n\r\n".encode())
+        assert read_all(raw).startswith(b"HTTP/1.1 200 ")
+    assert set(server.seen[0].headers) == {"Host", "Authorization", "User-Agent"}
+
+
+@pytest.mark.parametrize("size", [0, 1, 300_000, 3_000_000, 20_000_000])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_uploads_of_any_size_arrive_whole(proxy: Front, server: Upstream, size: int, chunked: bool) -> None:
+    body = os.urandom(1 << 16) * (size >> 16) + b"x" * (size & 0xFFFF)
+    with_length = {} if chunked else {"Content-Length": str(size)}
+    connection = proxy.connect()
+    pieces = (body[at : at + 100_000] for at in range(0, size, 100_000))
+    headers = {"Authorization": f"Bearer {KEY}", **with_length}
+    connection.request("POST", "/v1/x", pieces if chunked else body, headers, encode_chunked=chunked)
+    assert connection.getresponse().status == 200
+    connection.close()
+    assert server.seen[0].body == body
+
+
+def test_a_model_id_at_the_start_of_a_large_upload_is_resolved(proxy: Front, server: Upstream) -> None:
+    tail = b'","image":"' + b"A" * 3_000_000 + b'"}'
+    assert proxy.ask(body=b'{"model":"gemini' + tail, Content_Type="application/json").status == 200
+    assert server.seen[0].body == b'{"model":"google/gemini' + tail
+
+
+def test_a_body_over_the_limit_is_a_413(proxy: Front, server: Upstream) -> None:
+    with connection_to(proxy) as raw:
+        raw.sendall(f"POST /v1/x HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n".encode())
+        raw.sendall(b"Content-Length: 99999999\r\nExpect: 100-continue\r\n\r\n")
+        assert raw.recv(4096).startswith(b"HTTP/1.1 413 ")
+    assert server.seen == []
+
+
+def test_expect_continue_is_answered_before_the_body_comes(proxy: Front, server: Upstream) -> None:
+    with connection_to(proxy) as raw:
+        head = f"POST /v1/x HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n"
+        raw.sendall(f"{head}Content-Length: 5\r\nExpect: 100-continue\r\n\r\n".encode())
+        assert raw.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        raw.sendall(b"hello")
+        assert raw.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert server.seen[0].body == b"hello"
+    assert "Expect" not in server.seen[0].headers
+
+
+def test_a_body_that_stops_coming_is_a_408(proxy: Front, server: Upstream) -> None:
+    with connection_to(proxy) as raw:
+        raw.sendall(f"POST /v1/x HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n".encode())
+        raw.sendall(b"Content-Length: 10\r\n\r\nabc")
+        assert raw.recv(4096).startswith(b"HTTP/1.1 408 ")
+
+
+def test_pipelined_requests_are_answered_in_order(proxy: Front, server: Upstream) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(text=request.query_string)
+
+    server.handler = handler
+    one = "GET /v1/x?{} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + KEY + "\r\n\r\n"
+    with connection_to(proxy) as raw:
+        raw.sendall("".join(one.format(f"<{number}>") for number in range(50)).encode())
+        got = b""
+        while got.count(b">") < 50:
+            got += raw.recv(65536)
+    assert re.findall(rb"<(\d+)>", got) == [b"%d" % number for number in range(50)]
+
+
+def test_a_connection_is_kept_for_the_next_request(proxy: Front, server: Upstream) -> None:
+    connection = proxy.connect()
+    for _ in range(3):
+        connection.request("POST", "/v1/x", b"{}", {"Authorization": f"Bearer {KEY}"})
+        assert connection.getresponse().read() == b'{"ok": true}'
+    assert connection.sock is not None
+    connection.close()
+
+
+def test_a_slow_reader_holds_upstream_back_and_no_memory(proxy: Front, server: Upstream) -> None:
+    sent = 0
+    piece = b"x" * (1 << 20)
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(200):
+            await response.write(piece)
+            sent += len(piece)
+        return response
+
+    server.handler = handler
+    before = psutil.Process().memory_info().rss
+    connection, response = start(proxy)
+    last = -1
+
+    def still() -> bool:
+        nonlocal last
+        held, last = sent == last, sent
+        threading.Event().wait(0.3)
+        return held and sent > 0
+
+    until(still)
+    assert sent < 40 << 20, "upstream was not held back"
+    assert psutil.Process().memory_info().rss - before < 60 << 20
+    assert len(response.read()) == 200 << 20
+    connection.close()

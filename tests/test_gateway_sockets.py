@@ -1,0 +1,160 @@
+"""Own sockets, systemd's sockets, and the way through a proxy."""
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+
+from upstreams import KEY, Purse, front, until, upstream
+from vx_token.errors import ConfigError
+from vx_token.gateway_proxy import proxy_for
+from vx_token.gateway_settings import Route
+from vx_token.gateway_sockets import address, inherited_sockets
+
+ROUTE = Route("p", "http://127.0.0.1:1")
+
+
+def test_a_unix_socket_is_private_and_served(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.sock"
+    with upstream() as server, front(Purse(), Route("p", server.url), unix_socket=path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        with socket.socket(socket.AF_UNIX) as raw:
+            raw.connect(str(path))
+            raw.sendall(f"GET /v1/x HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode())
+            assert raw.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_dead_processs_unix_socket_is_replaced_and_a_live_ones_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    second = front(Purse(), ROUTE, unix_socket=path)
+    with front(Purse(), ROUTE, unix_socket=path), pytest.raises(ConfigError, match=r"sock is taken"), second:
+        pass
+
+
+def test_a_file_in_the_place_of_the_unix_socket_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("text")
+    with pytest.raises(ConfigError, match="is taken"), front(Purse(), ROUTE, unix_socket=path):
+        pass
+    assert path.read_text() == "text"
+
+
+def test_ipv6_loopback_is_served() -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with front(Purse(), ROUTE, host="::1") as proxy:
+        assert proxy.url.startswith("http://[::1]:")
+        with socket.create_connection(("::1", proxy.port), 10) as raw:
+            raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: [::1]\r\n\r\n")
+            assert raw.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+def test_sockets_meant_for_another_process_are_left_alone() -> None:
+    assert inherited_sockets({}, os.getpid()) == []
+    assert inherited_sockets({"LISTEN_PID": "1", "LISTEN_FDS": "3"}, os.getpid()) == []
+
+
+def test_the_address_is_the_first_tcp_one(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(tmp_path / "s"))
+        assert address([unix, tcp]) == f"http://127.0.0.1:{tcp.getsockname()[1]}/v1"
+        assert address([unix]) == f"unix:{tmp_path}/s"
+
+
+ACTIVATED = """
+    import asyncio, os, signal, sys
+    sys.path[:0] = sys.argv[2:]
+    from upstreams import Purse, settings_for
+    from vx_token.errors import ConfigError
+    from vx_token.gateway import Gateway
+    from vx_token.gateway_server import serve
+    from vx_token.gateway_settings import Route
+    from vx_token.gateway_sockets import inherited_sockets
+
+    async def main():
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        gateway = Gateway(settings_for(Route("p", sys.argv[1])), Purse())
+        sockets = inherited_sockets(os.environ, os.getpid())
+        assert not os.get_inheritable(sockets[0].fileno())
+        await serve(gateway, stop=stop, sockets=sockets, ready=lambda url: print(url, flush=True))
+
+    try:
+        asyncio.run(main())
+    except ConfigError as error:
+        print(error)
+"""
+
+
+def activate(listening: socket.socket, url: str) -> "subprocess.Popen[str]":
+    """Start a gateway as systemd does: the socket is its descriptor 3, and LISTEN_PID is its own id."""
+    launcher = (
+        "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1');"
+        "os.execv(sys.executable, [sys.executable, '-c', *sys.argv[2:]])"
+    )
+    fd = str(listening.fileno())
+    argv = [sys.executable, "-c", launcher, fd, textwrap.dedent(ACTIVATED), url, *sys.path]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, pass_fds=[listening.fileno()])
+
+
+def test_restarts_under_socket_activation_refuse_no_connection() -> None:
+    done = threading.Event()
+    statuses: list[int] = []
+
+    def ask() -> None:
+        while not done.is_set():
+            with socket.create_connection(("127.0.0.1", port), 30) as raw:
+                head = "POST /v1/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\n"
+                raw.sendall(f"{head}Authorization: Bearer {KEY}\r\n\r\n{{}}".encode())
+                statuses.append(int(raw.recv(65536).split()[1]))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, upstream() as server:
+        port = listening.getsockname()[1]
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        for last in (False, False, True):
+            process = activate(listening, server.url)
+            assert process.stdout is not None
+            assert process.stdout.readline().strip() == f"http://127.0.0.1:{port}/v1"
+            seen = len(statuses)
+            until(lambda seen=seen: len(statuses) > seen + 5)  # type: ignore[misc]
+            if last:
+                done.set()
+                asking.join(30)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+            process.stdout.close()
+    assert set(statuses) == {200}
+
+
+def test_an_activated_socket_open_to_the_world_is_refused() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as listening:
+        process = activate(listening, "http://127.0.0.1:1")
+        assert "this machine alone" in process.communicate(timeout=30)[0]
+
+
+@pytest.mark.parametrize(
+    ("environ", "proxy"),
+    [
+        ({}, ""),
+        ({"HTTPS_PROXY": "http://proxy:3128"}, "http://proxy:3128"),
+        ({"https_proxy": "proxy:3128", "HTTPS_PROXY": "x"}, "http://proxy:3128"),
+        ({"http_proxy": "http://other"}, ""),
+        ({"ALL_PROXY": "http://all"}, "http://all"),
+        ({"https_proxy": "p", "NO_PROXY": "example.com, .googleapis.com"}, ""),
+        ({"https_proxy": "p", "NO_PROXY": "*"}, ""),
+        ({"https_proxy": "p", "no_proxy": "apis.com,googleapis.co"}, "http://p"),
+    ],
+)
+def test_the_environments_proxy_is_used(environ: dict[str, str], proxy: str) -> None:
+    assert proxy_for("https://aiplatform.googleapis.com/v1/projects", environ) == proxy
+    assert proxy_for("https://localhost:8443/v1", environ) == ""
