@@ -3,14 +3,15 @@
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
 
-from upstreams import Purse, Upstream, front, until, upstream
+from upstreams import BRISK, Purse, Upstream, front, until, upstream
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError
 from vx_token.gateway_freshness import Freshness
-from vx_token.gateway_settings import Limits, Route
+from vx_token.gateway_settings import Route
 from vx_token.tokens import Token
 
 
@@ -50,7 +51,7 @@ def test_many_refused_requests_share_one_refresh() -> None:
 
 def test_a_refused_body_too_large_to_keep_gets_the_401_but_the_next_one_passes() -> None:
     purse = Purse()
-    limits = Limits(drain=1.0, kept=1000)
+    limits = replace(BRISK, kept=1000)
     with upstream() as server, front(purse, Route("p", server.url), limits=limits) as proxy:
         refusing(server, purse)
         purse.mint()
@@ -188,7 +189,7 @@ def test_a_stop_lets_a_stream_end(request: pytest.FixtureRequest) -> None:
         return response
 
     with upstream(handler) as server, ThreadPoolExecutor(1) as pool:
-        with front(Purse(), Route("p", server.url), limits=Limits(drain=5.0)) as proxy:
+        with front(Purse(), Route("p", server.url), limits=replace(BRISK, drain=5.0)) as proxy:
             answer = pool.submit(proxy.ask)
             until(lambda: server.open)
         assert answer.result().body == b"x" * 10

@@ -5,6 +5,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,11 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upstreams import KEY, Front, Purse, Upstream, connection_to, front, read_all, settings_for, upstream
+from upstreams import BRISK, KEY, Front, Purse, Upstream, connection_to, front, read_all, settings_for, upstream
 from vx_token.errors import ConfigError
 from vx_token.gateway_errors import Refusal
 from vx_token.gateway_guard import parse_target
-from vx_token.gateway_settings import Limits, Route
+from vx_token.gateway_settings import Route
 
 
 @pytest.fixture
@@ -185,7 +186,7 @@ def test_malformed_requests_reach_nobody(proxy: Front, server: Upstream, bad: st
 
 
 def test_a_head_that_never_ends_is_cut_off(server: Upstream) -> None:
-    limits = Limits(head=0.5, drain=1.0)
+    limits = replace(BRISK, head=0.5)
     with front(Purse(), Route("p", server.url), limits=limits) as proxy, connection_to(proxy) as raw:
         raw.sendall(b"GET /v1/x HTTP/1.1\r\nHost: loc")
         assert raw.recv(10) == b""

@@ -7,13 +7,14 @@ import os
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import psutil
 import pytest
 from aiohttp import web
 
-from upstreams import KEY, Front, Purse, Upstream, connection_to, front, read_all, until, upstream
-from vx_token.gateway_settings import Limits, Route
+from upstreams import BRISK, KEY, Front, Purse, Upstream, connection_to, front, read_all, until, upstream
+from vx_token.gateway_settings import Route
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def server() -> Iterator[Upstream]:
 
 @pytest.fixture
 def proxy(server: Upstream) -> Iterator[Front]:
-    limits = Limits(drain=1.0, kept=1 << 20, body=64 << 20, pause=1.0, silence=5.0)
+    limits = replace(BRISK, kept=1 << 20, body=64 << 20, pause=1.0, silence=5.0)
     with front(Purse(), Route("p", server.url, publisher="google"), limits=limits) as running:
         yield running
 

@@ -77,13 +77,13 @@ ACTIVATED = """
     from vx_token.errors import ConfigError
     from vx_token.gateway import Gateway
     from vx_token.gateway_server import serve
-    from vx_token.gateway_settings import Route
+    from vx_token.gateway_settings import Limits, Route
     from vx_token.gateway_sockets import inherited_sockets
 
     async def main():
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        gateway = Gateway(settings_for(Route("p", sys.argv[1])), Purse())
+        gateway = Gateway(settings_for(Route("p", sys.argv[1]), limits=Limits()), Purse())
         sockets = inherited_sockets(os.environ, os.getpid())
         assert not os.get_inheritable(sockets[0].fileno())
         await serve(gateway, stop=stop, sockets=sockets, ready=lambda url: print(url, flush=True))

@@ -20,6 +20,7 @@ from vx_token.gateway_settings import GatewaySettings, Limits, Route
 from vx_token.tokens import Token
 
 KEY = "vx-local-test"
+BRISK = Limits(move=0.0, drain=1.0)
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -206,8 +207,7 @@ def settings_for(*routes: Route, **changes: Any) -> GatewaySettings:
     settings = GatewaySettings(
         {route.profile: route for route in routes}, routes[0].profile, lambda key: key == KEY, port=0, wait=2.0
     )
-    limits = Limits(drain=1.0)
-    return replace(settings, **{"limits": limits, **changes})
+    return replace(settings, **{"limits": BRISK, **changes})
 
 
 @contextlib.contextmanager
@@ -223,8 +223,8 @@ def front(tokens: Any, *routes: Route, **changes: Any) -> Iterator[Front]:
         yield Front(addresses[0] if addresses else task.result(), gateway, thread)  # type: ignore[arg-type]
     finally:
         thread.loop.call_soon_threadsafe(stop.set)
-        task.result(30)
-        thread.close()
+        with contextlib.closing(thread):
+            task.result(30)
 
 
 async def _event() -> asyncio.Event:

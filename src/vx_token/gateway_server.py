@@ -14,8 +14,6 @@ from vx_token.gateway_settings import Limits
 from vx_token.gateway_sockets import BACKLOG, address, allow_many_files, open_sockets
 from vx_token.gateway_upstream import open_session
 
-_MOVE = 0.3  # seconds
-
 
 async def serve(
     gateway: Gateway,
@@ -47,12 +45,12 @@ async def serve(
                 await web.SockSite(runner, sock, backlog=BACKLOG).start()
             ready(base_url)
             await stop.wait()
-            await _let_go(runner, gateway)
+            await _let_go(runner, gateway, settings.limits.move)
         finally:
             await runner.cleanup()
 
 
-async def _let_go(runner: web.ServerRunner, gateway: Gateway) -> None:
+async def _let_go(runner: web.ServerRunner, gateway: Gateway, seconds: float) -> None:
     """Take no more connections, and let clients with a live one move to the next process.
 
     A connection just taken has not said yet what it wants, and a busy one may be about to: closing them now would
@@ -61,7 +59,7 @@ async def _let_go(runner: web.ServerRunner, gateway: Gateway) -> None:
     for site in runner.sites:
         await site.stop()
     gateway.drain()
-    await asyncio.sleep(_MOVE)
+    await asyncio.sleep(seconds)
 
 
 def _server(gateway: Gateway, session: aiohttp.ClientSession, limits: Limits) -> web.Server:

@@ -65,7 +65,8 @@ class Limits:
         pause: without a byte inside a request's body.
         connect: until upstream takes the connection.
         silence: without a byte from upstream; models think for minutes.
-        drain: for the requests under way when the gateway stops.
+        move: for live connections to move to the next process when the gateway stops.
+        drain: after that, for the requests under way when the gateway stops.
     """
 
     line: int = 8190
@@ -77,6 +78,7 @@ class Limits:
     pause: float = 30.0
     connect: float = 15.0
     silence: float = 900.0
+    move: float = 0.3
     drain: float = 20.0
 
 
