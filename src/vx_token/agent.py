@@ -30,7 +30,7 @@ LOG = "service.log"
 OF_A_PROFILE = ("token", "header", "env.sh", "env.fish", "peek", "state.json", "lock")
 OF_THE_DAEMON = (".daemon.json", ".daemon.lock")
 
-OF_THE_SHELL = ("VX_TOKEN_STATUS", "VX_TOKEN_EXPIRES_AT")
+OF_THE_SHELL = ("VX_TOKEN_HOOK", "VX_TOKEN_STATUS", "VX_TOKEN_EXPIRES_AT")
 """Ours, but facts of one shell and one moment."""
 
 
