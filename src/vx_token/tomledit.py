@@ -1,0 +1,78 @@
+"""Sets values in a TOML text and leaves every other byte of it alone."""
+
+import copy
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+Table = dict[str, Any]
+
+
+def with_profile(text: str, name: str, values: Mapping[str, str]) -> str:
+    """The configuration `text` with these values in the profile `name`, which is added when it is not there.
+
+    Args:
+        text: a valid configuration, or "".
+        name: the profile.
+        values: its settings, all texts.
+
+    Raises:
+        ValueError: it is written in a way that cannot be changed with certainty; do it by hand.
+        tomllib.TOMLDecodeError: it is no TOML (a ValueError too).
+    """
+    before = tomllib.loads(text)
+    profiles = before.get("profiles", {})
+    header = _header(text, name) if name in profiles else None
+    if header:
+        result = _changed(text, header.end(), values)
+    else:
+        result = _joined(text, "".join(_line(*item) for item in values.items()), name)
+    if profiles and name not in profiles and "default_profile" not in before:
+        # One profile alone is the default without saying so; two are not.
+        result = _line("default_profile", "default" if "default" in profiles else next(iter(profiles))) + result
+    if tomllib.loads(result) != _wanted(before, name, values):
+        raise ValueError("the result would not mean what was asked for")
+    return result
+
+
+def _wanted(before: Table, name: str, values: Mapping[str, str]) -> Table:
+    after: Table = copy.deepcopy(before)
+    profiles: Table = after.setdefault("profiles", {})
+    if profiles and name not in profiles:
+        after.setdefault("default_profile", "default" if "default" in profiles else next(iter(profiles)))
+    profiles.setdefault(name, {}).update(values)
+    return after
+
+
+def _header(text: str, name: str) -> re.Match[str] | None:
+    plain = re.escape(name)
+    return re.search(rf"""^[ \t]*\[[ \t]*profiles[ \t]*\.[ \t]*["']?{plain}["']?[ \t]*\].*\n?""", text, re.MULTILINE)
+
+
+def _joined(text: str, lines: str, name: str) -> str:
+    key = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
+    gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
+    return f"{text}{gap}[profiles.{key}]\n{lines}"
+
+
+def _changed(text: str, start: int, values: Mapping[str, str]) -> str:
+    following = re.search(r"^[ \t]*\[", text[start:], re.MULTILINE)
+    end = start + following.start() if following else len(text)
+    section = text[start:end]
+    for key, value in values.items():
+        section = _set(section, key, value)
+    head = text[:start] if text[:start].endswith("\n") else text[:start] + "\n"
+    return head + section + text[end:]
+
+
+def _set(section: str, key: str, value: str) -> str:
+    there = re.search(rf"""^[ \t]*{key}[ \t]*=[ \t]*("[^"\n]*"|'[^'\n]*')""", section, re.MULTILINE)
+    if there is None:
+        return _line(key, value) + section
+    return section[: there.start(1)] + json.dumps(value, ensure_ascii=False) + section[there.end(1) :]
+
+
+def _line(key: str, value: str) -> str:
+    return f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
