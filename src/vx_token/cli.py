@@ -7,7 +7,19 @@ from typing import Any
 
 import click
 
-from vx_token import __version__, cli_gateway, cli_service, config, endpoint, paths, peek, shell, sinks, values
+from vx_token import (
+    __version__,
+    cli_gateway,
+    cli_service,
+    cli_setup,
+    config,
+    endpoint,
+    paths,
+    peek,
+    shell,
+    sinks,
+    values,
+)
 from vx_token.clock import SystemClock
 from vx_token.config import Config
 from vx_token.errors import ConfigError, UsageError, VxTokenError
@@ -326,3 +338,4 @@ def demo(seconds: float) -> None:
 
 cli.add_command(cli_gateway.gateway)
 cli.add_command(cli_service.service)
+cli_setup.add(cli)

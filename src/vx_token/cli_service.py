@@ -18,7 +18,8 @@ def service() -> None:
     """Have vx-token started at every login and kept running."""
 
 
-def _manager() -> "agent.Manager":
+def manager_for(gateway: config.Gateway) -> "agent.Manager":
+    """The service manager of this machine, for this user and program."""
     import subprocess
     from pathlib import Path
 
@@ -28,7 +29,6 @@ def _manager() -> "agent.Manager":
     def run_program(argv: list[str]) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
-    gateway = config.load(os.environ).gateway
     ours = agent.Agent(
         command=agent.command(sys.argv[0], sys.executable),
         home=Path.home(),
@@ -40,6 +40,10 @@ def _manager() -> "agent.Manager":
     if sys.platform == "darwin":
         return launchd.Launchd(ours, run_program, os.getuid())
     return systemd.here(ours, run_program)
+
+
+def _manager() -> "agent.Manager":
+    return manager_for(config.load(os.environ).gateway)
 
 
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
