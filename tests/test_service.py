@@ -308,14 +308,14 @@ def test_a_wrong_configuration_is_named_and_not_tried_again(account: Account) ->
 
 def test_a_start_that_fails_is_told_in_the_words_of_systemd_and_our_own(account: Account) -> None:
     account.drop_in("Environment=VX_TOKEN_CONFIG=/nowhere/config.toml")
+    wrong = "the configuration file /nowhere/config.toml does not exist"
     answer = account.vx("service", "install")
     assert answer.status == 1
     assert answer.err.splitlines() == [
-        "vx-token: the service does not run (exit-code, exit status 3): "
-        "the configuration file /nowhere/config.toml does not exist",
+        f"vx-token: the service does not run (exit-code, exit status 3): {wrong}",
         "hint: see: vx-token service logs",
     ]
-    assert "/nowhere/config.toml does not exist" in account.vx("service", "logs").out
+    assert wrong in account.vx("service", "logs").out
 
 
 def test_without_a_manager_nothing_is_changed(account: Account) -> None:
@@ -383,7 +383,10 @@ def test_the_shipped_units_are_valid_and_as_hard_as_promised(account: Account) -
     assert exposure() <= 1.5
 
 
-def test_the_shipped_unit_runs_as_it_is(account: Account) -> None:
+@pytest.mark.parametrize("more", ["", "PrivateUsers=yes"], ids=["252", "253-and-later"])
+def test_the_shipped_unit_runs_as_it_is(account: Account, more: str) -> None:
+    """With PrivateUsers=yes, which systemd 253 and later imply, all its mounts take effect."""
+    account.drop_in(more)
     folder = account.manager.home / ".config/systemd/user"
     account.manager.write(folder / UNIT, (REPOSITORY / "systemd" / UNIT).read_text())
     account.manager.systemctl("daemon-reload")

@@ -20,13 +20,15 @@ SYSTEMD = Path("/lib/systemd/systemd")
 CGROUPS = (Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
 PROGRAMS = ("systemctl", "systemd-analyze", "dbus-daemon", "setpriv", "nsenter", "unshare", "useradd", "userdel")
 
-# Over each folder that strangers may not enter lies a copy that holds only what the user needs to see.
-OPEN_UP = """
+# Over each folder that strangers may not enter lies a copy that holds only what the user needs to see. And /run is a
+# mount, as on every machine that systemd has booted: where it is none, ProtectProc= and the like hide it.
+PREPARE = """
+mountpoint -q /run || mount -n --rbind /run /run
 stash=$1; shift
-mkdir -p "$stash" && mount -n -t tmpfs tmpfs "$stash"
+mkdir "$stash" && mount -n -t tmpfs tmpfs "$stash"
 n=0
 for tree; do n=$((n+1)); mkdir "$stash/$n" && mount -n --bind "${tree#*:}" "$stash/$n"; done
-n=0
+n=0; last=
 for tree; do
     n=$((n+1)); closed=${tree%%:*}
     [ "$closed" = "$last" ] || mount -n -t tmpfs -o mode=755 tmpfs "$closed"
@@ -34,7 +36,7 @@ for tree; do
     mkdir -p "${tree#*:}" && mount -n --bind "$stash/$n" "${tree#*:}"
 done
 umount -n -l "$stash" && rmdir "$stash"
-echo open
+echo ready
 exec sleep infinity
 """
 
@@ -148,21 +150,17 @@ def _needed() -> Iterator[tuple[Path, Path]]:
 
 
 @contextlib.contextmanager
-def _reachable(name: str) -> Iterator[tuple[str, ...]]:
-    """The words that enter a mount namespace where an ordinary user reaches this interpreter; none if it does already.
+def _world(name: str) -> Iterator[tuple[str, ...]]:
+    """The words that enter a mount namespace where an ordinary user reaches this interpreter, which nobody else sees.
 
-    An interpreter below /root is the usual case in containers; nobody else sees these mounts.
+    An interpreter below /root is the usual case in containers.
     """
-    trees = sorted(_needed())
-    if not trees:
-        yield ()
-        return
-    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", f"last=\n{OPEN_UP}", "sh"]
-    words = [f"{closed}:{tree}" for closed, tree in trees]
-    with subprocess.Popen([*argv, f"/run/{name}.stash", *words], stdout=subprocess.PIPE, text=True) as holder:
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", PREPARE, "sh", f"/run/{name}.stash"]
+    words = [f"{closed}:{tree}" for closed, tree in sorted(_needed())]
+    with subprocess.Popen([*argv, *words], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         try:
-            assert holder.stdout.readline() == "open\n", "the interpreter cannot be made reachable"
+            assert holder.stdout.readline() == "ready\n", "the mount namespace cannot be made"
             yield ("nsenter", f"--mount=/proc/{holder.pid}/ns/mnt")
         finally:
             holder.kill()
@@ -249,7 +247,7 @@ def running(name: str) -> Iterator[UserManager]:
     """
     with (
         _booted(),
-        _reachable(name) as enter,
+        _world(name) as enter,
         _user(name) as user,
         _runtime(user) as runtime,
         _cgroups(user) as groups,

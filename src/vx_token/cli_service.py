@@ -52,12 +52,7 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be done,
 @service.command("install")
 @DRY_RUN
 def install(dry_run: bool) -> None:
-    """Install, or bring up to date, the service; returns when it has a token, or says what is wrong.
-
-    \b
-    Example:
-      vx-token service install --dry-run
-    """
+    """Install, or bring up to date, the service; returns when it has a token, or says what is wrong."""
     from vx_token import plan
 
     manager = _manager()
