@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 SYSTEMD = Path("/lib/systemd/systemd")
 CGROUPS = (Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
+BOOTED = ("/run/systemd/system", "/run/systemd/unit-root", "/run/credentials")
+NOT_OURS = ("dbus-1", "systemd/transient", "systemd/units", "systemd/propagate")
 PROGRAMS = ("systemctl", "systemd-analyze", "dbus-daemon", "setpriv", "nsenter", "unshare", "useradd", "userdel")
 
 # Over each folder that strangers may not enter lies a copy that holds only what the user needs to see. And /run is a
@@ -71,7 +74,7 @@ class UserManager:
     def argv(self, *argv: str) -> list[str]:
         """`argv` as that user."""
         become = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups"]
-        return [*self.enter, *become, *argv]
+        return [*self.enter, *become, "env", f"--chdir={self.home}", *argv]
 
     def run(
         self, *argv: str, env: dict[str, str] | None = None, timeout: float = 60
@@ -80,7 +83,6 @@ class UserManager:
         return subprocess.run(
             self.argv(*argv),
             env={**self.environ, **(env or {})},
-            cwd=self.home,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -91,7 +93,7 @@ class UserManager:
     def systemctl(self, *words: str) -> str:
         """Run `systemctl --user`, demand success, answer stdout."""
         done = self.run("systemctl", "--user", *words)
-        assert done.returncode == 0, f"systemctl {' '.join(words)}: {done.stderr}{self.output()}"
+        assert done.returncode == 0, f"systemctl {' '.join(words)}: {done.stderr}"
         return done.stdout.strip()
 
     def show(self, unit: str, name: str) -> str:
@@ -109,13 +111,10 @@ class UserManager:
         os.chown(path, self.uid, self.gid)
         return path
 
-    def output(self) -> str:
-        """What services wrote to stdout and stderr, there being no journal."""
-        return "".join(path.read_text(errors="replace") for path in sorted((self.runtime / "logs").glob("*.log")))
-
     def tree(self) -> set[str]:
-        """Every path in the home and the runtime folder, to compare before and after."""
-        return {str(path) for root in (self.home, self.runtime) for path in root.rglob("*")}
+        """Every path in the home and the runtime folder but the manager's own, to compare before and after."""
+        found = {str(path) for root in (self.home, self.runtime) for path in root.rglob("*")}
+        return {path for path in found if not path.startswith(tuple(f"{self.runtime}/{name}" for name in NOT_OURS))}
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 15) -> None:
@@ -179,13 +178,8 @@ def _user(name: str) -> Iterator[pwd.struct_passwd]:
 def _runtime(user: pwd.struct_passwd) -> Iterator[Path]:
     """/run/user/UID, which a login would have made."""
     runtime = Path(f"/run/user/{user.pw_uid}")
-    logging = runtime / "systemd/user/service.d"
-    logging.mkdir(parents=True)
-    (runtime / "logs").mkdir()
-    (logging / "log.conf").write_text("[Service]\nStandardOutput=append:%t/logs/%N.log\nStandardError=inherit\n")
-    for path in [runtime, *runtime.rglob("*")]:
-        os.chown(path, user.pw_uid, user.pw_gid)
-    runtime.chmod(0o700)
+    runtime.mkdir(mode=0o700, parents=True)
+    os.chown(runtime, user.pw_uid, user.pw_gid)
     try:
         yield runtime
     finally:
@@ -194,11 +188,11 @@ def _runtime(user: pwd.struct_passwd) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _booted() -> Iterator[None]:
-    """What PID 1 makes: the sign by which programs know systemd, and the mount point of every unit's namespace.
+    """What a boot makes: the sign by which programs know systemd, and what each namespace is mounted on.
 
-    Without the last a unit with a mount option and PrivateUsers=yes ends with 226/NAMESPACE.
+    Without the others a unit with PrivateUsers=yes and a mount, or LoadCredential=, ends with 226/NAMESPACE.
     """
-    ours = [path for path in map(Path, ("/run/systemd/system", "/run/systemd/unit-root")) if not path.exists()]
+    ours = [path for path in map(Path, BOOTED) if not path.exists()]
     for path in ours:
         path.mkdir(parents=True)
     try:
@@ -251,19 +245,17 @@ def running(name: str) -> Iterator[UserManager]:
         _user(name) as user,
         _runtime(user) as runtime,
         _cgroups(user) as groups,
-        (runtime / "logs" / "manager.log").open("wb") as log,
+        tempfile.TemporaryFile() as log,
     ):
         home = Path(user.pw_dir)
         manager = UserManager(name, user.pw_uid, user.pw_gid, home, runtime, enter)
         become = manager.argv(str(SYSTEMD), "--user", "--log-target=console")[len(enter) :]
         start = [*enter, "sh", "-euc", START, "sh", " ".join(map(str, groups)), *become]
-        with subprocess.Popen(
-            start, env=manager.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=home
-        ) as process:
+        with subprocess.Popen(start, env=manager.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process:
             try:
                 wait_for(
                     lambda: "running" in manager.run("systemctl", "--user", "is-system-running").stdout,
-                    f"a running user manager: {manager.output()}",
+                    "a running user manager",
                 )
                 yield manager
             finally:

@@ -153,7 +153,8 @@ def unit(agent: Agent, *, namespaces: bool, journal: bool) -> str:
         ConfigError: a path holds a control character.
     """
     text = shipped(f"systemd/{UNIT}").read_text(encoding="utf-8")
-    start = " ".join([*(_word(word, "$") for word in agent.command), "run"])
+    program, *words = agent.command  # the program's path is the one word of a command without variables
+    start = " ".join([_word(program), *(_word(word, "$") for word in words), "run"])
     text = re.sub(r"^ExecStart=.*$", lambda _: f"ExecStart={start}", text, flags=re.MULTILINE)
     text = re.sub(r"^(ReadWritePaths|ExecStartPre)=.*\n", "", text, flags=re.MULTILINE)
     own = "\n".join(_own(agent, namespaces=namespaces, journal=journal))
