@@ -172,9 +172,15 @@ __vx_token_owns() {
     return 0
   fi
   for ((_vx_at = ${#__vx_token_past[@]} - 1; _vx_at >= 0; _vx_at--)); do
-    [[ ${__vx_token_past[_vx_at]} != "$2" ]] || return 0
+    [[ ${__vx_token_past[_vx_at]} != "$1=$2" ]] || return 0
   done
   return 1
+}
+
+# Remembers the last values that were ours.
+__vx_token_remember() {
+  ((${#__vx_token_past[@]} < 32)) || __vx_token_past=("${__vx_token_past[@]:1}")
+  __vx_token_past[${#__vx_token_past[@]}]=$1=$2
 }
 
 # Does the offered value number $1 decide who is asked, or with which key? Such variables move together or not at all.
@@ -223,9 +229,10 @@ __vx_token_withdraw() {
     if [[ " ${2-} " == *" $_vx_name "* ]]; then
       _vx_names[${#_vx_names[@]}]=$_vx_name
       _vx_values[${#_vx_values[@]}]=${__vx_token_held_values[_vx_i]}
-    elif [[ ${!_vx_name+x} ]] && __vx_token_owns "$_vx_name" "${!_vx_name}"; then
-      "$1" "$_vx_name"
+      continue
     fi
+    [[ ! ${!_vx_name+x} ]] || ! __vx_token_owns "$_vx_name" "${!_vx_name}" || "$1" "$_vx_name"
+    __vx_token_remember "$_vx_name" "${__vx_token_held_values[_vx_i]}"
   done
   __vx_token_held_names=(${_vx_names[@]+"${_vx_names[@]}"})
   __vx_token_held_values=(${_vx_values[@]+"${_vx_values[@]}"})
@@ -258,8 +265,7 @@ __vx_token_put() {
   if ! __vx_token_held "$1"; then
     __vx_token_held_names[_vx_at]=$1
   elif [[ ${__vx_token_held_values[_vx_at]} != "$2" ]]; then
-    ((${#__vx_token_past[@]} < 32)) || __vx_token_past=("${__vx_token_past[@]:1}")
-    __vx_token_past[${#__vx_token_past[@]}]=${__vx_token_held_values[_vx_at]}
+    __vx_token_remember "$1" "${__vx_token_held_values[_vx_at]}"
   fi
   __vx_token_held_values[_vx_at]=$2
 }
@@ -431,10 +437,11 @@ __vx_token_tell() {
 # --- where bash calls us -------------------------------------------------------------------------------------------
 
 # First in PROMPT_COMMAND: the hooks after it still see the command's status, which it hands on, and those that arm a
-# DEBUG trap at the end of the prompt (VS Code, starship, bash-preexec) do not take it for the user's command. In a
-# child shell that inherits an exported PROMPT_COMMAND the array is not there and the line is nothing.
+# DEBUG trap at the end of the prompt (VS Code, starship, bash-preexec) do not take it for the user's command. Left of
+# `&&` a status other than 0 neither ends a shell under `set -e` nor calls an ERR trap. In a child shell that inherits
+# an exported PROMPT_COMMAND the array is not there and the line is nothing.
 # shellcheck disable=SC2016 # bash expands it at each prompt
-__vx_token_entry=('${__vx_token_call+"$__vx_token_call"}')
+__vx_token_entry=('${__vx_token_call+"$__vx_token_call"} && [[ 1 ]]')
 
 # PS0 is expanded after Enter and before the command. It compares the clock with the due second in an array subscript,
 # which costs no fork; only when the prompt has waited that long does it raise URG, a signal that is ignored by default
@@ -463,8 +470,6 @@ __vx_token_before_command() {
 __vx_token_prompt() {
   local _vx_code=$?
   [[ ${__vx_token_off-} ]] || __vx_token_quietly __vx_token_at_prompt
-  # A failing prompt command would end a shell under `set -e`.
-  [[ $- != *e* ]] || return 0
   return "$_vx_code"
 }
 

@@ -148,7 +148,13 @@ end
 function __vx_token_owns
     set -l held __vx_token_held_$argv[1]
     test "$$argv[1]" = "$$held"; and builtin contains -- $argv[1] $__vx_token_held
-    or builtin contains -- "$$argv[1]" $__vx_token_past
+    or builtin contains -- "$argv[1]=$$argv[1]" $__vx_token_past
+end
+
+# Remembers the last values that were ours.
+function __vx_token_remember
+    set -l held __vx_token_held_$argv[1]
+    set -gu __vx_token_past $__vx_token_past[-31..-1] "$argv[1]=$$held"
 end
 
 # Does the offered value of $argv[1] decide who is asked, or with which key? Such variables move together or not at all.
@@ -193,6 +199,7 @@ function __vx_token_withdraw
             continue
         end
         set -qg $name; and __vx_token_owns $name; and $argv[1] $name
+        __vx_token_remember $name
         set -eg __vx_token_held_$name
     end
     set -gu __vx_token_held $rest
@@ -224,7 +231,7 @@ function __vx_token_put
     if not builtin contains -- $argv[1] $__vx_token_held
         set -ga __vx_token_held $argv[1]
     else if test "$$held" != "$argv[2]"
-        set -gu __vx_token_past $__vx_token_past[-31..-1] $$held
+        __vx_token_remember $argv[1]
     end
     set -gu $held $argv[2]
 end

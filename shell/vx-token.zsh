@@ -127,7 +127,12 @@ __vx_token_load_offer() {
 
 # Is the value of name $1 ours, now or earlier (direnv and tmux bring old environments back)?
 __vx_token_owns() {
-  (( $+__vx_token_held[$1] )) && [[ ${(P)1} == "$__vx_token_held[$1]" ]] || (( $__vx_token_past[(Ie)${(P)1}] ))
+  (( $+__vx_token_held[$1] )) && [[ ${(P)1} == "$__vx_token_held[$1]" ]] || (( $__vx_token_past[(Ie)$1=${(P)1}] ))
+}
+
+# Remembers the last values that were ours.
+__vx_token_remember() {
+  __vx_token_past=("${(@)__vx_token_past[-31,-1]}" "$1=$__vx_token_held[$1]")
 }
 
 # Does the offered value of $1 decide who is asked, or with which key? Such variables move together or not at all.
@@ -164,6 +169,7 @@ __vx_token_withdraw() {
     if [[ -v $_vx_name ]] && __vx_token_owns $_vx_name; then
       $_vx_way $_vx_name
     fi
+    __vx_token_remember $_vx_name
     builtin unset "__vx_token_held[$_vx_name]"
   done
 }
@@ -194,7 +200,7 @@ __vx_token_put() {
   builtin export "$1=$2"
   __vx_token_seen[$1]=1
   if (( $+__vx_token_held[$1] )) && [[ $__vx_token_held[$1] != "$2" ]]; then
-    __vx_token_past=("${(@)__vx_token_past[-31,-1]}" "$__vx_token_held[$1]")
+    __vx_token_remember $1
   fi
   __vx_token_held[$1]=$2
 }

@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 HOOKS = {kind: ROOT / "shell" / f"vx-token.{kind}" for kind in ("bash", "zsh", "fish")}
 URL = "https://aiplatform.example/v1/projects/demo/locations/global/endpoints/openapi"
 READY = "R> "
+# Other versions are tried as well: VX_TOKEN_BASHES=/opt/bash-4.4/bin/bash:/opt/bash-5.3/bin/bash
+BASHES = [path for path in os.environ.get("VX_TOKEN_BASHES", "").split(":") if path]
 LONG = os.environ.get("VX_TOKEN_LONG") == "1"
 
 
@@ -33,6 +35,18 @@ def need(program: str) -> str:
     if os.environ.get("VX_TOKEN_STRICT") == "1":
         pytest.fail(f"{program} is not installed")
     pytest.skip(f"{program} is not installed")
+
+
+def version_of(bash: str) -> tuple[int, int]:
+    """Major and minor version of a bash."""
+    text = subprocess.run([bash, "--version"], capture_output=True, text=True, check=True).stdout
+    major, minor = text.partition("version ")[2].split(".")[:2]
+    return int(major), int(minor)
+
+
+def notices(shown: str) -> list[str]:
+    """What the hook has told the user, among all that a terminal showed."""
+    return re.findall(r"vx-token: ([^\r\n]*)", shown)
 
 
 def until(question: Callable[[], T], seconds: float = 10.0) -> T:

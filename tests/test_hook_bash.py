@@ -1,0 +1,385 @@
+"""What bash alone makes hard: PS0, PROMPT_COMMAND in all its forms, traps, and options that change the language."""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+
+import pytest
+from shells import BASHES, HOOKS, Runtime, Shell, interactive, need, notices, version_of
+
+Start = Callable[..., AbstractContextManager[Shell]]
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Runtime:
+    return Runtime(tmp_path / "runtime")
+
+
+@pytest.fixture(params=["", *BASHES], ids=lambda path: Path(path or "bash").name)
+def bash(request: pytest.FixtureRequest, tmp_path: Path, runtime: Runtime) -> Start:
+    return partial(interactive, "bash", tmp_path / "home", runtime, program=request.param)
+
+
+@pytest.fixture
+def waiting(bash: Start) -> Start:
+    """Only shells that can bring variables up to date between Enter and the command."""
+    program = bash.keywords["program"] or need("bash")  # type: ignore[attr-defined]
+    if version_of(program) < (4, 4):
+        pytest.skip("bash < 4.4 has no PS0: the prompt is the only moment")
+    return bash
+
+
+def arm(shell: Shell, runtime: Runtime, token: str) -> None:
+    """A prompt drawn without a token, then a token: only a look between Enter and the command can find it."""
+    runtime.remove()
+    shell.run()
+    runtime.write(token)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "echo $OPENAI_API_KEY > {}",
+        "printenv OPENAI_API_KEY | cat > {}",
+        "(echo $OPENAI_API_KEY) > {}",
+        "{{ echo $OPENAI_API_KEY; }} > {}",
+        "[[ $OPENAI_API_KEY ]] && echo $OPENAI_API_KEY > {}",
+        "for i in 1; do echo $OPENAI_API_KEY; done > {}",
+        "if (( 1 )); then echo $OPENAI_API_KEY; fi > {}",
+        "f() {{ echo $OPENAI_API_KEY; }}; f > {}",
+        "x=$(echo $OPENAI_API_KEY); echo $x > {}",
+        "echo $OPENAI_API_KEY > {} & wait",
+        "cat > {} <<EOF\n$OPENAI_API_KEY\nEOF",
+        "case x in\nx) echo $OPENAI_API_KEY ;;\nesac > {}",
+        "! echo $OPENAI_API_KEY > {}",
+        "eval 'echo $OPENAI_API_KEY' > {}",
+        "exec 9> {}; echo $OPENAI_API_KEY >&9; exec 9>&-",
+        "time echo $OPENAI_API_KEY > {}",
+    ],
+)
+def test_whatever_kind_of_command_comes_next_it_has_the_new_token(
+    waiting: Start, runtime: Runtime, tmp_path: Path, line: str
+) -> None:
+    with waiting() as it:
+        arm(it, runtime, "tok-1")
+        it.run(line.format(tmp_path / "answer"))
+        it.run("wait")
+    assert (tmp_path / "answer").read_text() == "tok-1\n"
+
+
+def test_what_a_command_leaves_behind_is_there_for_the_next_one(waiting: Start, runtime: Runtime) -> None:
+    show = 'echo "$?|${PIPESTATUS[*]}|$_|${BASH_REMATCH[*]}|$REPLY|${MAPFILE[*]}|$OPTIND|$!|$IFS|$-|$(umask)|$SHLVL"'
+    setup = "umask 027; OPTIND=3; IFS=:_; read -r REPLY <<<r; mapfile -t <<<m; [[ abc =~ b ]]; sleep 0 & wait"
+    with waiting(hook=False, after="set +m") as it:
+        it.run(setup)
+        it.run("true | (exit 3) | (exit 4)")
+        plain = it.out(show).split("|")
+    with waiting(after="set +m") as it:
+        it.run(setup)
+        arm(it, runtime, "tok-1")
+        it.run("true | (exit 3) | (exit 4)")
+        hooked = it.out(show).split("|")
+    process = 7  # $!, another number each time
+    assert [*plain[:process], *plain[process + 1 :]] == [*hooked[:process], *hooked[process + 1 :]]
+    assert plain[:2] == ["4", "0:3:4"]
+
+
+def test_the_last_argument_survives_a_look_at_the_file(waiting: Start, runtime: Runtime) -> None:
+    with waiting() as it:
+        runtime.remove()
+        it.run("true one two")
+        runtime.write("tok-1")
+        assert it.out('echo "$_ $OPENAI_API_KEY"') == "two tok-1\n"
+
+
+def test_options_traps_jobs_and_descriptors_are_as_without_the_hook(bash: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    show = "{ set +o; shopt -p; trap; jobs; alias; ls /proc/$$/fd; }"
+    found = []
+    for hook in (False, True):
+        with bash(hook=hook) as it:
+            it.run("true")
+            found.append([line for line in it.out(show).splitlines() if "URG" not in line])
+    assert found[0] == found[1]
+
+
+PROMPT_COMMANDS = {
+    "unset": "unset PROMPT_COMMAND",
+    "empty": "PROMPT_COMMAND=",
+    "string": "PROMPT_COMMAND='mine'",
+    "semicolon": "PROMPT_COMMAND='mine;'",
+    "blanks": "PROMPT_COMMAND='mine ;  '",
+    "newline": "PROMPT_COMMAND=$'mine\\n'",
+    "comment": "PROMPT_COMMAND='mine # and why'",
+    "exported": "export PROMPT_COMMAND='mine'",
+    "array": "PROMPT_COMMAND=(mine)",
+    "longer array": "PROMPT_COMMAND=('mine;' true)",
+    "sparse array": "unset PROMPT_COMMAND; PROMPT_COMMAND[3]=true; PROMPT_COMMAND[0]=mine",
+}
+
+
+@pytest.mark.parametrize("form", PROMPT_COMMANDS)
+def test_every_form_of_prompt_command_works_and_sees_the_status(bash: Start, runtime: Runtime, form: str) -> None:
+    runtime.write("tok-1")
+    with bash(before=f"mine() {{ seen=$?; }}\n{PROMPT_COMMANDS[form]}") as it:
+        assert "vx" not in it.banner
+        assert "not found" not in it.banner
+        it.run("(exit 7)")
+        if form not in {"unset", "empty"}:
+            assert it.out("echo $seen") == "7\n"
+        runtime.write("tok-2")
+        shown = it.run()
+        assert shown == "\r\n"
+        assert it.seen("OPENAI_API_KEY") == "tok-2"
+        it.run("vx-token-off")
+        assert "vx_token" not in it.out('printf "%s\\n" "${PROMPT_COMMAND[@]}" "$PS0"')
+        it.run("(exit 8)")
+        if form not in {"unset", "empty"}:
+            assert it.out("echo $seen") == "8\n"
+
+
+def test_a_read_only_prompt_command_leaves_the_look_before_the_command(waiting: Start, runtime: Runtime) -> None:
+    with waiting(before="readonly PROMPT_COMMAND=true") as it:
+        assert it.banner == ""
+        runtime.write("tok-1")
+        assert it.seen("OPENAI_API_KEY") == "tok-1"
+
+
+def test_a_child_shell_that_inherits_the_prompt_but_not_the_hook_does_not_complain(
+    bash: Start, runtime: Runtime
+) -> None:
+    runtime.write("tok-1")
+    with bash(before="export PROMPT_COMMAND=true PS0=", after="export PS1 PS0 PROMPT_COMMAND") as it:
+        program = bash.keywords["program"] or "bash"  # type: ignore[attr-defined]
+        shown = it.run(f"{program} --norc --noprofile -u") + it.run("true") + it.run()
+        assert "vx" not in shown
+        assert "not found" not in shown
+        assert "unbound" not in shown
+
+
+OPTIONS = {
+    "errexit": "set -e",
+    "nounset": "set -u",
+    "strict": "set -euo pipefail",
+    "posix": "set -o posix",
+    "noclobber": "set -o noclobber",
+    "allexport": "set -a",
+    "noglob": "set -f",
+    "vi": "set -o vi",
+    "errtrace": "set -ET; trap 'echo ERR' ERR",
+    "nullglob": "shopt -s nullglob failglob nocasematch extglob dotglob",
+    "odd IFS": "IFS=_tv",
+    "no IFS": "IFS=",
+    "no promptvars": "shopt -u promptvars",
+    "no aliases": "shopt -u expand_aliases",
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_options_that_change_the_language_change_nothing(bash: Start, runtime: Runtime, option: str) -> None:
+    runtime.write("tok-1", extra={"OTHER": "a b_c*"})
+    found = []
+    for hook in (False, True):
+        with bash(hook=hook, before=OPTIONS[option]) as it:
+            found.append([it.banner, it.run(), it.run("true"), it.run("! true"), it.run("echo $-")])
+            if hook:
+                runtime.write("tok-2", extra={"OTHER": "a b_c*"})
+                it.run()
+                seen = it.environment()
+    assert found[0] == found[1]
+    assert (seen["OPENAI_API_KEY"], seen["OTHER"]) == ("tok-2", "a b_c*")
+    assert [name for name, value in seen.items() if "tok-2" in value] == ["OPENAI_API_KEY"]
+
+
+@pytest.mark.parametrize("option", ["posix", "strict", "noclobber", "odd IFS"])
+def test_off_on_and_use_work_under_such_options(bash: Start, runtime: Runtime, option: str) -> None:
+    runtime.write("tok-1")
+    runtime.write("tok-other", folder="other")
+    with bash(before=OPTIONS[option]) as it:
+        it.run("vx-token-off")
+        assert it.seen("OPENAI_API_KEY") is None
+        it.run("vx-token-on")
+        assert it.seen("OPENAI_API_KEY") == "tok-1"
+        it.run("vx-token-use other")
+        assert it.seen("OPENAI_API_KEY") == "tok-other"
+
+
+def test_a_restricted_shell_is_served_too(bash: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    with bash(flags=("-r",)) as it:
+        assert "restricted" not in it.banner
+        runtime.write("tok-2")
+        assert "restricted" not in it.run()
+        assert "tok-2" in it.run("printenv OPENAI_API_KEY")
+
+
+def test_hostile_aliases_and_functions_are_not_called(bash: Start, runtime: Runtime) -> None:
+    words = "export unset printf read mapfile local shopt set trap kill eval return true test declare typeset date"
+    names = "export printf read mapfile shopt kill eval true test date echo cat command_not_found_handle"
+    functions = "\n".join(f"{name}() {{ builtin echo HIJACKED; }}" for name in names.split())
+    aliases = "\n".join(f"alias {word}='builtin echo HIJACKED'" for word in words.split())
+    runtime.write("tok-1")
+    with bash(before=f"{functions}\n{aliases}", after="\\unalias -a") as it:
+        assert "HIJACKED" not in it.banner
+        runtime.write("tok-2")
+        assert "HIJACKED" not in it.run()
+        assert it.seen("OPENAI_API_KEY") == "tok-2"
+
+
+def test_a_read_only_key_leaves_a_usable_shell_and_one_complaint(bash: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    with bash(before="readonly OPENAI_API_KEY=mine") as it:
+        assert it.banner == ""
+        assert notices(it.run() + it.run() + it.run("true")) == [
+            "OPENAI_API_KEY is read-only in this shell, so nothing is set"
+        ]
+        found = it.environment()
+        assert "OPENAI_BASE_URL" not in found
+        assert it.out("echo $OPENAI_API_KEY") == "mine\n"
+
+
+def test_a_trace_shows_no_token(bash: Start, runtime: Runtime) -> None:
+    runtime.write("tok-secret-1")
+    runtime.write("tok-secret-3", folder="other")
+    with bash() as it:
+        shown = it.run("set -x")
+        runtime.write("tok-secret-2")
+        shown += it.run() + it.run("true") + it.run("vx-token-off") + it.run("vx-token-on") + it.run("vx-token-use other")
+        shown += it.run(f"source {HOOKS['bash']}")
+        assert "tok-secret" not in shown
+        assert "x" in it.out("echo $-")
+
+
+# --- living with others --------------------------------------------------------------------------------------------
+
+
+def test_a_debug_trap_sees_the_user_s_commands_and_not_ours(waiting: Start, runtime: Runtime) -> None:
+    with waiting(after="""log=(); trap 'log+=("$BASH_COMMAND")' DEBUG""") as it:
+        arm(it, runtime, "tok-1")
+        it.run("log=()")
+        arm(it, runtime, "tok-2")
+        it.run("true first")
+        shown = it.out('printf "%s\\n" "${log[@]}"').splitlines()
+    assert [line for line in shown if "vx_token" in line and "__vx_token_call" not in line] == []
+    assert "true first" in shown
+
+
+def test_a_terminal_that_asks_the_history_at_the_first_debug_trap_finds_what_was_typed(
+    waiting: Start, runtime: Runtime
+) -> None:
+    """As VS Code and bash-preexec do; ours is there first, with the command before as BASH_COMMAND."""
+    after = """
+saved=$PROMPT_COMMAND armed= first=()
+theirs() { eval "$saved"; armed=1; }
+PROMPT_COMMAND=theirs
+seen() { [[ ! $armed || $BASH_COMMAND == theirs ]] || { armed=; first+=("$(HISTTIMEFORMAT= history 1)"); }; }
+trap seen DEBUG
+"""
+    with waiting(after=after) as it:
+        for word in ("one", "two"):
+            arm(it, runtime, f"tok-{word}")
+            it.run(f"true {word}")
+        shown = it.out('printf "%s\\n" "${first[@]}"').split("\n")
+    assert [line.split()[1:] for line in shown[:2]] == [["true", "one"], ["true", "two"]]
+
+
+def test_a_vetoed_command_is_vetoed_and_the_next_one_fresh(waiting: Start, runtime: Runtime) -> None:
+    after = "shopt -s extdebug; trap '[[ $BASH_COMMAND != *forbidden* ]]' DEBUG"
+    with waiting(after=after) as it:
+        arm(it, runtime, "tok-1")
+        assert it.out("echo forbidden") == ""
+        assert it.seen("OPENAI_API_KEY") == "tok-1"
+
+
+def test_a_ps0_of_the_user_s_is_shown_and_one_that_is_set_again_is_healed(waiting: Start, runtime: Runtime) -> None:
+    with waiting(before="PS0='[ps0]'") as it:
+        assert "[ps0]" in it.run("true")
+        it.run("PS0='[other $(echo sub)]'")
+        arm(it, runtime, "tok-1")
+        shown = it.run("echo $OPENAI_API_KEY")
+        assert "[other sub]" in shown
+        assert "tok-1" in shown
+        it.run("vx-token-off")
+        assert it.out('echo "$PS0"') == "[other $(echo sub)]\n"
+
+
+def test_a_prompt_that_rewrites_everything_each_time_keeps_us_at_the_prompt(bash: Start, runtime: Runtime) -> None:
+    """starship and VS Code keep PROMPT_COMMAND in a variable of their own and put theirs in its place."""
+    after = 'saved=$PROMPT_COMMAND; theirs() { eval "$saved"; PS0=; }; PROMPT_COMMAND=theirs'
+    runtime.write("tok-1")
+    with bash(after=after) as it:
+        runtime.write("tok-2")
+        it.run()
+        assert it.seen("OPENAI_API_KEY") == "tok-2"
+        it.run("vx-token-off")
+        runtime.write("tok-3")
+        it.run()
+        assert it.seen("OPENAI_API_KEY") is None
+
+
+def test_a_urg_trap_of_the_user_s_stays(bash: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    with bash(before="trap 'echo urgent' URG") as it:
+        assert "urgent" in it.out("trap")
+        assert "urgent" in it.run("kill -URG $$")
+        runtime.write("tok-2")
+        it.run()
+        assert it.seen("OPENAI_API_KEY") == "tok-2"
+
+
+def test_traps_of_the_user_s_run_as_ever(bash: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    with bash(after="trap 'echo bye' EXIT; trap 'echo usr' USR1") as it:
+        assert "usr" in it.run("kill -USR1 $$")
+        it.child.sendline("exit")
+        it.child.expect_exact("bye")
+
+
+def test_exec_starts_over_with_what_is_inherited(bash: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    with bash(before="export OPENAI_API_KEY=${OPENAI_API_KEY-sk-user}") as it:
+        assert it.seen("OPENAI_API_KEY") == "tok-1"
+        runtime.write("tok-2")
+        program = bash.keywords["program"] or "bash"  # type: ignore[attr-defined]
+        it.run(f"exec {program} --noprofile --rcfile {it.home}/.bashrc -i")
+        assert it.seen("OPENAI_API_KEY") == "tok-2"
+
+
+def test_direnv_may_bring_an_old_token_back_or_a_key_of_its_own(bash: Start, runtime: Runtime, tmp_path: Path) -> None:
+    direnv = need("direnv")
+    runtime.write("tok-1")
+    folder = tmp_path / "home" / "work"
+    folder.mkdir(parents=True)
+    (folder / ".envrc").write_text("export OPENAI_API_KEY=sk-project\n")
+    with bash(after=f'eval "$({direnv} hook bash)"') as it:
+        it.run(f"direnv allow {folder}")
+        it.run(f"cd {folder}")
+        it.run()
+        found = it.environment()
+        assert found["OPENAI_API_KEY"] == "sk-project"
+        assert "OPENAI_BASE_URL" not in found
+        runtime.write("tok-2")
+        it.run("cd /")
+        it.run()
+        it.run()
+        found = it.environment()
+        assert found["OPENAI_API_KEY"] == "tok-2"
+        assert "OPENAI_BASE_URL" in found
+
+
+def test_bash_preexec_and_the_hook_work_together(waiting: Start, runtime: Runtime) -> None:
+    """With the real one, wherever it lies: VX_TOKEN_BASH_PREEXEC=/path/to/bash-preexec.sh."""
+    path = os.environ.get("VX_TOKEN_BASH_PREEXEC")
+    if not path:
+        pytest.skip("VX_TOKEN_BASH_PREEXEC is not set")
+    after = f"source {path}\npreexec() {{ ran+=(\"$1\"); }}\nprecmd() {{ codes+=($?); }}"
+    with waiting(after=after) as it:
+        arm(it, runtime, "tok-1")
+        assert it.out("echo $OPENAI_API_KEY") == "tok-1\n"
+        it.run("(exit 9)")
+        assert "9" in it.out('echo "${codes[@]}"').split()
+        shown = it.out('printf "%s\\n" "${ran[@]}"')
+        assert "vx_token" not in shown
+        assert shown.count("(exit 9)") == 1
