@@ -395,19 +395,22 @@ function __vx_token_tell
         case 'paused*'
             set text (string replace 'paused ' '' -- $__vx_token_state)" was set in this shell and wins; to have ours back: vx-token-on"
     end
-    isatty stderr; and builtin printf 'vx-token: %s\n' $text[1] >&2
+    test -t 2; and builtin printf 'vx-token: %s\n' $text[1] >&2
 end
 
 # --- where fish calls us -------------------------------------------------------------------------------------------
 
-# A local, empty fish_trace keeps values out of a trace. fish itself keeps $status and $pipestatus around events.
+# A local, empty fish_trace keeps values out of a trace; an exported local reaches the functions that are called, and an
+# empty IFS would keep substitutions from being split. fish itself keeps $status and $pipestatus around events.
 function __vx_token_register
     function __vx_token_preexec --on-event fish_preexec
         set -l fish_trace
+        set -lx IFS \n
         __vx_token_sync
     end
     function __vx_token_prompt --on-event fish_prompt
         set -l fish_trace
+        set -lx IFS \n
         __vx_token_sync
         __vx_token_show
         __vx_token_tell
@@ -426,6 +429,7 @@ end
 
 function vx-token-off --description 'Take the variables of vx-token, and its hook, out of this shell'
     set -l fish_trace
+    set -lx IFS \n
     __vx_token_withdraw __vx_token_give_back
     for name in $__vx_token_user
         set -qg $name; or __vx_token_give_back $name
@@ -439,6 +443,7 @@ end
 # Also over a value that was set by hand in the meantime, which is then the one kept aside.
 function vx-token-on --description 'Bring the variables of vx-token back into this shell'
     set -l fish_trace
+    set -lx IFS \n
     __vx_token_reset
     __vx_token_sync
     status is-interactive; and __vx_token_register
@@ -447,6 +452,7 @@ end
 
 function vx-token-use --description 'Switch this shell to another profile, or back to the default one' --argument-names profile
     set -l fish_trace
+    set -lx IFS \n
     test -n "$profile"; or set -l profile default
     set -l folder (string replace -r '/[^/]*$' '' -- (__vx_token_find $profile))
     if not string match -qr '^[A-Za-z0-9_][A-Za-z0-9._-]*$' -- $profile; or not test -d $folder
@@ -465,6 +471,7 @@ end
 
 function __vx_token_start
     set -l fish_trace
+    set -lx IFS \n
     if not set -q __vx_token_loaded
         set -gu __vx_token_held
         set -gu __vx_token_user

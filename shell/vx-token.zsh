@@ -5,11 +5,16 @@
 # ALL_EXPORT. Every way in starts with `emulate -LR zsh`, so the user's options do not matter; the functions further in
 # inherit that. docs/shell.md tells the whole story.
 
-# Aliases are expanded when a function is read, so they are switched off until the end of this file.
-'builtin' 'typeset' '-ga' '__vx_token_aliases'
-__vx_token_aliases=()
-[[ ! -o 'aliases' ]] || __vx_token_aliases=('aliases')
-'builtin' 'setopt' 'no_aliases'
+# Aliases and these options matter when a function is read, so they are switched off until the end of this file.
+'builtin' 'typeset' '-ga' '__vx_token_options'
+__vx_token_options=()
+[[ ! -o 'aliases' ]] || __vx_token_options+=('aliases')
+[[ ! -o 'sh_glob' ]] || __vx_token_options+=('sh_glob')
+[[ ! -o 'ignore_braces' ]] || __vx_token_options+=('ignore_braces')
+[[ ! -o 'ignore_close_braces' ]] || __vx_token_options+=('ignore_close_braces')
+[[ ! -o 'csh_junkie_loops' ]] || __vx_token_options+=('csh_junkie_loops')
+[[ ! -o 'csh_junkie_quotes' ]] || __vx_token_options+=('csh_junkie_quotes')
+'builtin' 'unsetopt' 'aliases' 'sh_glob' 'ignore_braces' 'ignore_close_braces' 'csh_junkie_loops' 'csh_junkie_quotes'
 
 # --- where the file is, and what it says -------------------------------------------------------------------------
 
@@ -162,12 +167,11 @@ __vx_token_unset() {
 # Takes the held variables out of the environment, except the names $2 and on, by `__vx_token_unset` or
 # `__vx_token_give_back` ($1). What the user has put in their place stays.
 __vx_token_withdraw() {
-  local _vx_name _vx_way=$1
-  shift
+  local _vx_name
   for _vx_name in "${(@k)__vx_token_held}"; do
-    (( ! $@[(Ie)$_vx_name] )) || continue
+    (( ! ${@[(Ie)$_vx_name]} )) || continue
     if [[ -v $_vx_name ]] && __vx_token_owns $_vx_name; then
-      $_vx_way $_vx_name
+      $1 $_vx_name
     fi
     __vx_token_remember $_vx_name
     builtin unset "__vx_token_held[$_vx_name]"
@@ -454,5 +458,5 @@ __vx_token_start() {
 }
 __vx_token_start
 
-(( ! ${#__vx_token_aliases} )) || 'builtin' 'setopt' 'aliases'
-'builtin' 'unset' '__vx_token_aliases'
+[[ -z "${__vx_token_options[@]}" ]] || 'builtin' 'setopt' "${__vx_token_options[@]}"
+'builtin' 'unset' '__vx_token_options'
