@@ -307,7 +307,7 @@ __vx_token_inherit() {
   local _vx_rest=${VX_TOKEN_HOOK-} _vx_name _vx_value
   while [[ $_vx_rest == *:*' '* ]]; do
     _vx_name=${_vx_rest%%:*} _vx_rest=${_vx_rest#* }
-    __vx_token_may_set "$_vx_name" && [[ ${!_vx_name+x} ]] || continue
+    { __vx_token_may_set "$_vx_name" && [[ ${!_vx_name+x} ]]; } || continue
     _vx_value=${!_vx_name}
     __vx_token_seen=("${__vx_token_seen[0]}$_vx_name ")
     [[ " $VX_TOKEN_HOOK" == *" $_vx_name:${#_vx_value}:${_vx_value: -4} "* ]] || continue
@@ -456,6 +456,8 @@ __vx_token_wake() { builtin kill -URG $$; }
 __vx_token_quietly() {
   local _vx_flags=$- _vx_code=0
   [[ $_vx_flags != *[ax]* ]] || builtin set +ax
+  # Until 4.3 an empty IFS joins the elements of an array that is copied.
+  [[ ${IFS-} == $' \t\n' ]] || { local IFS=$' \t\n'; } 2>&-
   "$@" || _vx_code=$?
   [[ $_vx_flags != *a* ]] || builtin set -a
   [[ $_vx_flags != *x* ]] || builtin set -x
