@@ -11,7 +11,7 @@ from vx_token.errors import ConfigError
 HOOKS = ("bash", "zsh", "fish")
 
 # A tilde that begins a word, or follows a colon or equals sign, is somebody's home folder to a shell that reads this.
-_BARE = re.compile(r"(?:[A-Za-z0-9_@%+=:,./-]|(?<=[A-Za-z0-9._~-])~)+")
+_BARE = re.compile(r"(?:[A-Za-z0-9_@%+=:,./-]|(?<=[A-Za-z0-9_@%+,./~-])~)+")
 
 
 def posix(name: str, value: str) -> str:
