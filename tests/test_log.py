@@ -1,0 +1,62 @@
+"""One line an event, in the form that the place expects."""
+
+import io
+import json
+import os
+import re
+
+import pytest
+
+from vx_token import log
+
+
+def said(form: str, level: str, message: str, profile: str = "") -> str:
+    stream = io.StringIO()
+    log.Log(form, stream).event(level, message, profile)
+    return stream.getvalue()
+
+
+def test_text_tells_when_how_bad_whose_and_what() -> None:
+    line = said("text", "warning", "no network", "gemini")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ warning gemini: no network\n", line)
+
+
+@pytest.mark.parametrize(("level", "number"), [("error", 3), ("warning", 4), ("notice", 5), ("info", 6)])
+def test_systemd_gets_its_level_and_no_time(level: str, number: int) -> None:
+    assert said("systemd", level, "text", "p") == f"<{number}>p: text\n"
+
+
+def test_json_has_the_same_parts() -> None:
+    found = json.loads(said("json", "info", 'a "b"', "p"))
+    assert (found["level"], found["profile"], found["message"]) == ("info", "p", 'a "b"')
+
+
+@pytest.mark.parametrize("form", ["text", "systemd", "json"])
+def test_an_event_is_one_line_whatever_it_tells(form: str) -> None:
+    line = said(form, "error", "one\ntwo\r\n<3>three\n")
+    assert line.count("\n") == 1
+    assert line.endswith("\n")
+    assert "one two <3>three" in line
+
+
+def test_a_reader_that_went_away_stops_nothing() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        log.Log("text", stream).event("info", "into the void")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)
+    log.Log("text", stream).event("info", "to a closed stream")
+
+
+@pytest.mark.parametrize(
+    ("asked", "environ", "form"),
+    [
+        ("", {}, "text"),
+        ("", {"JOURNAL_STREAM": "8:1"}, "systemd"),
+        ("", {"INVOCATION_ID": "x"}, "systemd"),
+        ("json", {"JOURNAL_STREAM": "8:1"}, "json"),
+        ("text", {"INVOCATION_ID": "x"}, "text"),
+    ],
+)
+def test_the_form_is_what_was_asked_else_what_the_place_expects(asked: str, environ: dict[str, str], form: str) -> None:
+    assert log.form(asked, environ) == form

@@ -1,0 +1,127 @@
+"""Where things are kept, and which folders are no safe place for a secret."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vx_token import paths
+from vx_token.errors import ConfigError
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+
+
+def test_our_own_variables_name_every_place() -> None:
+    environ = {"VX_TOKEN_CONFIG": "/a/c.toml", "VX_TOKEN_RUNTIME_DIR": "/b"}
+    assert paths.config_file(environ) == Path("/a/c.toml")
+    assert paths.state_dir(environ) == Path("/a")
+    assert paths.runtime_dir(environ) == Path("/b")
+
+
+def test_relative_names_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert paths.runtime_dir({"VX_TOKEN_RUNTIME_DIR": "run"}) == tmp_path / "run"
+    assert paths.config_file({"VX_TOKEN_CONFIG": "c.toml"}) == tmp_path / "c.toml"
+
+
+@pytest.mark.parametrize(
+    ("environ", "path"),
+    [
+        ({"HOME": "/h"}, "/h/.config/vx-token/config.toml"),
+        ({"HOME": "/h", "XDG_CONFIG_HOME": "/x"}, "/x/vx-token/config.toml"),
+        ({"HOME": "/h", "XDG_CONFIG_HOME": ""}, "/h/.config/vx-token/config.toml"),
+    ],
+)
+def test_the_configuration_is_looked_for_where_the_platform_keeps_it(environ: dict[str, str], path: str) -> None:
+    assert str(paths.config_file(environ)) == path
+
+
+def test_the_quick_way_and_platformdirs_agree_on_the_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import platformdirs
+
+    for name in ("XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert paths.config_file(os.environ) == platformdirs.user_config_path("vx-token") / "config.toml"
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "c"))
+    assert paths.config_file(os.environ) == platformdirs.user_config_path("vx-token") / "config.toml"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert paths.runtime_dir(os.environ) == tmp_path / "vx-token"
+
+
+@pytest.mark.parametrize(
+    ("environ", "path"),
+    [
+        ({"HOME": "/h"}, "/h/.config/gcloud/application_default_credentials.json"),
+        ({"HOME": "/h", "CLOUDSDK_CONFIG": "/sdk"}, "/sdk/application_default_credentials.json"),
+    ],
+)
+def test_gclouds_login_is_where_gcloud_writes_it(environ: dict[str, str], path: str) -> None:
+    assert str(paths.gcloud_credentials(environ)) == path
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
+def test_a_folder_is_made_for_us_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        paths.secure_folder(tmp_path / "run")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "run").stat().st_mode & 0o7777 == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o711, 0o500])
+def test_a_folder_of_ours_that_others_only_read_is_closed(tmp_path: Path, mode: int) -> None:
+    tmp_path.chmod(mode)
+    paths.secure_folder(tmp_path)
+    assert tmp_path.stat().st_mode & 0o7777 == 0o700
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(ConfigError) as found:
+        paths.secure_folder(folder)
+    assert found.value.exit_code == 3
+    assert str(folder) in found.value.message
+    assert found.value.hint
+    return found.value.message
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o720, 0o702, 0o777, 0o1777])
+def test_a_folder_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
+    tmp_path.chmod(mode)
+    assert "can be written by others" in refused(tmp_path)
+    assert tmp_path.stat().st_mode & 0o7777 == mode
+
+
+@as_root
+def test_somebody_elses_folder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 12345, -1)
+    assert "belongs to another user" in refused(folder)
+
+
+def link(path: Path) -> None:
+    (path.parent / "elsewhere").mkdir(mode=0o700)
+    path.symlink_to(path.parent / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (link, "symbolic link"),
+        (lambda path: path.symlink_to("nowhere"), "not a folder"),
+        (lambda path: path.write_text("x"), "not a folder"),
+        (os.mkfifo, "not a folder"),
+    ],
+    ids=["link", "dangling", "file", "fifo"],
+)
+def test_what_is_no_folder_is_refused(tmp_path: Path, make: Callable[[Path], object], said: str) -> None:
+    make(tmp_path / "run")
+    assert said in refused(tmp_path / "run")
+
+
+def test_a_folder_that_cannot_be_made_is_refused_with_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    assert "cannot use the folder" in refused(tmp_path / "file" / "run")
