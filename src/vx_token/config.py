@@ -77,13 +77,17 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All settings, and the file they came from."""
+    """All settings, and the file they came from.
+
+    `overridden` tells that the environment or the command line asks for other tokens than the file does.
+    """
 
     path: Path
     profiles: Mapping[str, Profile]
     default_profile: str
     gateway: Gateway = Gateway()
     stamp: str = ""
+    overridden: bool = False
 
     def profile(self, name: str | None = None) -> Profile:
         """The profile of that name, else the default one.
@@ -142,6 +146,9 @@ GATEWAY_KEYS: Mapping[str, Check] = {
 }
 
 SETTINGS = tuple(PROFILE_KEYS)
+TOKEN_KEYS = frozenset({"credentials", "impersonate", "lifetime", "scopes"})
+"""The settings by which one token differs from another."""
+
 _ENVIRONMENT_LISTS = {"scopes", "export", "models"}
 _FILE_ONLY = {"aliases", "headers"}
 
@@ -197,7 +204,8 @@ def parse(content: str, path: Path, environ: Mapping[str, str], argv: Mapping[st
         name: _profile(name, _table(table, path, f"profiles.{name}"), path, environ, argv if name == in_use else None)
         for name, table in tables.items()
     }
-    config = Config(path, profiles, default, _gateway(document.get("gateway"), path))
+    overridden = not TOKEN_KEYS.isdisjoint(_options(argv).keys() | _overrides(environ).keys())
+    config = Config(path, profiles, default, _gateway(document.get("gateway"), path), overridden=overridden)
     config.profile(chosen)
     return config
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vx_token import peek, sinks
+from vx_token import paths, peek, sinks
 from vx_token.clock import Clock
 from vx_token.config import Config, Profile, credential_file
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
@@ -90,20 +90,24 @@ class Refresher:
 
     def _facts(self, profile: Profile, state: State) -> Facts:
         key, url = self.endpoint(profile)
-        return Facts(profile, state, self.clock.now(), (str(self.config.path), self.config.stamp), key, url)
+        # What was made with other settings than the file's must not be taken for the file's own.
+        config = ("", "") if self.config.overridden else (str(self.config.path), self.config.stamp)
+        return Facts(profile, state, self.clock.now(), config, key, url)
 
     def origin(self, profile: Profile, recorded: Origin | None = None) -> Origin:
         """What a token of `profile` would be made from now.
 
         A reader that names no credentials itself takes the file on record: a cron job has not the shell's environment.
         """
-        settings = f"{profile.impersonate} {profile.lifetime:.0f} {profile.quota_project} {' '.join(profile.scopes)}"
+        asked = (profile.credentials, profile.impersonate, f"{profile.lifetime:.0f}", profile.quota_project)
+        settings = " ".join((*asked, *profile.scopes))
         explicit = profile.credentials or self.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
         if recorded is not None and recorded.path and not explicit:
-            path: Path | None = Path(recorded.path)
+            path = Path(recorded.path)
         else:
-            path = credential_file(profile, self.environ)
-        return Origin(settings, str(path or ""), peek.stamp(path) if path else "")
+            # With a metadata server alone, gcloud's file that is not there yet: when it comes, that is another login.
+            path = credential_file(profile, self.environ) or paths.gcloud_credentials(self.environ)
+        return Origin(settings, str(path), peek.stamp(path))
 
     def _same_origin(self, state: State, profile: Profile) -> bool:
         return state.origin is not None and state.origin == self.origin(profile, state.origin)

@@ -17,7 +17,8 @@ from vx_token.tokens import State, Token
 class Facts:
     """All that a sink is made from.
 
-    `config` is the configuration's path and stamp; `key` and `url` are the gateway's, empty in direct mode.
+    `config` is the configuration's path and stamp, empty when `peek` must not answer for it; `key` and `url` are the
+    gateway's, empty in direct mode.
     """
 
     profile: Profile
@@ -98,7 +99,7 @@ def _header(facts: Facts) -> str | None:
 
 def _peek(facts: Facts) -> str | None:
     token, origin = facts.token, facts.state.origin
-    if token is None or origin is None:
+    if token is None or origin is None or not facts.config[0]:
         return None
     made_from = (origin.path, origin.stamp)
     return peek.render(facts.config, made_from, (token.issued_at, token.expires_at), token.value)

@@ -45,7 +45,7 @@ class Origin:
 
     Attributes:
         settings: the profile's settings that shape a token.
-        path: the credential file, empty for a metadata server.
+        path: the credential file; for a metadata server the one whose coming would replace it.
         stamp: that file's identity (inode, time, size), empty when it was not there.
     """
 
