@@ -44,7 +44,7 @@ class Store:
         """What is known; a missing, foreign, torn or future file counts as nothing known."""
         try:
             return _decode(json.loads(private_text(self.folder(profile) / "state.json")))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return State()
 
     def write(self, profile: str, state: State) -> None:
@@ -57,13 +57,12 @@ class Store:
         if profile == "default":
             return
         link = self.root / "default"
-        if link.is_symlink() and str(link.readlink()) == profile:
-            return
+        with contextlib.suppress(OSError):  # it is no link, or not there
+            if str(link.readlink()) == profile:
+                return
         if link.is_dir() and not link.is_symlink():
             shutil.rmtree(link, ignore_errors=True)  # left from before the configuration named another default
-        new = self.root / f".default.{os.getpid()}"
-        with contextlib.suppress(FileNotFoundError):
-            new.unlink()
+        new = self.root / f".default.{os.urandom(6).hex()}"  # each thread its own
         new.symlink_to(profile)
         new.replace(link)
 
