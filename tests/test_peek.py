@@ -49,6 +49,12 @@ def change(path: Path, text: str = "\n") -> None:
     path.write_text(path.read_text() + text)
 
 
+def another_config(box: Box) -> None:
+    other = box.root / "other.toml"
+    other.write_text(box.config.read_text())
+    box.environ["VX_TOKEN_CONFIG"] = str(other)
+
+
 Change = Callable[[Box], object]
 SURE: dict[str, tuple[list[str], Change]] = {
     "nothing said": ([], lambda box: None),
@@ -117,12 +123,6 @@ def replaced(box: Box, make: Callable[[Path], None]) -> None:
 def linked(path: Path) -> None:
     path.rename(path.with_name("moved"))
     path.symlink_to("moved")
-
-
-def another_config(box: Box) -> None:
-    other = box.root / "other.toml"
-    other.write_text(box.config.read_text())
-    box.environ["VX_TOKEN_CONFIG"] = str(other)
 
 
 @pytest.mark.parametrize("case", SURE)
