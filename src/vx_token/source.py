@@ -129,7 +129,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"the credential file {path} does not exist", hint) from None
     except OSError as error:
         raise ConfigError(f"cannot read the credential file {path}: {error.strerror}", hint) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ConfigError(f"the credential file {path} is not JSON", hint) from None
     if not isinstance(content, dict):
         raise ConfigError(f"the credential file {path} holds no JSON object", hint)

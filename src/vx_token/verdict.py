@@ -58,7 +58,7 @@ def read(host: str, path: str, status: int, headers: Mapping[str, str], body: by
     pause = retry_after(headers.get("Retry-After", ""), now)
     try:
         content: Any = json.loads(body[:65536])
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     content = content if isinstance(content, dict) else {}
     error = content.get("error")
@@ -71,7 +71,7 @@ def read(host: str, path: str, status: int, headers: Mapping[str, str], body: by
 
 def retry_after(value: str, now: float) -> float | None:
     """Seconds of a Retry-After header (RFC 9110: seconds or a date), None when there is none."""
-    if value.strip().isdigit():
+    if value.strip().isdecimal():
         return float(value)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
