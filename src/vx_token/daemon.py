@@ -72,7 +72,7 @@ def keep_fresh(
         if look != seen:
             refresher.publish(profile, state)
             report(state)
-            seen = _look(store, profile, state, now)
+            seen = look  # as it was before: what somebody did meanwhile, or we ourselves, is looked at once more
         live = state.live(now)
         asked = clock.nap(
             min(due, live.expires_at) if live else due, wake
