@@ -1,9 +1,47 @@
-"""The daemon as a real process, across the lives of its tokens."""
+"""The daemon as a real process, across the lives of its tokens and everything that changes around it."""
 
+import json
+import os
+import shutil
 import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
 
 from sandbox import Box, until
 from vx_token.emulator import Emulator
+
+SINKS = ("token", "header", "env.sh", "env.fish")
+
+
+def fresh(box: Box, google: Emulator, profile: str = "gemini") -> bool:
+    """Whether all files of the profile hold the last token that was handed out."""
+    value = google.issued[-1].value if google.issued else "none"
+    return box.read("token", profile) == value and all(value in box.read(name, profile) for name in SINKS)
+
+
+def identity(box: Box, google: Emulator, profile: str = "gemini") -> str:
+    """Whom the token file speaks for."""
+    token = box.read("token", profile)
+    return google.identity_of(token) if token else ""
+
+
+def swiftly(change: Callable[[], str], now_is: Callable[[], str]) -> None:
+    """A change shows within a second; a machine that is busy elsewhere gets three tries, but must show every change."""
+    waits = []
+    for _ in range(3):
+        time.sleep(0.6)  # no two forced refreshes are closer than half a second
+        wanted, started = change(), time.monotonic()
+        until(lambda wanted=wanted: now_is() == wanted, 8, "the new identity")  # type: ignore[misc]
+        waits.append(round(time.monotonic() - started, 2))
+        if waits[-1] < 1:
+            return
+    pytest.fail(f"seconds until the change showed: {waits}")
 
 
 def test_a_daemon_replaces_the_token_before_each_end(signed_in: Box, google: Emulator) -> None:
@@ -20,3 +58,360 @@ def test_a_daemon_replaces_the_token_before_each_end(signed_in: Box, google: Emu
         process.send_signal(signal.SIGTERM)
         assert process.wait(5) == 0
     assert signed_in.read("token") == google.issued[-1].value
+
+
+def test_every_file_has_the_token_and_default_leads_there(signed_in: Box, google: Emulator) -> None:
+    with signed_in.daemon():
+        until(lambda: fresh(signed_in, google))
+        folder = signed_in.runtime / "gemini"
+        assert signed_in.read("header") == f"Authorization: Bearer {google.issued[-1].value}\n"
+        assert signed_in.read("env.sh").startswith(
+            "# vx-token env.sh 1\n# profile: gemini\n# status: fresh\n# expires: "
+        )
+        assert signed_in.read("env.sh").endswith("# end\n")
+        assert {oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == {"0o600"}
+        assert {oct(path.stat().st_mode & 0o777) for path in (signed_in.runtime, folder)} == {"0o700"}
+        assert (signed_in.runtime / "default").readlink() == Path("gemini")
+
+
+def test_an_hours_token_costs_one_request_and_a_restart_none(signed_in: Box, google: Emulator) -> None:
+    for _ in range(2):
+        with signed_in.daemon():
+            until(lambda: fresh(signed_in, google))
+            assert signed_in.vx("print").stdout.strip() == google.issued[-1].value
+    assert google.count("token") == 1
+
+
+def test_one_failing_profile_harms_no_other(box: Box, google: Emulator) -> None:
+    google.lifetime = 2.0
+    box.config.write_text('default_profile = "good"\n')
+    for name in ("good", "better", "revoked", "missing", "hanging"):
+        box.profile(name, url=google.base_url(), credentials=str(box.root / f"{name}.json"))
+    google.service_account(box.root / "good.json")
+    google.authorized_user(box.root / "better.json")
+    google.revoke_identity(google.authorized_user(box.root / "revoked.json"))
+    hang(box, google, box.root / "hanging.json")
+    with box.daemon():
+        for name in ("good", "better"):
+            first = until(lambda name=name: box.read("token", name))  # type: ignore[misc]
+            until(lambda name=name, first=first: box.read("token", name) not in {"", first})  # type: ignore[misc]
+        until(lambda: "# status: login" in box.read("env.sh", "revoked"))
+        until(lambda: "# status: login" in box.read("env.sh", "missing"))
+        rows = {row["profile"]: row["status"] for row in json.loads(box.vx("status", "--json").stdout)["profiles"]}
+    assert rows == {"good": "fresh", "better": "fresh", "revoked": "login", "missing": "login", "hanging": "unknown"}
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(box.root) in " ".join(p.info["cmdline"] or [])]
+
+
+def hang(box: Box, google: Emulator, path: Path) -> None:
+    """Credentials that ask a program which never answers."""
+    google.external_account(path, box.root / "subject")
+    program = box.root / "hang.sh"
+    program.write_text("#!/bin/sh\nexec sleep 100\n")
+    program.chmod(0o700)
+    source = {"executable": {"command": str(program), "timeout_millis": 60000}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"credential_source": source}))
+    box.environ["GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES"] = "1"
+
+
+def by_rename(box: Box, google: Emulator) -> str:
+    return google.service_account(box.key)  # the emulator replaces by rename, as gcloud does
+
+
+def in_place(box: Box, google: Emulator) -> str:
+    name = google.service_account(box.root / "new.json")
+    box.key.write_text((box.root / "new.json").read_text())
+    return name
+
+
+def by_a_link(box: Box, google: Emulator) -> str:
+    name = google.service_account(box.root / f"{time.monotonic_ns()}.json")
+    newest = max(box.root.glob("[0-9]*.json"), key=lambda path: int(path.stem))
+    link = box.root / "link"
+    link.symlink_to(newest.name)
+    link.replace(box.key)
+    return name
+
+
+@pytest.mark.parametrize("change", [by_rename, in_place, by_a_link])
+def test_another_login_shows_within_a_second(
+    signed_in: Box, google: Emulator, change: Callable[[Box, Emulator], str]
+) -> None:
+    with signed_in.daemon():
+        until(lambda: fresh(signed_in, google))
+        swiftly(lambda: change(signed_in, google), lambda: identity(signed_in, google))
+        until(lambda: fresh(signed_in, google), what="all files")
+
+
+def test_the_target_of_a_link_may_change_too(signed_in: Box, google: Emulator) -> None:
+    folder = signed_in.root / "far"
+    folder.mkdir()
+    shutil.move(signed_in.key, folder / "key.json")
+    signed_in.key.symlink_to("far/key.json")
+    with signed_in.daemon():
+        until(lambda: fresh(signed_in, google))
+        swiftly(lambda: google.service_account(folder / "key.json"), lambda: identity(signed_in, google))
+
+
+def test_the_file_that_the_environment_names_is_watched(box: Box, google: Emulator) -> None:
+    google.service_account(box.key)
+    box.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(box.key)
+    box.profile(url=google.base_url(), credentials=None)
+    with box.daemon():
+        until(lambda: fresh(box, google))
+        swiftly(lambda: google.authorized_user(box.key), lambda: identity(box, google))
+
+
+def test_a_first_login_shows_within_a_second_even_in_folders_that_were_not_there(box: Box, google: Emulator) -> None:
+    box.profile(url=google.base_url(), credentials=None)
+    gcloud = box.home / ".config" / "gcloud"
+
+    def log_in() -> str:
+        shutil.rmtree(box.home / ".config", ignore_errors=True)
+        gcloud.mkdir(parents=True)
+        return google.authorized_user(gcloud / "application_default_credentials.json")
+
+    with box.daemon():
+        until(lambda: "no Google login was found" in box.log)
+        swiftly(log_in, lambda: identity(box, google))
+
+
+def test_a_deleted_credential_file_ends_no_live_token(signed_in: Box, google: Emulator) -> None:
+    with signed_in.daemon():
+        until(lambda: fresh(signed_in, google))
+        token = signed_in.read("token")
+        signed_in.key.unlink()
+        until(lambda: "# status: login" in signed_in.read("env.sh"))
+        assert signed_in.read("token") == token
+        assert f"OPENAI_API_KEY='{token}'" in signed_in.read("env.sh")
+        assert "does not exist" in signed_in.status()["error"]
+        swiftly(lambda: google.service_account(signed_in.key), lambda: identity(signed_in, google))
+        until(lambda: "# status: fresh" in signed_in.read("env.sh"))
+
+
+def test_a_login_that_is_refused_is_told_and_a_new_one_heals_it(box: Box, google: Emulator) -> None:
+    google.revoke_identity(google.authorized_user(box.key), reauth=True)
+    box.profile(url=google.base_url())
+    with box.daemon():
+        until(lambda: "# status: login" in box.read("env.sh"))
+        assert "export" not in box.read("env.sh")
+        assert "\n# notice: Google wants you to log in again" in box.read("env.sh")
+        assert "run: gcloud auth application-default login\n" in box.read("env.sh")
+        assert box.read("token") == ""
+        swiftly(lambda: google.authorized_user(box.key), lambda: identity(box, google))
+        until(lambda: "# status: fresh" in box.read("env.sh"))
+    assert "log in again" in box.log
+
+
+def test_an_ended_token_is_withdrawn_and_comes_back_by_itself(signed_in: Box, google: Emulator) -> None:
+    google.lifetime = 2.0
+    with signed_in.daemon():
+        until(lambda: fresh(signed_in, google))
+        google.fail("token", None, kind="html")
+        until(lambda: "# status: retrying" in signed_in.read("env.sh"))
+        until(lambda: "# status: expired\n# expires: 0\n" in signed_in.read("env.sh"), 8)
+        assert [signed_in.read(name) for name in ("token", "header")] == ["", ""]
+        assert "export" not in signed_in.read("env.sh")
+        google.heal()
+        google.lifetime = 3600.0
+        until(lambda: fresh(signed_in, google), 15)
+
+
+def test_a_server_that_fails_is_not_hammered(signed_in: Box, google: Emulator) -> None:
+    google.fail("token", None, kind="html")
+    with signed_in.daemon():
+        time.sleep(5)
+    assert 2 <= google.count("token") <= 4
+
+
+def config_error(box: Box) -> str:
+    done = box.vx("status", "--json")
+    text: str = json.loads(done.stdout)["config_error"]
+    assert (done.returncode == 3) == bool(text)
+    return text
+
+
+def test_a_changed_configuration_is_followed(signed_in: Box, google: Emulator) -> None:
+    with signed_in.daemon():
+        until(lambda: fresh(signed_in, google))
+        user = google.authorized_user(signed_in.root / "user.json")
+        signed_in.config.write_text('default_profile = "gemini"\n' + signed_in.config.read_text())
+        signed_in.profile("second", url=google.base_url(), credentials="user.json")
+        until(lambda: identity(signed_in, google, "second") == user)
+        swiftly(
+            lambda: google.authorized_user(signed_in.root / "user.json"), lambda: identity(signed_in, google, "second")
+        )
+        text = signed_in.config.read_text()
+        signed_in.config.write_text(text[: text.index('[profiles."second"]')])
+        until(lambda: not (signed_in.runtime / "second").exists(), what="the end of a profile's files")
+        assert signed_in.read("token")
+        signed_in.config.write_text(signed_in.config.read_text().replace(str(signed_in.key), "user.json"))
+        until(lambda: identity(signed_in, google).startswith("user-"), what="the profile's new credentials")
+
+
+def test_a_broken_configuration_changes_nothing_until_it_is_repaired(signed_in: Box, google: Emulator) -> None:
+    google.lifetime = 3.0
+    good = signed_in.config.read_text()
+    with signed_in.daemon() as process:
+        until(lambda: fresh(signed_in, google))
+        for broken in (good + "colour = 1\n", "[profiles", "", good.replace("project", "projekt")):
+            signed_in.config.write_text(broken or "\0")
+            until(lambda: config_error(signed_in))
+            until(lambda: json.loads((signed_in.runtime / ".daemon.json").read_text())["config_error"])
+        before = signed_in.read("token")
+        until(lambda: signed_in.read("token") not in {"", before}, what="the next token all the same")
+        signed_in.config.write_text(good)
+        until(lambda: not config_error(signed_in))
+        assert process.poll() is None
+    assert "the last good configuration stays in force" in signed_in.log
+
+
+def test_a_configuration_file_that_vanishes_changes_nothing(signed_in: Box, google: Emulator) -> None:
+    with signed_in.daemon() as process:
+        until(lambda: fresh(signed_in, google))
+        signed_in.config.rename(signed_in.root / "away")
+        until(lambda: config_error(signed_in))
+        (signed_in.root / "away").rename(signed_in.config)
+        until(lambda: not config_error(signed_in))
+        assert process.poll() is None
+        assert fresh(signed_in, google)
+
+
+def test_hup_reads_anew_and_refreshes(signed_in: Box, google: Emulator) -> None:
+    with signed_in.daemon() as process:
+        until(lambda: fresh(signed_in, google))
+        for tokens in (2, 3):
+            time.sleep(0.6)
+            process.send_signal(signal.SIGHUP)
+            until(lambda tokens=tokens: google.count("token") == tokens)  # type: ignore[misc]
+            until(lambda: fresh(signed_in, google))
+        signed_in.config.write_text("[profiles")
+        process.send_signal(signal.SIGHUP)
+        until(lambda: google.count("token") == 4, what="a refresh by the last good configuration")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly(signed_in: Box, google: Emulator, number: signal.Signals) -> None:
+    with signed_in.daemon() as process:
+        until(lambda: fresh(signed_in, google))
+        process.send_signal(number)
+        assert process.wait(5) == 0
+    assert fresh(signed_in, google)
+    assert not (signed_in.runtime / ".daemon.json").exists()
+    assert signed_in.log.splitlines()[-1].endswith("stopped")
+    assert [path.name for path in (signed_in.runtime / "gemini").iterdir() if path.name.startswith(".")] == []
+
+
+def test_it_ends_at_once_while_google_hangs(signed_in: Box, google: Emulator) -> None:
+    google.fail("token", None, kind="hang")
+    with signed_in.daemon() as process:
+        until(lambda: google.count("token"))
+        children = psutil.Process(process.pid).children()
+        assert children
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(3) == 0
+        until(lambda: not any(child.is_running() for child in children), 2, "the child's end")
+
+
+def test_a_second_daemon_ends_and_says_why(signed_in: Box, google: Emulator) -> None:
+    with signed_in.daemon() as process:
+        until(lambda: fresh(signed_in, google))
+        second = signed_in.vx("run")
+        assert second.returncode == 5
+        assert second.stderr.splitlines()[-2] == f"vx-token: another vx-token daemon serves {signed_in.runtime}"
+        assert second.stderr.splitlines()[-1].startswith("hint: ")
+        assert process.poll() is None
+        assert fresh(signed_in, google)
+
+
+def test_refresh_beside_a_daemon_is_taken_up(signed_in: Box, google: Emulator) -> None:
+    with signed_in.daemon():
+        until(lambda: fresh(signed_in, google))
+        assert signed_in.vx("refresh").returncode == 0
+        assert fresh(signed_in, google)
+        time.sleep(1)
+        assert google.count("token") == 2
+
+
+def _link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+
+
+SPOILERS: dict[str, Callable[[Path], Any]] = {
+    "deleted": lambda path: path.unlink(),
+    "truncated": lambda path: os.truncate(path, 3),
+    "emptied": lambda path: os.truncate(path, 0),
+    "overwritten": lambda path: path.write_text("export OPENAI_API_KEY='wrong'\n"),
+    "replaced by a link": _link,
+    "renamed": lambda path: path.rename(path.with_name("elsewhere")),
+}
+
+
+@pytest.mark.parametrize("spoiler", SPOILERS)
+def test_a_file_that_was_spoiled_is_repaired(signed_in: Box, google: Emulator, spoiler: str) -> None:
+    with signed_in.daemon():
+        until(lambda: fresh(signed_in, google))
+        for name in SINKS:
+            path = signed_in.runtime / "gemini" / name
+            SPOILERS[spoiler](path)
+            until(lambda path=path: not path.is_symlink() and fresh(signed_in, google), 35, name)  # type: ignore[misc]
+            assert path.stat().st_mode & 0o777 == 0o600
+    assert google.count("token") == 1
+    assert "internal" not in signed_in.log
+
+
+def test_the_whole_folder_comes_back(signed_in: Box, google: Emulator) -> None:
+    with signed_in.daemon() as process:
+        for folder in (signed_in.runtime / "gemini", signed_in.runtime):
+            until(lambda: fresh(signed_in, google))
+            folder.rename(signed_in.root / "gone")
+            shutil.rmtree(signed_in.root / "gone")
+            until(lambda folder=folder: folder.exists() and fresh(signed_in, google), 10, "the files")  # type: ignore[misc]
+        assert process.poll() is None
+        assert (signed_in.runtime / "default").resolve() == signed_in.runtime / "gemini"
+        assert signed_in.vx("print").stdout.strip() == google.issued[-1].value
+
+
+def test_a_spoiled_state_is_made_anew(signed_in: Box, google: Emulator) -> None:
+    with signed_in.daemon():
+        for junk in ("", "{", "[]"):
+            until(lambda: fresh(signed_in, google))
+            (signed_in.runtime / "gemini" / "state.json").write_text(junk)
+            until(lambda: '"version": 1' in signed_in.read("state.json") and fresh(signed_in, google), 10)
+
+
+def test_it_starts_only_with_a_right_configuration_and_a_safe_folder(signed_in: Box) -> None:
+    signed_in.runtime.mkdir()
+    signed_in.runtime.chmod(0o777)
+    unsafe = signed_in.vx("run")
+    assert unsafe.returncode == 3
+    assert "can be written by others" in unsafe.stderr
+    signed_in.config.write_text("[profiles")
+    broken = signed_in.vx("run")
+    assert broken.returncode == 3
+    assert "is not valid TOML" in broken.stderr
+
+
+def test_the_log_is_one_line_an_event_in_each_form(signed_in: Box, google: Emulator) -> None:
+    said: dict[str, list[str]] = {}
+    for form in ("text", "systemd", "json"):
+        with signed_in.start("run", "--log-format", form, stderr=subprocess.PIPE) as process:
+            assert process.stderr is not None
+            said[form] = [process.stderr.readline(), process.stderr.readline()]
+            process.send_signal(signal.SIGTERM)
+            said[form] += process.communicate(timeout=5)[1].splitlines()
+    assert all(json.loads(line)["level"] == "info" for line in said["json"])
+    assert all(line.startswith("<6>") for line in said["systemd"])
+    assert {len(lines) for lines in said.values()} == {3}
+    assert json.loads(said["json"][-1])["message"] == "stopped"
+    assert google.issued[-1].value not in str(said)
+
+
+def test_a_log_that_nobody_reads_stops_nothing(signed_in: Box, google: Emulator) -> None:
+    google.lifetime = 2.0
+    with signed_in.start("run", stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        process.stderr.close()
+        until(lambda: len(google.issued) >= 3, 15)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
