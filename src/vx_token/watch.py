@@ -5,8 +5,10 @@ neighbours in the same folder, come to nothing, and `check` finds what a file sy
 """
 
 import contextlib
+import os
+import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +37,7 @@ class Watcher(FileSystemEventHandler):
         self._observer = Observer()
         self._stamps: dict[Path, str] = {}
         self._watches: dict[Path, tuple[ObservedWatch, str]] = {}
+        self._gone: queue.SimpleQueue[Path] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._hint = threading.Event()
         self._stopping = threading.Event()
@@ -58,20 +61,26 @@ class Watcher(FileSystemEventHandler):
         with self._lock:
             self._stamps = {path: self._stamps.get(path, peek.stamp(path)) for path in files}
             self._arm()
+        self._hint.set()  # what changed before its folder was watched
 
     def check(self) -> None:
         """Look now, whatever the kernel said."""
         with self._lock:
+            for _ in range(8):  # folders come and go while the watches are set
+                if not self._arm():
+                    break
             found = {path: peek.stamp(path) for path in self._stamps}
             changed = frozenset(path for path, stamp in found.items() if stamp != self._stamps[path])
             self._stamps = found
-            self._arm()
         if changed:
             self._changed(changed)
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Take a hint; called by watchdog."""
         if event.event_type in _CHANGES:
+            if event.event_type == "deleted" and event.is_directory:
+                # A new folder may get the old one's inode number, but not its watch.
+                self._gone.put(Path(os.fsdecode(event.src_path)))
             self._hint.set()
 
     def _settle(self) -> None:
@@ -85,18 +94,26 @@ class Watcher(FileSystemEventHandler):
             if not self._stopping.is_set():
                 self.check()
 
-    def _arm(self) -> None:
+    def _arm(self) -> bool:
+        """Watch the folders that matter now; tells whether that was anything new."""
         wanted = {folder: peek.stamp(folder).partition(":")[0] for path in self._stamps for folder in folders(path)}
+        gone = set(self._drain())
         for folder, (watch, inode) in list(self._watches.items()):
-            if wanted.get(folder) != inode:  # gone, replaced, or of no interest any more
+            if wanted.get(folder) != inode or folder in gone:  # replaced, or of no interest any more
                 with contextlib.suppress(KeyError, OSError):
                     self._observer.unschedule(watch)
                 del self._watches[folder]
-        for folder, inode in wanted.items():
-            if folder not in self._watches:
-                # No more inotify watches to be had: the regular `check` still finds every change.
-                with contextlib.suppress(OSError):
-                    self._watches[folder] = (self._observer.schedule(self, str(folder), recursive=False), inode)
+        new = [folder for folder in wanted if folder not in self._watches]
+        for folder in new:
+            # No more inotify watches to be had: the regular `check` still finds every change.
+            with contextlib.suppress(OSError):
+                self._watches[folder] = (self._observer.schedule(self, str(folder), recursive=False), wanted[folder])
+        return bool(new)
+
+    def _drain(self) -> Iterator[Path]:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                yield self._gone.get_nowait()
 
 
 def folders(path: Path) -> set[Path]:
