@@ -1,9 +1,9 @@
 """One line an event, in the form that the place expects."""
 
-import io
 import json
 import os
 import re
+import tempfile
 
 import pytest
 
@@ -11,9 +11,10 @@ from vx_token import log
 
 
 def said(form: str, level: str, message: str, profile: str = "") -> str:
-    stream = io.StringIO()
-    log.Log(form, stream).event(level, message, profile)
-    return stream.getvalue()
+    with tempfile.TemporaryFile("w+") as stream:
+        log.Log(form, stream).event(level, message, profile)
+        stream.seek(0)
+        return stream.read()
 
 
 def test_text_tells_when_how_bad_whose_and_what() -> None:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TextIO
 
 LEVELS = {"error": 3, "warning": 4, "notice": 5, "info": 6}
 """syslog's numbers, which sd-daemon(3) puts before a line."""
@@ -16,13 +17,15 @@ class Log:
     """Writes events; `form` is text, systemd or json."""
 
     form: str = "text"
+    stream: TextIO | None = None
 
     def event(self, level: str, message: str, profile: str = "") -> None:
         """Write one line. A reader that went away is no reason to stop."""
-        line = self._line(level, " ".join(message.split()), profile)
+        line = self._line(level, _printable(message), profile)
         try:
-            # Past the buffer: what a reader that went away leaves in there would make a clean end look like a failure.
-            os.write(sys.stderr.fileno(), f"{line}\n".encode(errors="backslashreplace"))
+            # One write past the buffer: threads write too, and what a reader that went away leaves in the buffer would
+            # make a clean end look like a failure.
+            os.write((self.stream or sys.stderr).fileno(), f"{line}\n".encode(errors="backslashreplace"))
         except (OSError, ValueError, AttributeError):
             return
 
@@ -36,6 +39,20 @@ class Log:
         return f"{instant} {level:<7} {text}"
 
 
-def form(asked: str, environ: Mapping[str, str]) -> str:
-    """The form to write: what was asked, else systemd's under systemd, else text."""
-    return asked or ("systemd" if environ.get("JOURNAL_STREAM") or environ.get("INVOCATION_ID") else "text")
+def _printable(message: str) -> str:
+    """On one line, with nothing that steers a terminal."""
+    return "".join(each if each.isprintable() else "?" for each in " ".join(message.split()))
+
+
+def form(asked: str, environ: Mapping[str, str], descriptor: int = 2) -> str:
+    """The form to write: what was asked, else systemd's when `descriptor` leads to its journal, else text.
+
+    Shells in a desktop's terminal inherit the variable, so it counts only with the file it names: systemd.exec(5).
+    """
+    if asked:
+        return asked
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return "text"
+    return "systemd" if environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}" else "text"
