@@ -56,8 +56,8 @@ class Clock(Protocol):
     def now(self) -> float:
         """The wall clock, epoch seconds."""
 
-    def nap(self, until: float, wake: Wake) -> bool:
-        """Sleep until the instant `until`, a wake, or NAP seconds; True when the wall clock was set meanwhile."""
+    def nap(self, until: float, wake: Wake) -> float:
+        """Sleep until the instant `until`, a wake, or NAP seconds; by how many seconds the wall clock was set then."""
 
 
 class SystemClock:
@@ -67,11 +67,12 @@ class SystemClock:
         """The wall clock, epoch seconds."""
         return time.time()
 
-    def nap(self, until: float, wake: Wake) -> bool:
-        """Sleep until `until`, a wake, or NAP seconds; True when the wall clock was set meanwhile."""
+    def nap(self, until: float, wake: Wake) -> float:
+        """Sleep until `until`, a wake, or NAP seconds; by how many seconds the wall clock was set then, mostly 0."""
         wall, steady = time.time(), _steady()
         wake.wait(max(0.0, min(until - wall, NAP)))
-        return abs((time.time() - wall) - (_steady() - steady)) > JUMP
+        set_by = (time.time() - wall) - (_steady() - steady)
+        return set_by if abs(set_by) > JUMP else 0.0
 
 
 def _steady() -> float:

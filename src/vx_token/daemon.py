@@ -13,18 +13,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vx_token import __version__, atomic, commands, endpoint, paths, peek
+from vx_token import __version__, atomic, endpoint, paths, peek
 from vx_token.clock import NAP, Clock, Wake
+from vx_token.commands import Event, Order, Runner, environment
 from vx_token.config import Config, Profile, credential_files
 from vx_token.errors import ConfigError, TemporaryError, VxTokenError
 from vx_token.log import Log
 from vx_token.refresh import Refresher, draw, failure_of
 from vx_token.schedule import LONGEST_PAUSE, next_refresh
-from vx_token.sinks import SINKS
+from vx_token.sinks import SINKS, variables
 from vx_token.status import DAEMON_FILE, DAEMON_LOCK, headline
 from vx_token.store import Store
 from vx_token.systemd import Silent
-from vx_token.tokens import State
+from vx_token.tokens import State, Token
 from vx_token.values import shown
 from vx_token.watch import Watcher
 
@@ -39,6 +40,8 @@ FORCED_GAP = 0.5
 STUCK = 2 * NAP
 """Seconds without a sign of life after which a keeper counts as stuck; they show one at every nap."""
 
+_ANY = Token("any", 0.0, 0.0)
+
 
 def keep_fresh(
     profile: Profile,
@@ -50,6 +53,14 @@ def keep_fresh(
     """Keep one profile's token fresh and its files right until `wake` says stop."""
     clock, store = refresher.clock, refresher.store
     jitter, asked, seen = chance(), False, None
+
+    def sleep(until: float) -> bool:
+        """Whether the clock was set meanwhile: then no instant on record can be trusted."""
+        set_by = clock.nap(until, wake)
+        if set_by < 0:
+            refresher.set_back(profile, set_by)
+        return set_by != 0
+
     while not wake.stopped:
         refresher.cancelled()  # a sign of life
         asked, now = wake.take() or asked, clock.now()
@@ -58,15 +69,15 @@ def keep_fresh(
         if asked or due <= now or refresher.outdated(profile, state):
             if 0 <= now - state.tried_at < FORCED_GAP:
                 asked = True
-                clock.nap(state.tried_at + FORCED_GAP, wake)
+                sleep(state.tried_at + FORCED_GAP)
                 continue
             jitter, asked, seen = chance(), False, None
             try:
-                refresher.refresh(profile)
+                _withdrawing(refresher, profile).refresh(profile)
             except VxTokenError as error:
                 # Nothing could be written down: the schedule has nothing to go by, so wait here.
                 report(State(failures=1, failure=failure_of(error, now)))
-                clock.nap(now + LONGEST_PAUSE, wake)
+                asked = sleep(now + LONGEST_PAUSE)
             continue
         look = _look(store, profile, state, now)
         if look != seen:
@@ -74,9 +85,22 @@ def keep_fresh(
             report(state)
             seen = look  # as it was before: what somebody did meanwhile, or we ourselves, is looked at once more
         live = state.live(now)
-        asked = clock.nap(
-            min(due, live.expires_at) if live else due, wake
-        )  # a clock that was set: ends cannot be trusted
+        asked = sleep(min(due, live.expires_at) if live else due)
+
+
+def _withdrawing(refresher: Refresher, profile: Profile) -> Refresher:
+    """The same refresher, which takes a token that has ended out of the files while a try drags on."""
+    withdrawn = False
+
+    def cancelled() -> bool:
+        nonlocal withdrawn
+        state, now = refresher.store.read(profile.name), refresher.clock.now()
+        if not withdrawn and state.token is not None and not state.token.alive(now):
+            withdrawn = True
+            refresher.publish(profile, state)
+        return refresher.cancelled()
+
+    return replace(refresher, cancelled=cancelled)
 
 
 def _look(store: Store, profile: Profile, state: State, now: float) -> tuple[object, ...]:
@@ -100,6 +124,10 @@ class Daemon:
     keepers: "dict[str, Keeper]" = field(default_factory=dict)
     ready: bool = False
     gateway: "Link | None" = None
+    problems: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.commands = Runner(lambda order, problem: self.events.put(lambda: self._command_ended(order, problem)))
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -237,17 +265,25 @@ class Daemon:
         if failure is None:
             keeper.login_told = False
             if state.token != before.token and profile.on_refresh:
-                self._start(profile, "refresh", profile.on_refresh, "")
+                self._start(profile, "refresh", profile.on_refresh)
         elif failure.kind != "temporary" and not keeper.login_told:
             keeper.login_told = True
             if profile.on_login_needed:
                 notice = f"{failure.message}; {failure.hint}"
                 self._start(profile, "login-needed", profile.on_login_needed, notice)
 
-    def _start(self, profile: Profile, event: str, command: tuple[str, ...], notice: str) -> None:
-        folder = self.store.folder(profile.name)
-        environ = commands.environment(self.environ, event, profile.name, folder, notice)
-        commands.start(command, environ, lambda problem: self.log.event("warning", problem, profile.name))
+    def _start(self, profile: Profile, name: str, command: tuple[str, ...], notice: str = "") -> None:
+        event = Event(name, profile.name, self.store.folder(profile.name), notice)
+        # Started in a shell with our hook, the daemon has that shell's token in its environment.
+        secret = {name for each in self.config.profiles.values() for name in variables(each, _ANY)}
+        self.commands.start(Order(event, command, environment(self.environ, event, secret)))
+
+    def _command_ended(self, order: Order, problem: str) -> None:
+        if problem:
+            self.log.event("warning", problem, order.event.profile)
+        if problem != self.problems.get(order.kind, ""):
+            self.problems[order.kind] = problem
+            self._note()
 
     def _tell(self, profile: Profile, state: State) -> None:
         now = self.clock.now()
@@ -272,6 +308,10 @@ class Daemon:
             "config_error": self.config_error,
             "profiles": {p.name: p.url for p in self.config.profiles.values()},
             "gateway": self.gateway.address if self.gateway else "",
+            "problems": {
+                name: [text for (owner, _), text in self.problems.items() if owner == name and text]
+                for name in self.config.profiles
+            },
         }
         atomic.write(self.store.root / DAEMON_FILE, json.dumps(content).encode())
 

@@ -1,5 +1,6 @@
 """The one path by which a token is renewed, whoever asks."""
 
+import contextlib
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -75,6 +76,15 @@ class Refresher:
             return rejected is not None and token is not None and token.value != rejected
 
         return self._renew(profile, replaced, self.store.read(profile.name))
+
+    def set_back(self, profile: Profile, by: float) -> None:
+        """Move what is on record by `by` seconds, as the wall clock was, or its token would seem to live longer."""
+        with (
+            contextlib.suppress(OSError),  # nothing is on record, or nothing can be written: the next try tells which
+            self.store.lock(profile.name, time.monotonic() + self.deadline, self.cancelled) as locked,
+        ):
+            if locked:
+                self.store.write(profile.name, moved(self.store.read(profile.name), by))
 
     def publish(self, profile: Profile, state: State) -> dict[str, str]:
         """Bring the profile's files up to date with `state`; what could not be written, by file."""
@@ -157,6 +167,8 @@ class Refresher:
         except VxTokenError as error:
             if self.cancelled():
                 return state
+            if isinstance(error, LoginNeededError) and _replaced(state.origin):
+                state = replace(state, token=None)  # it speaks for the login of before, who is somebody else
             new = failed(state, error, origin, self.clock.now())
         else:
             new = renewed(state, token, origin, self.clock.now())
@@ -169,6 +181,10 @@ class Refresher:
             return error_of(state.failure)
         message = f"no token with {min_ttl:.0f} s of life can be had: this credential's live {token.lifetime:.0f} s"
         return TemporaryError(message, "ask for less by --min-ttl")
+
+
+def _replaced(origin: Origin | None) -> bool:
+    return origin is not None and bool(origin.path) and peek.stamp(origin.path) != origin.stamp
 
 
 _BUSY = Failure("temporary", "another process is still refreshing this profile", "try again in a moment")
@@ -207,6 +223,16 @@ def failed(state: State, error: VxTokenError, origin: Origin, now: float) -> Sta
     return replace(
         state, origin=origin, attempts=state.attempts + 1, failures=state.failures + 1, tried_at=now, failure=failure
     )
+
+
+def moved(state: State, by: float) -> State:
+    """The state with every instant `by` seconds later: what was known, by a clock that was set."""
+    token, failure = state.token, state.failure
+    if token is not None:
+        token = replace(token, issued_at=token.issued_at + by, expires_at=token.expires_at + by)
+    if failure is not None and failure.retry_at is not None:
+        failure = replace(failure, retry_at=failure.retry_at + by)
+    return replace(state, token=token, failure=failure, tried_at=state.tried_at + by)
 
 
 def draw() -> float:

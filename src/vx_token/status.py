@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ def gather(
 ) -> Status:
     """Read how things stand; with a configuration that is wrong, from what the runtime folder knows."""
     running = daemon(store.root)
+    told = (running or {}).get("problems", {})
     error = running.get("config_error", "") if running else ""
     if isinstance(config, ConfigError):
         error = f"{config.message} ({config.hint})"
@@ -74,6 +75,7 @@ def gather(
         rows = tuple(_row(name, url, store.read(name), now, ()) for name, url in urls.items())
     else:
         rows = tuple(_checked(profile, store, now, refresher) for profile in config.profiles.values())
+    rows = tuple(replace(row, problems=(*row.problems, *told.get(row.profile, ()))) for row in rows)
     address = str((running or {}).get("gateway", ""))
     gateway = ask_gateway(address, key()) if address else None
     return Status(__version__, str(store.root), str(path), error, running, rows, gateway)
