@@ -1,0 +1,461 @@
+"""Doctor: each known trouble is found and told with what to do, and a healthy machine gets no complaint."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox import Box, until
+from vx_token import adc, config, doctor, doctor_live, doctor_token, source
+from vx_token.clock import SystemClock
+from vx_token.doctor_scene import Check, Surroundings, gather, llm_keys
+from vx_token.emulator import Emulator, running
+from vx_token.errors import ConfigError
+from vx_token.store import Store
+
+
+def examined(box: Box, *words: str, status: int | None = None) -> dict[str, Any]:
+    """`doctor --json`."""
+    done = box.vx("doctor", "--json", *words)
+    assert done.stderr == ""
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == (0 if found["ok"] else 1)
+    assert status is None or done.returncode == status, done.stdout
+    return found
+
+
+def checks(box: Box, name: str, *words: str) -> list[tuple[str, str, str]]:
+    found = examined(box, *words)["checks"]
+    return [(check["ok"], check["detail"], check["hint"]) for check in found if check["name"] == name]
+
+
+def around(box: Box) -> Surroundings:
+    """What doctor sees in the box, in this process."""
+    try:
+        settings: config.Config | ConfigError = config.load(box.environ)
+    except ConfigError as error:
+        settings = error
+    return gather(settings, Store(box.runtime), SystemClock(), box.environ, box.root, None)
+
+
+def found(scene: Surroundings, name: str) -> list[Check]:
+    return [check for check in doctor.examine(scene) if check.name == name]
+
+
+HEALTHY = """\
+ok    config              ROOT/config.toml; profiles: gemini
+ok    credentials gemini  service_account, ROOT/credentials.json, written AGO ago
+ok    url gemini          URL
+ok    runtime             ROOT/run
+ok    token gemini        59m left, account-1@demo.iam.gserviceaccount.com
+ok    service             runs, process PID, version VERSION
+ok    hook                loaded in this shell, by ROOT/home/.bashrc line 1
+ok    variables           consistent
+ok    live token          Google knows it, with the scope cloud-platform
+ok    live clock          right
+ok    live completion     google/gemini-2.5-flash answered in 0.0 s
+
+wrong: 0, worth a look: 0
+"""
+
+
+def test_a_healthy_machine_gets_no_complaint(signed_in: Box, google: Emulator) -> None:
+    (signed_in.home / ".bashrc").write_text('eval "$(vx-token hook bash)"\n')
+    with signed_in.daemon():
+        until(lambda: signed_in.read("token"))
+        signed_in.environ |= json.loads(signed_in.vx("env", "--shell", "json").stdout)
+        signed_in.environ["VX_TOKEN_STATUS"] = "gemini 59m"
+        done = signed_in.vx("doctor", "--live")
+    token = signed_in.read("token")
+    text = done.stdout.replace(str(signed_in.root), "ROOT").replace(google.base_url(), "URL")
+    text = re.sub(r"process \d+", "process PID", re.sub(r"written \w+ ago", "written AGO ago", text))
+    text = re.sub(r"version [\w.]+", "version VERSION", re.sub(r"in \d\.\d s", "in 0.0 s", text))
+    account = re.search(r"left, (\S+)$", text, re.MULTILINE)
+    assert account
+    assert text.replace(account[1], "account-1@demo.iam.gserviceaccount.com") == HEALTHY
+    assert (done.returncode, done.stderr) == (0, "")
+    assert token not in done.stdout
+
+
+def test_without_live_it_asks_nobody(signed_in: Box, google: Emulator) -> None:
+    signed_in.vx("refresh")
+    before = len(google.requests)
+    assert examined(signed_in, status=0)["schema"] == 1
+    assert len(google.requests) == before
+
+
+def test_it_carries_no_web_server(box: Box) -> None:
+    code = "import sys; from vx_token import cli_setup, doctor, doctor_live, setup; print('aiohttp' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=box.environ, capture_output=True, text=True, check=False)
+    assert done.stdout == "False\n"
+
+
+# --- configuration, credentials, place ---------------------------------------------------------------------------
+
+
+def test_a_machine_without_anything_is_sent_to_setup(box: Box) -> None:
+    del box.environ["VX_TOKEN_CONFIG"]
+    assert checks(box, "config") == [
+        ("fail", "no Google Cloud project is known", 'run "vx-token setup", or set GOOGLE_CLOUD_PROJECT')
+    ]
+
+
+def test_a_broken_configuration_is_told_and_the_rest_is_still_looked_at(signed_in: Box) -> None:
+    signed_in.config.write_text("[profiles.gemini]\nprojekt = 1\n")
+    report = examined(signed_in, status=1)["checks"]
+    assert report[0]["detail"].endswith("profiles.gemini.projekt is not a known key")
+    assert {"runtime", "service", "hook", "variables"} <= {check["name"] for check in report}
+
+
+def test_a_missing_login_names_the_command(box: Box) -> None:
+    box.profile(credentials=None)
+    assert checks(box, "credentials gemini") == [
+        ("fail", "no Google login was found", "run: gcloud auth application-default login")
+    ]
+
+
+def test_a_credential_file_is_looked_at_closely(signed_in: Box) -> None:
+    signed_in.key.chmod(0o644)
+    [readable] = found(around(signed_in), "credentials gemini")
+    assert (readable.ok, readable.hint) == ("warn", f"chmod 600 {signed_in.key}")
+    signed_in.key.chmod(0o600)
+
+    old = time.time() - 100 * 86400
+    os.utime(signed_in.key, (old, old))
+    [aged] = found(around(signed_in), "credentials gemini")
+    assert (aged.ok, aged.hint) == ("warn", "a key this old is due for replacement")
+    assert "written 100 days ago" in aged.detail
+
+    for content, wrong in (("{", "is not JSON"), ('{"type": "x"}', "has an unknown type: 'x'")):
+        signed_in.key.write_text(content)
+        [broken] = found(around(signed_in), "credentials gemini")
+        assert (broken.ok, broken.detail) == ("fail", f"{signed_in.key} {wrong}")
+
+
+def test_every_kind_of_credential_that_can_be_used_is_known() -> None:
+    assert {*adc.KINDS, "metadata"} == set(source._BUILD)
+
+
+@pytest.mark.parametrize("kind", ["authorized_user", "service_account", "impersonated_service_account"])
+def test_what_a_credential_file_says_holds_no_secret(google: Emulator, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "credentials.json"
+    google.credentials(kind, path)
+    facts = adc.look(path)
+    assert (facts.kind, facts.problem, facts.token_uri) == (kind, "", google.token_uri)
+    secrets = re.findall(r'"(?:private_key|refresh_token|client_secret)": "([^"]+)"', path.read_text())
+    assert secrets
+    assert not any(secret in repr(facts) for secret in secrets)
+
+
+PLACE = "v1/projects/p/locations"
+
+
+@pytest.mark.parametrize(
+    ("url", "wrong"),
+    [
+        ("", ""),
+        (f"https://aiplatform.googleapis.com/{PLACE}/global/endpoints/openapi", ""),
+        (f"https://us-central1-aiplatform.googleapis.com/{PLACE}/us-central1/endpoints/openapi", ""),
+        ("http://127.0.0.1:1/v1", ""),
+        (f"https://eu-aiplatform.googleapis.com/{PLACE}/eu/endpoints/openapi", "there is no host eu-aiplatform"),
+        (f"https://global-aiplatform.googleapis.com/{PLACE}/global/endpoints/openapi", "there is no host global-"),
+        (f"https://us-central1-aiplatform.googleapis.com/{PLACE}/europe-west4/endpoints/openapi", "does not serve"),
+        ("https://aiplatform.googleapis.com/v1", "is no path of Vertex AI's"),
+        ("https://example.com/v1/chat/completions", "ends in what tools append themselves"),
+    ],
+)
+def test_a_url_that_cannot_work_is_explained(url: str, wrong: str) -> None:
+    said, hint = doctor_token._misplaced(config.Profile("p", project="p", base_url=url))
+    assert wrong in said
+    assert bool(said) == bool(wrong) == bool(hint)
+
+
+@pytest.mark.parametrize(("location", "right"), [("us-central1", True), ("eu", True), ("mars", False)])
+def test_a_location_that_google_cannot_have_is_told(location: str, right: bool) -> None:
+    said, _ = doctor_token._misplaced(config.Profile("p", project="p", location=location))
+    assert (said == "") == right
+
+
+def test_a_model_needs_its_publisher(signed_in: Box) -> None:
+    signed_in.environ["VX_TOKEN_MODEL"] = "gemini-2.5-flash"
+    [check] = found(around(signed_in), "model gemini")
+    assert (check.ok, check.hint) == ("warn", 'try: model = "google/gemini-2.5-flash"')
+
+
+# --- token, service, runtime -------------------------------------------------------------------------------------
+
+
+def test_the_token_tells_how_it_stands(signed_in: Box, google: Emulator) -> None:
+    assert checks(signed_in, "token gemini") == [("warn", "none yet", "run: vx-token refresh --profile gemini")]
+    google.lifetime = 1.5
+    signed_in.vx("refresh")
+    until(lambda: found(around(signed_in), "token gemini")[0].detail == "it has ended, and no daemon renews it")
+
+    google.revoke_identity(google.issued[-1].identity)
+    signed_in.vx("refresh")
+    [refused] = checks(signed_in, "token gemini")
+    assert refused[:2] == ("fail", "none alive; Google no longer accepts this login (invalid_grant)")
+    assert refused[2].startswith("make a new key: gcloud iam service-accounts keys create ")
+
+
+def test_a_failed_refresh_with_a_live_token_is_a_warning(signed_in: Box, google: Emulator) -> None:
+    signed_in.vx("refresh")
+    google.fail("token", status=503, times=None)
+    signed_in.vx("refresh")
+    [check] = found(around(signed_in), "token gemini")
+    assert (check.ok, check.detail.partition("; ")[2]) == ("warn", "127.0.0.1 answered HTTP 503")
+
+
+def test_another_version_in_the_service_is_a_failure(signed_in: Box) -> None:
+    scene = replace(around(signed_in), daemon={"version": "0.0.1", "pid": 1})
+    [check] = found(scene, "service")
+    assert (check.ok, check.hint) == ("fail", "run: vx-token service install")
+    assert check.detail.startswith("the daemon is version 0.0.1, this command is ")
+
+
+def test_an_environment_that_the_service_does_not_share_is_named_without_its_values(signed_in: Box) -> None:
+    with signed_in.daemon():
+        signed_in.environ |= {"HTTPS_PROXY": "http://me:secret@proxy.example:1", "GOOGLE_CLOUD_PROJECT": "other"}
+        [difference] = checks(signed_in, "service environment")
+    assert difference[0] == "warn"
+    assert difference[1] == "this shell and the daemon differ in GOOGLE_CLOUD_PROJECT, HTTPS_PROXY"
+
+
+def test_a_configuration_that_the_daemon_refuses_is_told(signed_in: Box) -> None:
+    scene = replace(around(signed_in), daemon={"config_error": "bad", "version": "1"})
+    assert "an older configuration: bad" in found(scene, "config")[1].detail
+
+
+def test_a_runtime_folder_that_others_can_change_is_a_failure(signed_in: Box) -> None:
+    signed_in.runtime.mkdir(0o700)
+    signed_in.runtime.chmod(0o777)
+    [check] = found(around(signed_in), "runtime")
+    assert check.ok == "fail"
+    assert "can be written by others" in check.detail
+
+
+def test_a_token_file_that_lost_its_content_is_a_failure(signed_in: Box) -> None:
+    signed_in.vx("refresh")
+    (signed_in.runtime / "gemini/token").write_text("")
+    [check] = found(around(signed_in), "runtime")
+    assert (check.ok, check.hint) == ("fail", "run: vx-token refresh")
+
+
+# --- the shell and what passes by it -----------------------------------------------------------------------------
+
+
+def test_the_hook_is_found_where_it_is_loaded(signed_in: Box) -> None:
+    assert checks(signed_in, "hook")[0][:2] == ("warn", "no start-up file loads it")
+    (signed_in.home / ".zshrc").write_text("# vx-token hook zsh\n. /opt/vx-token.zsh\n")
+    [check] = checks(signed_in, "hook")
+    assert check[1] == f"{signed_in.home}/.zshrc line 2 loads it, but this shell does not have it"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["export OPENAI_API_KEY=sk-1", "OPENAI_API_KEY=sk-1", "if true; then export OPENAI_API_KEY=sk-1; fi"],
+)
+def test_a_key_that_is_set_after_the_hook_is_named_by_its_line(signed_in: Box, line: str) -> None:
+    hook = 'eval "$(vx-token hook bash)"'
+    rc = signed_in.home / ".bashrc"
+    rc.write_text(f"{hook}\n# export OPENAI_API_KEY=no\necho $OPENAI_API_KEY\n{line}\n")
+    [check] = found(around(signed_in), "start-up file")
+    assert (check.ok, check.detail) == ("fail", f"{rc} line 4 sets OPENAI_API_KEY after the hook is loaded")
+    rc.write_text(f"{line}\n{hook}\n")
+    assert found(around(signed_in), "start-up file") == []
+
+
+def test_fish_is_read_as_fish(signed_in: Box) -> None:
+    folder = signed_in.home / ".config/fish/conf.d"
+    folder.mkdir(parents=True)
+    (folder / "keys.fish").write_text("vx-token hook fish | source\nset -gx OPENAI_API_KEY sk-1\n")
+    [check] = found(around(signed_in), "start-up file")
+    assert "keys.fish line 2 sets OPENAI_API_KEY" in check.detail
+
+
+GOOD = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "u", "OPENAI_API_BASE": "u", "VX_TOKEN_EXPIRES_AT": "9999999999"}
+
+
+@pytest.mark.parametrize(
+    ("more", "ok", "detail"),
+    [
+        ({}, "ok", "consistent"),
+        ({"OPENAI_API_KEY": "k\n"}, "fail", "OPENAI_API_KEY holds white space"),
+        ({"VX_TOKEN_EXPIRES_AT": ""}, "warn", "OPENAI_API_KEY was set by something else"),
+        ({"VX_TOKEN_EXPIRES_AT": "1000"}, "fail", "the token that this shell exports has ended"),
+        ({"OPENAI_API_BASE": "v"}, "fail", "OPENAI_API_BASE differs from OPENAI_BASE_URL; tools read either"),
+        ({"OPENAI_API_BASE_URL": "v"}, "fail", "OPENAI_API_BASE_URL differs from OPENAI_BASE_URL; tools read either"),
+        ({"OPENAI_CUSTOM_HEADERS": "A: b\nauthorization: Bearer x"}, "fail", "OPENAI_CUSTOM_HEADERS holds an"),
+        ({"OPENAI_CUSTOM_HEADERS": "A: b"}, "ok", "consistent"),
+        ({"AZURE_OPENAI_KEY": "x"}, "warn", "AZURE_OPENAI_KEY is set"),
+    ],
+)
+def test_variables_that_mislead_tools_are_told(signed_in: Box, more: dict[str, str], ok: str, detail: str) -> None:
+    signed_in.environ |= GOOD | more
+    [check] = found(around(signed_in), "variables")
+    assert (check.ok, check.detail.startswith(detail)) == (ok, True)
+
+
+def test_an_empty_base_url_is_told(signed_in: Box) -> None:
+    signed_in.environ |= {"OPENAI_BASE_URL": ""}
+    [check] = found(around(signed_in), "variables")
+    assert (check.ok, check.hint) == ("fail", "unset OPENAI_BASE_URL")
+
+
+def test_a_google_token_without_a_base_url_is_told(signed_in: Box) -> None:
+    signed_in.environ |= {"OPENAI_API_KEY": "k", "VX_TOKEN_EXPIRES_AT": "9999999999"}
+    [check] = found(around(signed_in), "variables")
+    assert check.ok == "fail"
+    assert "tools send it to api.openai.com" in check.detail
+
+
+def test_in_gateway_mode_the_exported_key_outlives_every_token(signed_in: Box) -> None:
+    signed_in.environ |= GOOD | {"VX_TOKEN_EXPIRES_AT": "1000", "VX_TOKEN_MODE": "gateway"}
+    assert found(around(signed_in), "variables")[0].ok == "ok"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "where"),
+    [
+        (".env", "A=1\nOPENAI_API_KEY=sk-1\n", " line 2 sets OPENAI_API_KEY; aider prefers it"),
+        (".env", "export OPENAI_API_KEY=sk-1\n", " line 1 sets OPENAI_API_KEY; aider prefers it"),
+        (".aider.conf.yml", "openai-api-key: sk-1\n", " line 1 sets openai-api-key; aider prefers it"),
+        (".env", "# OPENAI_API_KEY=sk-1\nMY_OPENAI_API_KEY=x\n", ""),
+    ],
+)
+def test_a_key_in_a_file_that_a_tool_prefers_is_told(signed_in: Box, name: str, text: str, where: str) -> None:
+    for folder in (signed_in.root, signed_in.home):
+        (folder / name).write_text(text)
+        told = found(around(signed_in), "key files")
+        assert [where in check.detail for check in told] == ([True] if where else [])
+        assert "sk-1" not in repr(told)
+        (folder / name).unlink()
+
+
+def test_a_key_that_llm_keeps_is_told(signed_in: Box) -> None:
+    signed_in.environ["LLM_USER_PATH"] = str(signed_in.home / "llm")
+    path = llm_keys(signed_in.environ)
+    path.parent.mkdir()
+    path.write_text('{"openai": "sk-1"}')
+    [check] = found(around(signed_in), "key files")
+    assert check.detail == f"{path} holds a key `openai`, which llm prefers to the environment's"
+    path.write_text('{"other": "x"}')
+    assert found(around(signed_in), "key files") == []
+
+
+@pytest.mark.parametrize(
+    ("more", "ok"),
+    [
+        ({}, "fail"),
+        ({"NO_PROXY": "example.com"}, "fail"),
+        ({"NO_PROXY": "127.0.0.1, localhost"}, "ok"),
+        ({"no_proxy": "*"}, "ok"),
+    ],
+)
+def test_a_proxy_must_spare_this_machine(signed_in: Box, more: dict[str, str], ok: str) -> None:
+    signed_in.environ |= {"HTTP_PROXY": "http://me:secret@proxy.example:1"} | more
+    [check] = found(around(signed_in), "proxies")
+    assert check.ok == ok
+    assert "secret" not in repr(check)
+
+
+def test_the_gateway_must_take_connections(signed_in: Box) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        signed_in.config.write_text(signed_in.config.read_text() + f"\n[gateway]\nport = {port}\n")
+        assert found(around(signed_in), "gateway") == [Check("gateway", "ok", "takes connections")]
+    [check] = found(around(signed_in), "gateway")
+    assert (check.ok, check.detail) == ("fail", "it cannot be reached: Connection refused")
+
+
+# --- asking Google -----------------------------------------------------------------------------------------------
+
+
+def live(box: Box) -> dict[str, Check]:
+    return {check.name: check for check in doctor_live.examine(around(box))}
+
+
+def test_without_a_token_there_is_nothing_to_ask_with(signed_in: Box) -> None:
+    assert checks(signed_in, "live", "--live") == [
+        ("fail", "there is no live token to ask with", "run: vx-token refresh")
+    ]
+
+
+def test_a_revoked_token_is_told_twice(signed_in: Box, google: Emulator) -> None:
+    signed_in.vx("refresh")
+    google.revoke(signed_in.read("token"))
+    told = live(signed_in)
+    assert told["live token"].detail == "Google does not know this token (any more)"
+    assert told["live completion"].detail.startswith("google/gemini-2.5-flash: HTTP 401, ")
+    assert told["live completion"].hint == "run: vx-token refresh"
+    assert examined(signed_in, "--live", status=1)
+
+
+def test_the_token_goes_to_tokeninfo_in_the_body_only(signed_in: Box, google: Emulator) -> None:
+    signed_in.vx("refresh")
+    live(signed_in)
+    seen = [each for each in google.requests if each.route == "tokeninfo"]
+    assert [(each.method, each.path) for each in seen] == [("POST", "/tokeninfo")]
+
+
+@pytest.mark.parametrize(("ahead", "ok"), [(0, "ok"), (-100, "warn"), (1000, "fail")])
+def test_a_wrong_clock_is_measured_by_googles(box: Box, ahead: float, ok: str) -> None:
+    with running(now=lambda: time.time() - ahead) as elsewhere:
+        elsewhere.authorized_user(box.key)
+        box.profile(url=elsewhere.base_url())
+        box.vx("refresh")
+        check = live(box)["live clock"]
+    assert check.ok == ok
+    seconds = re.fullmatch(r"(\d+) s (ahead of|behind) Google's", check.detail)
+    assert seconds is None or (abs(int(seconds[1]) - abs(ahead)) <= 3 and (seconds[2] == "ahead of") == (ahead > 0))
+    assert (seconds is None) == (ok == "ok")
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [(403, "the login needs the permission"), (404, "no such model"), (429, "the quota is used up"), (503, "check")],
+)
+def test_googles_own_sentence_is_told_with_a_hint(signed_in: Box, google: Emulator, status: int, hint: str) -> None:
+    signed_in.vx("refresh")
+    google.fail("chat", status=status)
+    check = live(signed_in)["live completion"]
+    assert check.detail.startswith(f"google/gemini-2.5-flash: HTTP {status}, ")
+    assert check.hint.startswith(hint)
+
+
+def test_an_answer_that_is_no_completion_is_none(signed_in: Box, google: Emulator) -> None:
+    signed_in.vx("refresh")
+    google.fail("chat", status=200, body="<html>Log in to the hotel</html>")
+    check = live(signed_in)["live completion"]
+    assert (check.ok, check.hint) == ("fail", doctor_live.HINTS[200])
+
+
+def test_nobody_there_is_told_without_the_token(signed_in: Box) -> None:
+    signed_in.vx("refresh")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    signed_in.environ["VX_TOKEN_BASE_URL"] = f"http://127.0.0.1:{port}/v1"
+    check = live(signed_in)["live completion"]
+    assert check.detail == "127.0.0.1 cannot be reached: Connection refused"
+
+
+def test_the_token_follows_no_redirection(signed_in: Box, google: Emulator) -> None:
+    signed_in.vx("refresh")
+    google.fail("chat", status=302, headers={"Location": f"{google.url}/elsewhere"})
+    assert live(signed_in)["live completion"].detail.startswith("google/gemini-2.5-flash: HTTP 302")
+    assert not [each for each in google.requests if each.path == "/elsewhere"]
+
+
+def test_the_json_form_is_a_contract(signed_in: Box) -> None:
+    report = examined(signed_in)
+    assert sorted(report) == ["checks", "ok", "schema", "version"]
+    assert all(sorted(check) == ["detail", "hint", "name", "ok"] for check in report["checks"])
+    assert {check["ok"] for check in report["checks"]} <= {"ok", "warn", "fail"}
