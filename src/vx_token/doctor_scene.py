@@ -147,7 +147,8 @@ def _differences(daemon: Mapping[str, object] | None, environ: Mapping[str, str]
         ours = agent.environment(environ, cwd)
     except (KeyError, OSError, ConfigError):
         return ()
-    names = {*theirs, *ours} - {"VX_TOKEN_PROFILE"}  # each shell's own choice
+    # Each shell chooses its profile, and whoever sees the daemon shares its folder.
+    names = {*theirs, *ours} - {"VX_TOKEN_PROFILE", "VX_TOKEN_RUNTIME_DIR"}
     return tuple(sorted(name for name in names if theirs.get(name) != ours.get(name)))
 
 
