@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
 from shells import BASHES, HOOKS, Runtime, Shell, interactive, need, notices, version_of
 
 Start = Callable[..., AbstractContextManager[Shell]]
@@ -246,7 +247,9 @@ def test_a_trace_shows_no_token(bash: Start, runtime: Runtime) -> None:
     with bash() as it:
         shown = it.run("set -x")
         runtime.write("tok-secret-2")
-        shown += it.run() + it.run("true") + it.run("vx-token-off") + it.run("vx-token-on") + it.run("vx-token-use other")
+        shown += (
+            it.run() + it.run("true") + it.run("vx-token-off") + it.run("vx-token-on") + it.run("vx-token-use other")
+        )
         shown += it.run(f"source {HOOKS['bash']}")
         assert "tok-secret" not in shown
         assert "x" in it.out("echo $-")
@@ -374,7 +377,7 @@ def test_bash_preexec_and_the_hook_work_together(waiting: Start, runtime: Runtim
     path = os.environ.get("VX_TOKEN_BASH_PREEXEC")
     if not path:
         pytest.skip("VX_TOKEN_BASH_PREEXEC is not set")
-    after = f"source {path}\npreexec() {{ ran+=(\"$1\"); }}\nprecmd() {{ codes+=($?); }}"
+    after = f'source {path}\npreexec() {{ ran+=("$1"); }}\nprecmd() {{ codes+=($?); }}'
     with waiting(after=after) as it:
         arm(it, runtime, "tok-1")
         assert it.out("echo $OPENAI_API_KEY") == "tok-1\n"

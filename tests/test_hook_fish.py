@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
 from shells import Runtime, Shell, interactive
 
 Start = Callable[..., AbstractContextManager[Shell]]
@@ -108,7 +109,9 @@ def test_a_trace_shows_no_token(fish: Start, runtime: Runtime) -> None:
     with fish() as it:
         shown = it.run("set -g fish_trace 1")
         runtime.write("tok-secret-2")
-        shown += it.run() + it.run("true") + it.run("vx-token-off") + it.run("vx-token-on") + it.run("vx-token-use other")
+        shown += (
+            it.run() + it.run("true") + it.run("vx-token-off") + it.run("vx-token-on") + it.run("vx-token-use other")
+        )
         assert "tok-secret" not in shown
 
 

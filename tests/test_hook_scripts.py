@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
 from shells import HOOKS, ROOT, URL, Runtime, environment, need, script
 
 COMPLETIONS = ROOT / "shell" / "completions"
@@ -129,7 +130,11 @@ def test_the_runtime_folder_is_found_as_the_program_finds_it(kind: str, place: s
     need(kind)
     if place == "tmp" and Path(f"/run/user/{os.geteuid()}").is_dir():
         pytest.skip("this user has a folder in /run/user, which comes first")
-    roots = {"explicit": tmp_path / "x", "xdg": tmp_path / "vx-token", "tmp": tmp_path / f"runtime-{os.geteuid()}/vx-token"}
+    roots = {
+        "explicit": tmp_path / "x",
+        "xdg": tmp_path / "vx-token",
+        "tmp": tmp_path / f"runtime-{os.geteuid()}/vx-token",
+    }
     runtime = Runtime(roots[place])
     runtime.write("tok-1")
     tmp_path.chmod(0o700)
@@ -159,9 +164,9 @@ def test_a_profile_of_the_environment_is_the_one_that_is_read(
 @pytest.mark.parametrize("shell", POSIX)
 def test_the_snippet_is_posix_sh(shell: str, runtime: Runtime, environ: Mapping[str, str]) -> None:
     need(POSIX[shell][0])
-    odd = "a $b `c` \"d\" e\\f %s * ~ #! (x) {y} [z] <&> | ; ü"
+    odd = 'a $b `c` "d" e\\f %s * ~ #! (x) {y} [z] <&> | ; ü'
     runtime.write("ya29.Ab-_~+/==", extra={"ODD": odd})
-    done = script(POSIX[shell], f'. {runtime.file()}; printenv OPENAI_API_KEY ODD', environ)
+    done = script(POSIX[shell], f". {runtime.file()}; printenv OPENAI_API_KEY ODD", environ)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"ya29.Ab-_~+/==\n{odd}\n", "")
 
 
@@ -176,7 +181,9 @@ def clean(*argv: str) -> None:
 
 def test_shellcheck_finds_nothing() -> None:
     checks = "add-default-case,avoid-nullary-conditions,check-unassigned-uppercase,deprecate-which,quote-safe-variables"
-    clean("shellcheck", "-o", checks, "-e", "SC2248,SC2244,SC2249", str(HOOKS["bash"]), str(COMPLETIONS / "vx-token.bash"))
+    clean(
+        "shellcheck", "-o", checks, "-e", "SC2248,SC2244,SC2249", str(HOOKS["bash"]), str(COMPLETIONS / "vx-token.bash")
+    )
 
 
 def test_the_bash_files_are_formatted() -> None:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
 from shells import HOOKS, Runtime, Shell, interactive, notices
 
 Start = Callable[..., AbstractContextManager[Shell]]
@@ -83,7 +84,9 @@ def test_loading_changes_no_option_and_leaves_no_name_but_ours(zsh: Start, runti
 
 
 def test_hostile_aliases_and_functions_are_not_called(zsh: Start, runtime: Runtime) -> None:
-    words = "builtin export unset local typeset setopt emulate print printf read shift return case if true eval zmodload"
+    words = (
+        "builtin export unset local typeset setopt emulate print printf read shift return case if true eval zmodload"
+    )
     aliases = "\n".join(f"alias {word}='echo HIJACKED'" for word in words.split())
     names = "export unset local typeset setopt emulate print printf read shift true eval test zmodload"
     functions = "\n".join(f"function {name} {{ builtin echo HIJACKED }}" for name in names.split())
@@ -174,7 +177,9 @@ def test_a_trace_shows_no_token(zsh: Start, runtime: Runtime) -> None:
     with zsh() as it:
         shown = it.run("set -x")
         runtime.write("tok-secret-2")
-        shown += it.run() + it.run("true") + it.run("vx-token-off") + it.run("vx-token-on") + it.run("vx-token-use other")
+        shown += (
+            it.run() + it.run("true") + it.run("vx-token-off") + it.run("vx-token-on") + it.run("vx-token-use other")
+        )
         shown += it.run(f"source {HOOKS['zsh']}")
         assert "tok-secret" not in shown
         assert it.out("[[ -o xtrace ]] && echo on") == "on\n"
@@ -183,7 +188,9 @@ def test_a_trace_shows_no_token(zsh: Start, runtime: Runtime) -> None:
 def test_nothing_is_written_while_an_instant_prompt_is_shown(zsh: Start, runtime: Runtime) -> None:
     """powerlevel10k captures what is written until the first prompt and complains about it."""
     runtime.write("", status="login", notice="log in")
-    before = "exec 4>&1 1>$HOME/captured 2>&1; release() { exec 1>&4 2>&4; precmd_functions=(${precmd_functions:#release}) }"
+    before = (
+        "exec 4>&1 1>$HOME/captured 2>&1; release() { exec 1>&4 2>&4; precmd_functions=(${precmd_functions:#release}) }"
+    )
     with zsh(before=before, after="precmd_functions+=(release)") as it:
         assert (it.home / "captured").read_text() == ""
         assert notices(it.run()) == ["log in"]

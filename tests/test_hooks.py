@@ -11,7 +11,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from shells import BASHES, HOOKS, LONG, URL, Runtime, Shell, interactive, need, notices, rotating, snippet, until, version_of
+
+from shells import (
+    BASHES,
+    HOOKS,
+    LONG,
+    URL,
+    Runtime,
+    Shell,
+    interactive,
+    need,
+    notices,
+    rotating,
+    snippet,
+    until,
+    version_of,
+)
 
 Start = Callable[..., AbstractContextManager[Shell]]
 SHELLS = [*((kind, "") for kind in HOOKS), *(("bash", path) for path in BASHES)]
@@ -84,7 +99,7 @@ def test_loading_again_and_again_registers_once(shell: Start, runtime: Runtime) 
     runtime.write("tok-1")
     load = f"source {HOOKS[kind_of(shell)]}\n"
     count = {
-        "bash": "printf '%s\\n' \"${PROMPT_COMMAND[@]}\" \"$PS0\" | grep -c vx_token",
+        "bash": 'printf \'%s\\n\' "${PROMPT_COMMAND[@]}" "$PS0" | grep -c vx_token',
         "zsh": "print -l $precmd_functions $preexec_functions | grep -c vx_token",
         "fish": "functions --handlers-type event | grep -c vx_token",
     }[kind_of(shell)]
@@ -407,9 +422,7 @@ def test_a_pause_is_told_once(shell: Start, runtime: Runtime) -> None:
     with shell() as it:
         it.run()
         shown = it.run(assign(kind_of(shell), "OPENAI_BASE_URL", "https://elsewhere.example/v1")) + it.run()
-        assert notices(shown) == [
-            "OPENAI_BASE_URL was set in this shell and wins; to have ours back: vx-token-on"
-        ]
+        assert notices(shown) == ["OPENAI_BASE_URL was set in this shell and wins; to have ours back: vx-token-on"]
         assert ours(it.environment()) == {"OPENAI_BASE_URL": "https://elsewhere.example/v1"}, (
             "our key must not meet a foreign URL"
         )

@@ -53,8 +53,8 @@ def test_a_reader_that_went_away_stops_nothing() -> None:
     ("asked", "environ", "form"),
     [
         ("", {}, "text"),
-        ("", {"JOURNAL_STREAM": "8:1"}, "systemd"),
-        ("", {"INVOCATION_ID": "x"}, "systemd"),
+        ("", {"JOURNAL_STREAM": "8:1"}, "text"),
+        ("", {"INVOCATION_ID": "x"}, "text"),
         ("json", {"JOURNAL_STREAM": "8:1"}, "json"),
         ("text", {"INVOCATION_ID": "x"}, "text"),
     ],
