@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 FORCED_GAP = 0.5
 """Seconds between two tries when files change faster than tokens can be fetched."""
 
+CHECK = 10 * NAP
+"""Seconds between two looks at all files, for file systems that report no events."""
+
 STUCK = 2 * NAP
 """Seconds without a sign of life after which a keeper counts as stuck; they show one at every nap."""
 
@@ -104,8 +107,8 @@ def _withdrawing(refresher: Refresher, profile: Profile) -> Refresher:
 
 
 def _look(store: Store, profile: Profile, state: State, now: float) -> tuple[object, ...]:
-    folder = store.folder(profile.name)
-    stamps = [peek.stamp(folder / name) for name in ("state.json", *SINKS)]
+    folder = str(store.folder(profile.name))  # joined as text: this is most of what an idle daemon does
+    stamps = [peek.stamp(f"{folder}/{name}") for name in ("state.json", *SINKS)]
     return (*stamps, state.live(now) is None)
 
 
@@ -123,6 +126,7 @@ class Daemon:
     config_error: str = ""
     keepers: "dict[str, Keeper]" = field(default_factory=dict)
     ready: bool = False
+    checked: float = 0.0
     gateway: "Link | None" = None
     problems: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -159,15 +163,21 @@ class Daemon:
         pause = self.notifier.heartbeat
         while True:
             try:
-                event = self.events.get(timeout=min(pause or NAP, NAP))
+                event = self.events.get(timeout=min(pause or CHECK, CHECK))
             except queue.Empty:
-                self.watcher.check()
+                self._check()
             else:
                 if event is None:
                     return
                 event()
             if pause and all(keeper.alive() for keeper in self.keepers.values()):
                 self.notifier.alive()
+
+    def _check(self) -> None:
+        """Look at the files now and then, should the file system report no events; keepers look at theirs each nap."""
+        if time.monotonic() >= self.checked + CHECK:
+            self.checked = time.monotonic()
+            self.watcher.check()
 
     def _begin(self, *, forced: bool) -> None:
         self.started = self.clock.now()

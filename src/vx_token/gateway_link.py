@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vx_token import endpoint, paths, peek
+from vx_token import endpoint, paths
 from vx_token.config import Config, Profile
 from vx_token.errors import ConfigError, TemporaryError
 from vx_token.gateway import Gateway
@@ -31,20 +31,15 @@ START = 10.0
 
 
 class StoredTokens:
-    """Hands the gateway what the store holds; the file is read again only when it was replaced."""
+    """Hands the gateway what the store holds."""
 
     def __init__(self, config: Config, refresher: Refresher) -> None:
         self._profiles = config.profiles
         self._refresher = refresher
-        self._seen: dict[str, tuple[str, Token | None]] = {}
 
     def current(self, profile: str) -> Token | None:
         """The last good token; may be called from any thread."""
-        stamp = peek.stamp(self._refresher.store.folder(profile) / "state.json")
-        known = self._seen.get(profile)
-        if known is None or known[0] != stamp:
-            known = self._seen[profile] = (stamp, self._refresher.store.read(profile).token)
-        return known[1]
+        return self._refresher.store.read(profile).token
 
     async def fresh(self, profile: str, rejected: str | None) -> Token:
         """A live token, newly made when `rejected` was refused.

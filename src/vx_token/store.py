@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vx_token import atomic, paths
+from vx_token import atomic, paths, peek
 from vx_token.tokens import Failure, Origin, State, Token
 
 VERSION = 1
@@ -22,6 +22,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._read: dict[str, tuple[str, State]] = {}
 
     def folder(self, profile: str) -> Path:
         """Where the profile's files are; it need not exist."""
@@ -41,11 +42,16 @@ class Store:
         return folder
 
     def read(self, profile: str) -> State:
-        """What is known; a missing, foreign, torn or future file counts as nothing known."""
-        try:
-            return _decode(json.loads(private_text(self.folder(profile) / "state.json")))
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            return State()
+        """What is known; a missing, foreign, torn or future file counts as nothing known.
+
+        Asked at every nap of the daemon and every request of the gateway, so an unchanged file is not parsed again.
+        """
+        path = self.folder(profile) / "state.json"
+        stamp = peek.stamp(path)
+        known = self._read.get(profile)
+        if known is None or known[0] != stamp:
+            known = self._read[profile] = (stamp, _parse(path))
+        return known[1]
 
     def write(self, profile: str, state: State) -> None:
         """Replace what is known. The profile's folder must be prepared."""
@@ -104,6 +110,13 @@ def private_text(path: Path) -> str:
         if os.fstat(file.fileno()).st_uid != os.geteuid():
             raise PermissionError(f"{path} belongs to another user")
         return file.read().decode()
+
+
+def _parse(path: Path) -> State:
+    try:
+        return _decode(json.loads(private_text(path)))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return State()
 
 
 def _acquire(descriptor: int, deadline: float, cancelled: Callable[[], bool]) -> bool:
