@@ -305,6 +305,16 @@ def test_mode_link_and_all_bytes_outside_the_block_stay(logged_in: Box, google: 
     assert (rc.is_symlink(), real.read_bytes()) == (True, text.encode("latin-1"))
 
 
+def test_a_link_that_led_nowhere_leads_nowhere_again(logged_in: Box, google: Emulator) -> None:
+    rc, real = logged_in.home / ".bashrc", logged_in.home / "dotfiles/bashrc"
+    rc.symlink_to(real)
+    before = tree(logged_in)
+    hooked(logged_in, "--base-url", google.base_url())
+    assert rcfile.present(real.read_bytes())
+    setup(logged_in, "--undo", "--yes")
+    assert tree(logged_in) == before
+
+
 LINE = st.binary(max_size=12).filter(lambda line: b">>>" not in line and b"<<<" not in line)
 
 
@@ -472,9 +482,9 @@ def test_from_nothing_to_a_new_login_shell_and_back_to_nothing(account: UserMana
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the service runs: default: 60 min left" in done.stdout
 
-    shell = account.run("bash", "-l", "-c", "printenv OPENAI_API_KEY")
+    shell = account.run("bash", "-lic", "printenv OPENAI_API_KEY")
     assert google.identity_of(shell.stdout.strip()), shell.stderr
-    healthy = account.run("bash", "-l", "-c", "vx-token doctor --live --json")
+    healthy = account.run("bash", "-lic", "vx-token doctor --live --json")
     assert [check for check in json.loads(healthy.stdout)["checks"] if check["ok"] != "ok"] == []
 
     pid = account.show("vx-token.service", "MainPID")

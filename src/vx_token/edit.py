@@ -63,10 +63,12 @@ class Edit:
         atomic.write(target, self.new, mode)
 
     def _remove(self) -> None:
-        self.path.unlink(missing_ok=True)
+        target = self.path.resolve()  # a link that led nowhere before leads nowhere again
+        target.unlink(missing_ok=True)
+        end = self.below.resolve() if self.below else None
         with contextlib.suppress(OSError):  # the first folder that is not empty ends it
-            for folder in self.path.parents:
-                if self.below is None or folder == self.below or not folder.is_relative_to(self.below):
+            for folder in target.parents:
+                if end is None or folder == end or not folder.is_relative_to(end):
                     break
                 folder.rmdir()
 
