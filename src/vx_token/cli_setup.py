@@ -17,7 +17,7 @@ from vx_token.values import shown
 
 if TYPE_CHECKING:
     from vx_token.doctor_scene import Surroundings
-    from vx_token.setup import World
+    from vx_token.setup_world import World
 
 TEST = """
 test it, in a new shell:
@@ -71,7 +71,7 @@ def setup(
       vx-token setup --yes --project my-project --location us-central1
       vx-token setup --undo
     """
-    from vx_token.setup import Wishes
+    from vx_token.setup_world import Wishes
 
     if not (yes or dry_run or sys.stdin.isatty()):
         raise UsageError("setup asks questions, and there is no terminal", "add --yes to take every default")
@@ -84,7 +84,7 @@ def setup(
 
 
 def _world(*, silent: bool) -> "World":
-    from vx_token.setup import Silent, World
+    from vx_token.setup_world import Silent, World
 
     clock, environ = SystemClock(), dict(os.environ)
 
