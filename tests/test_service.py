@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import pytest
 from sandbox import SOURCE, until
 from usermanager import REPOSITORY, UserManager
 from vx_token import plan, service, sinks, status
-from vx_token.agent import OF_A_PROFILE, OF_THE_DAEMON, Agent, command, environment
+from vx_token.agent import OF_A_PROFILE, OF_THE_DAEMON, Agent, command, environment, listen
 from vx_token.emulator import Emulator
 from vx_token.errors import ConfigError
 from vx_token.plan import Write
@@ -183,6 +184,7 @@ def test_a_program_whose_path_needs_quoting_is_started(account: Account) -> None
     assert str(odd).encode() in Path(f"/proc/{account.pid()}/cmdline").read_bytes().split(b"\0")
 
 
+@pytest.mark.slow
 def test_a_client_sees_one_live_token_after_another(account: Account) -> None:
     account.google.lifetime = 3.0
     account.install()
@@ -228,6 +230,7 @@ def reading(account: Account) -> Iterator[list[str]]:
         reader.join()
 
 
+@pytest.mark.slow
 def test_killed_it_comes_back_and_no_reader_ever_misses_a_token(account: Account) -> None:
     account.install()
     with reading(account) as wrong:
@@ -239,6 +242,7 @@ def test_killed_it_comes_back_and_no_reader_ever_misses_a_token(account: Account
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_a_hung_service_is_started_again_by_the_watchdog(account: Account) -> None:
     account.install()
     account.drop_in("WatchdogSec=2\nTimeoutAbortSec=1")
@@ -249,6 +253,7 @@ def test_a_hung_service_is_started_again_by_the_watchdog(account: Account) -> No
     assert answers(account.google, account.token()) == 200
 
 
+@pytest.mark.slow
 def test_a_slow_refresh_is_no_reason_for_the_watchdog(account: Account) -> None:
     """In proportion: the unit grants 60 s, and a refresh ends after 30."""
     account.install()
@@ -398,6 +403,53 @@ def test_the_shipped_unit_runs_as_it_is(account: Account, more: str) -> None:
     assert answers(account.google, account.token()) == 200
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@contextmanager
+def asking(url: str) -> Iterator[list[str]]:
+    """A client that never rests; gives how its requests failed."""
+    failed: list[str] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                with urllib.request.urlopen(url, timeout=20) as answer:
+                    answer.read()
+            except OSError as error:
+                failed.append(repr(error))
+
+    client = threading.Thread(target=ask)
+    client.start()
+    try:
+        yield failed
+    finally:
+        stop.set()
+        client.join()
+
+
+@pytest.mark.slow
+def test_the_gateways_port_stays_open_while_the_service_restarts(account: Account) -> None:
+    port = free_port()
+    account.configure(f"[gateway]\nenabled = true\nport = {port}\n")
+    account.install()
+    assert account.manager.show(service.SOCKET, "ActiveState") == "active"
+    with asking(f"http://127.0.0.1:{port}/healthz") as failed:
+        pid = account.pid()
+        account.manager.run("kill", "-9", str(pid))
+        until(lambda: account.pid() not in (0, pid) and account.show("ActiveState") == "active", 20)
+        account.install()
+    # Only requests that a process had taken when it was ended may break.
+    assert [error for error in failed if "refused" in error] == []
+
+    account.configure()
+    account.install()
+    assert account.manager.show(service.SOCKET, "LoadState") == "not-found"
+
+
 def agent(home: Path, **changes: object) -> Agent:
     values: dict[str, object] = {
         "command": (str(home / "vx-token"),),
@@ -425,9 +477,9 @@ def test_a_machine_that_gives_no_user_namespace_gets_the_unit_that_runs_there(tm
 
 
 def test_the_gateway_brings_its_socket_and_takes_it_away(tmp_path: Path) -> None:
-    on = service.here(agent(tmp_path, gateway="127.0.0.1:9999"), refusing("systemd-run"))
+    on = service.here(agent(tmp_path, listen=listen("localhost", 9999, "/run/x/%socket")), refusing("systemd-run"))
     plan.perform(on.install(), on.run)
-    assert "\nListenStream=127.0.0.1:9999\n" in (on.units / service.SOCKET).read_text()
+    assert "\nListenStream=127.0.0.1:9999\nListenStream=/run/x/%%socket\n" in (on.units / service.SOCKET).read_text()
     off = service.here(agent(tmp_path), on.run)
     plan.perform(off.install(), off.run)
     assert [path.name for path in off.units.iterdir()] == [UNIT]

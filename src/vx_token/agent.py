@@ -28,6 +28,7 @@ LOG = "service.log"
 """In the state folder: the service's output where nothing else keeps it."""
 
 OF_A_PROFILE = ("token", "header", "env.sh", "env.fish", "peek", "state.json", "lock")
+OF_THE_STATE = (LOG, "gateway.key", "gateway.key.previous")
 OF_THE_DAEMON = (".daemon.json", ".daemon.lock")
 
 OF_THE_SHELL = ("VX_TOKEN_HOOK", "VX_TOKEN_STATUS", "VX_TOKEN_EXPIRES_AT")
@@ -45,7 +46,7 @@ class Agent:
         runtime: the runtime folder.
         state: the folder of what survives a reboot.
         writable: further folders that it writes to.
-        gateway: the gateway's `host:port` if systemd shall hold its socket, else empty.
+        listen: the gateway's addresses in systemd's words, none when there is no gateway.
     """
 
     command: tuple[str, ...]
@@ -54,7 +55,7 @@ class Agent:
     runtime: Path
     state: Path
     writable: tuple[Path, ...] = ()
-    gateway: str = ""
+    listen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,12 @@ def environment(environ: Mapping[str, str], cwd: Path) -> dict[str, str]:
     return {name: os.path.normpath(cwd / value) if name in PATHS else value for name, value in found.items()}
 
 
+def listen(host: str, port: int, unix_socket: str) -> tuple[str, ...]:
+    """The gateway's addresses as ListenStream= takes them; systemd.socket(5) wants numbers, not names."""
+    number = {"localhost": "127.0.0.1", "::1": "[::1]"}.get(host, host)
+    return (f"{number}:{port}", *([unix_socket] if unix_socket else []))
+
+
 def command(argv0: str, executable: str) -> tuple[str, ...]:
     """The absolute argv by which this very program is started again.
 
@@ -191,7 +198,7 @@ def leftovers(agent: Agent) -> list[Step]:
 
     Only what is known to be ours: a folder that the user named may hold other things.
     """
-    steps: list[Step] = [Remove(agent.state / name, agent.home) for name in (LOG, "gateway.key")]
+    steps: list[Step] = [Remove(agent.state / name, agent.home) for name in OF_THE_STATE]
     if agent.runtime.name == "vx-token":
         return [*steps, Remove(agent.runtime, agent.runtime.parent, tree=True)]
     profiles = sorted(path.parent for path in agent.runtime.glob("*/state.json") if not path.parent.is_symlink())

@@ -35,7 +35,7 @@ def manager_for(gateway: config.Gateway) -> "agent.Manager":
         environ=agent.environment(os.environ, Path.cwd()),
         runtime=paths.runtime_dir(os.environ),
         state=paths.state_dir(os.environ),
-        gateway=f"{gateway.host}:{gateway.port}" if gateway.enabled else "",
+        listen=agent.listen(gateway.host, gateway.port, gateway.unix_socket) if gateway.enabled else (),
     )
     if sys.platform == "darwin":
         return launchd.Launchd(ours, run_program, os.getuid())
@@ -43,7 +43,8 @@ def manager_for(gateway: config.Gateway) -> "agent.Manager":
 
 
 def _manager() -> "agent.Manager":
-    return manager_for(config.load(os.environ).gateway)
+    """For all verbs but install, which work under a wrong configuration too."""
+    return manager_for(config.Gateway())
 
 
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
@@ -52,10 +53,15 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be done,
 @service.command("install")
 @DRY_RUN
 def install(dry_run: bool) -> None:
-    """Install, or bring up to date, the service; returns when it has a token, or says what is wrong."""
+    """Install, or bring up to date, the service; returns when it has a token, or says what is wrong.
+
+    \b
+    Example:
+      vx-token service install --dry-run
+    """
     from vx_token import plan
 
-    manager = _manager()
+    manager = manager_for(config.load(os.environ).gateway)
     manager.check()
     steps = manager.install()
     click.echo(plan.show(steps).rstrip() if dry_run else manager.carry_out(steps, time.time))

@@ -61,17 +61,24 @@ class Systemd:
         """
         text = unit(self.agent, namespaces=self.namespaces(), journal=self.journal)
         steps: list[Step] = [Folder(self.agent.state), Write(self.units / UNIT, text)]
-        names = [SOCKET, UNIT] if self.agent.gateway else [UNIT]
-        if self.agent.gateway:
-            steps.append(Write(self.units / SOCKET, socket(self.agent.gateway)))
+        names = [SOCKET, UNIT] if self.agent.listen else [UNIT]
+        open_already = self._open_already()
+        if self.agent.listen:
+            steps.append(Write(self.units / SOCKET, socket(self.agent.listen)))
         elif (self.units / SOCKET).exists():
             steps += self._without(SOCKET)
         steps += [_systemctl("daemon-reload"), _systemctl("--quiet", "enable", *names)]
         steps += [_systemctl("reset-failed", name, harmless=True) for name in names]
-        if self.agent.gateway:
-            # A socket does not start while its service runs without it.
-            steps += [_systemctl("stop", UNIT), _systemctl("restart", SOCKET)]
-        return [*steps, *self.verb("restart")]
+        if not self.agent.listen or open_already:
+            return [*steps, *self.verb("restart")]
+        # A socket does not start while its service runs without it.
+        return [*steps, _systemctl("stop", *names), _systemctl("start", *names)]
+
+    def _open_already(self) -> bool:
+        """Whether the socket listens where it shall: then it stays open, and no client is refused."""
+        file = self.units / SOCKET
+        same = file.is_file() and file.read_text(encoding="utf-8") == socket(self.agent.listen)
+        return same and call(self.run, "systemctl", "--user", "is-active", SOCKET).returncode == 0
 
     def uninstall(self) -> list[Step]:
         """The steps back to nothing: units, tokens, the local key and our log; drop-ins of the user's own stay."""
@@ -161,10 +168,11 @@ def unit(agent: Agent, *, namespaces: bool, journal: bool) -> str:
     return text.replace("\n[Install]", f"\n# This user's own.\n{own}\n\n[Install]")
 
 
-def socket(address: str) -> str:
-    """The gateway's socket unit on this `host:port`."""
+def socket(addresses: Iterable[str]) -> str:
+    """The gateway's socket unit on these addresses."""
     text = shipped(f"systemd/{SOCKET}").read_text(encoding="utf-8")
-    return re.sub(r"^ListenStream=.*$", f"ListenStream={address}", text, flags=re.MULTILINE)
+    lines = "\n".join(f"ListenStream={address.replace('%', '%%')}" for address in addresses)
+    return re.sub(r"^ListenStream=.*$", lambda _: lines, text, flags=re.MULTILINE)
 
 
 def _own(agent: Agent, *, namespaces: bool, journal: bool) -> Iterator[str]:

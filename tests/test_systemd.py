@@ -1,0 +1,98 @@
+"""What the manager hears, on real sockets."""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vx_token.systemd import Silent, heartbeat, notifier
+
+PID = os.getpid()
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, socket.socket]]:
+    """A listening manager and its NOTIFY_SOCKET."""
+    place = str(tmp_path / "notify") if request.param == "path" else f"\0vx-token-test-{PID}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(place)
+        listener.settimeout(5)
+        yield place.replace("\0", "@"), listener
+
+
+def test_each_message_is_one_datagram(manager: tuple[str, socket.socket]) -> None:
+    address, listener = manager
+    told = notifier({"NOTIFY_SOCKET": address}, PID)
+    told.ready("gemini: 60 min left")
+    told.ready()
+    told.status("gemini: 42 min left")
+    told.alive()
+    told.reloading(1_234_567_000)
+    told.stopping()
+    assert [listener.recv(4096) for _ in range(6)] == [
+        b"READY=1\nSTATUS=gemini: 60 min left",
+        b"READY=1",
+        b"STATUS=gemini: 42 min left",
+        b"WATCHDOG=1",
+        b"RELOADING=1\nMONOTONIC_USEC=1234567",
+        b"STOPPING=1",
+    ]
+
+
+def test_a_status_cannot_carry_another_message(manager: tuple[str, socket.socket]) -> None:
+    address, listener = manager
+    notifier({"NOTIFY_SOCKET": address}, PID).status("log in\nWATCHDOG=trigger\r\nMAINPID=1")
+    assert listener.recv(4096) == b"STATUS=log in WATCHDOG=trigger MAINPID=1"
+
+
+@pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "@"}, {"NOTIFY_SOCKET": "vsock:2:3"}])
+def test_without_a_socket_of_ours_nobody_is_told(environ: dict[str, str]) -> None:
+    told = notifier({**environ, "WATCHDOG_USEC": "1000000"}, PID)
+    assert type(told) is Silent
+    assert told.heartbeat is None
+    told.ready("all is well")
+
+
+def test_a_manager_that_went_away_is_no_failure(tmp_path: Path) -> None:
+    notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}, PID).alive()
+
+
+def fill(place: str) -> None:
+    """Send until the listener's queue takes no more."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler, contextlib.suppress(BlockingIOError):
+        filler.setblocking(False)
+        for _ in range(10_000):
+            filler.sendto(b"x", place)
+        pytest.fail("the queue never filled")
+
+
+def test_a_manager_that_does_not_read_holds_us_up_for_seconds_at_most(manager: tuple[str, socket.socket]) -> None:
+    address, _ = manager
+    told = notifier({"NOTIFY_SOCKET": address}, PID)
+    fill(address.replace("@", "\0"))
+    start = time.monotonic()
+    told.alive()
+    assert 1 < time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize(
+    ("environ", "seconds"),
+    [
+        ({"WATCHDOG_USEC": "60000000"}, 30.0),
+        ({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(PID)}, 30.0),
+        ({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(PID + 1)}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": ""}, None),
+        ({"WATCHDOG_USEC": "-5"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+        ({"WATCHDOG_USEC": "²"}, None),
+        ({}, None),
+    ],
+)
+def test_the_heartbeat_is_half_of_what_the_manager_grants_to_us(environ: dict[str, str], seconds: float | None) -> None:
+    assert heartbeat(environ, PID) == seconds
+    assert notifier({**environ, "NOTIFY_SOCKET": "/run/notify"}, PID).heartbeat == seconds
