@@ -318,7 +318,7 @@ def test_a_start_that_fails_is_told_in_the_words_of_systemd_and_our_own(account:
     account.drop_in("Environment=VX_TOKEN_CONFIG=/nowhere/config.toml")
     wrong = "the configuration file /nowhere/config.toml does not exist"
     answer = account.vx("service", "install")
-    assert answer.status == 1
+    assert answer.status == 3
     assert answer.err.splitlines() == [
         f"vx-token: the service does not run (exit-code, exit status 3): {wrong}",
         "hint: see: vx-token service logs",
@@ -493,6 +493,12 @@ def test_a_control_character_never_reaches_a_unit(tmp_path: Path) -> None:
         environment({"NO_PROXY": "a\nExecStartPre=evil"}, tmp_path)
     with pytest.raises(ConfigError, match="control character"):
         service.unit(agent(tmp_path, command=("/a\nb",)), namespaces=False, journal=True)
+
+
+def test_a_proxys_password_is_in_no_repr(tmp_path: Path) -> None:
+    manager = service.here(agent(tmp_path, environ={"https_proxy": "http://me:hidden@p:1"}), refusing("nothing"))
+    assert "hidden" not in repr((manager, manager.install()))
+    assert "hidden" in unit_text(manager)
 
 
 def test_only_what_matters_is_taken_from_the_environment(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -51,7 +51,7 @@ class Agent:
 
     command: tuple[str, ...]
     home: Path
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] = field(repr=False)
     runtime: Path
     state: Path
     writable: tuple[Path, ...] = ()

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vx_token import atomic
@@ -35,7 +35,7 @@ class Write:
     """Bring a file (0600) to this content."""
 
     path: Path
-    text: str
+    text: str = field(repr=False)  # it may hold a proxy's password
 
     def __str__(self) -> str:
         return f"write {self.path}\n" + "".join(f"    {line}".rstrip() + "\n" for line in _told(self.text).splitlines())

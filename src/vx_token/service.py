@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vx_token.agent import LOG, Agent, Standing, leftovers, verdict
-from vx_token.errors import ConfigError, VxTokenError
+from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
 from vx_token.plan import Folder, Remove, Run, Runner, Step, Write, call, perform
 from vx_token.shell import shipped
 
@@ -14,6 +14,9 @@ UNIT = "vx-token.service"
 SOCKET = "vx-token-gateway.socket"
 NAMESPACES = "vx-token-namespaces.conf"
 JOURNAL = Path("/run/systemd/journal/stdout")
+
+KINDS = {kind.exit_code: kind for kind in (ConfigError, LoginNeededError, TemporaryError)}
+"""What the service ended with is what we end with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,8 @@ class Systemd:
                 raise
             why = f"{found.result or found.active}, exit status {found.code}"
             said = self._last_words() or "it said nothing"
-            raise VxTokenError(f"the service does not run ({why}): {said}", "see: vx-token service logs") from None
+            kind = KINDS.get(found.code, VxTokenError)
+            raise kind(f"the service does not run ({why}): {said}", "see: vx-token service logs") from None
         return verdict(self.standing(), self.agent.runtime, now())
 
     def standing(self) -> Standing:
