@@ -498,7 +498,7 @@ __vx_token_heal_ps0() {
 # bash < 4.4 has no PS0. A URG trap of the user's own stays, and the prompt is then the only moment.
 __vx_token_arm() {
   ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || return 0
-  [[ ! ${__vx_token_trap-} && $(builtin trap -p URG) ]] && return 0
+  [[ ${__vx_token_trap-} || -z $(builtin trap -p URG) ]] || return 0
   builtin trap '__vx_token_before_command "$_"' URG
   __vx_token_trap=(set)
   : "${PS0=}"

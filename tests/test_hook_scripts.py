@@ -44,7 +44,7 @@ def test_a_strict_script_gets_the_variables_and_nothing_else(
     show = {
         "bash": 'trap; echo "${PROMPT_COMMAND-}${PS0-}"',
         "zsh": 'trap; echo "${precmd_functions-}${preexec_functions-}"',
-        "fish": "functions --handlers-type event | string match '*vx_token*'; echo",
+        "fish": "functions --handlers | string match '*vx_token*'; echo",
     }[kind]
     done = script(QUIET[kind], f"source {HOOKS[kind]}; printenv OPENAI_API_KEY OPENAI_BASE_URL\n{show}", environ)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"tok-1\n{URL}\n\n", "")

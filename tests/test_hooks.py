@@ -11,7 +11,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-
 from shells import (
     BASHES,
     HOOKS,
@@ -101,7 +100,7 @@ def test_loading_again_and_again_registers_once(shell: Start, runtime: Runtime) 
     count = {
         "bash": 'printf \'%s\\n\' "${PROMPT_COMMAND[@]}" "$PS0" | grep -c vx_token',
         "zsh": "print -l $precmd_functions $preexec_functions | grep -c vx_token",
-        "fish": "functions --handlers-type event | grep -c vx_token",
+        "fish": "functions --handlers | grep -c vx_token",
     }[kind_of(shell)]
     with shell() as it:
         once = it.out(count)

@@ -1,0 +1,133 @@
+"""Completions offer what the program has: every command, every option, every choice, and the profiles there are."""
+
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import click
+import pytest
+from shells import ROOT, Runtime, environment, interactive, need, script
+
+from vx_token.cli import cli
+
+FOLDER = ROOT / "shell" / "completions"
+Words = Callable[[str], set[str]]
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Runtime:
+    runtime = Runtime(tmp_path / "runtime")
+    runtime.folder("gemini")
+    runtime.folder("other-2")
+    (runtime.root / "default").symlink_to("gemini")
+    return runtime
+
+
+@pytest.fixture
+def environ(tmp_path: Path, runtime: Runtime) -> Mapping[str, str]:
+    return environment(tmp_path, runtime)
+
+
+@pytest.fixture(params=["bash", "zsh", "fish"])
+def words(
+    request: pytest.FixtureRequest, tmp_path: Path, runtime: Runtime, environ: Mapping[str, str]
+) -> Iterator[Words]:
+    """What a Tab offers after a line, in a real shell."""
+    need(request.param)
+    if request.param == "zsh":
+        yield from zsh(tmp_path, runtime)
+    else:
+        yield {"bash": bash, "fish": fish}[request.param](environ)
+
+
+def bash(environ: Mapping[str, str]) -> Words:
+    """The last word is completed; a line that ends in a blank completes an empty one."""
+
+    def offered(line: str) -> set[str]:
+        ask = (
+            f"source {FOLDER}/vx-token.bash; read -ra COMP_WORDS <<<'{line}'; "
+            + ("COMP_WORDS+=(''); " if line.endswith(" ") else "")
+            + "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); "
+            + 'f=$(complete -p "${COMP_WORDS[0]}"); f=${f#*-F }; ${f%% *}; printf \'%s\\n\' "${COMPREPLY[@]}"'
+        )
+        done = script(["bash", "--norc", "-u"], ask, environ)
+        assert not done.stderr
+        return set(done.stdout.split())
+
+    return offered
+
+
+def fish(environ: Mapping[str, str]) -> Words:
+    def offered(line: str) -> set[str]:
+        done = script(["fish", "--no-config"], f"source {FOLDER}/vx-token.fish; complete -C '{line}'", environ)
+        assert not done.stderr
+        return {entry.split("\t")[0] for entry in done.stdout.splitlines()}
+
+    return offered
+
+
+def zsh(home: Path, runtime: Runtime) -> Iterator[Words]:
+    before = f"fpath=({FOLDER} $fpath); autoload -Uz compinit; compinit -u; LISTMAX=0; unsetopt auto_menu beep"
+    with interactive("zsh", home / "home", runtime, before=before, hook=False) as shell:
+
+        def offered(line: str) -> set[str]:
+            # A list is shown, a single answer is put into the line; the line is then printed by being made an argument.
+            shell.child.send(f"{line}\t\t\x01print -r -- all'' shown: \x05 done\r")
+            shell.child.expect(r"all shown: [^\n]* done\r\n")
+            shown = str(shell.child.before) + str(shell.child.after)
+            shell.wait()
+            return set(shown.replace("\x1b", " ").split())
+
+        yield offered
+
+
+def tree(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    for name, child in getattr(command, "commands", {}).items():
+        yield from tree(child, (*path, name))
+
+
+COMMANDS = dict(tree(cli))
+
+
+def test_every_command_is_offered(words: Words) -> None:
+    for path, command in COMMANDS.items():
+        if wanted := set(getattr(command, "commands", {})):
+            assert wanted <= words(" ".join(["vx-token", *path, ""])), path
+
+
+def test_every_option_is_offered_and_no_other(words: Words) -> None:
+    for path, command in COMMANDS.items():
+        options = {name for each in command.params if isinstance(each, click.Option) for name in each.opts}
+        options |= {name for each in command.params for name in each.secondary_opts}
+        wanted = {name for name in options | {"--help"} if name.startswith("--")}
+        found = {word for word in words(" ".join(["vx-token", *path, "--"])) if word.startswith("--") and word != "--"}
+        assert {name.split("=")[0] for name in found} == wanted, path
+
+
+def test_every_choice_is_offered(words: Words) -> None:
+    for path, command in COMMANDS.items():
+        for each in command.params:
+            if not isinstance(each.type, click.Choice):
+                continue
+            option = [each.opts[0]] if isinstance(each, click.Option) else []
+            found = words(" ".join(["vx-token", *path, *option, ""]))
+            assert set(each.type.choices) <= found, (path, each.name)
+
+
+@pytest.mark.parametrize("line", ["vx-token print --profile ", "vx-token doctor --profile ", "vx-token-use "])
+def test_profiles_are_the_folders_of_the_runtime_folder(words: Words, line: str) -> None:
+    assert {"default", "gemini", "other-2"} <= words(line)
+
+
+def test_no_python_is_started(environ: Mapping[str, str], tmp_path: Path) -> None:
+    """Nor any other program, wherever it lies."""
+    strace = need("strace")
+    ask = (
+        f"source {FOLDER}/vx-token.bash; COMP_WORDS=(vx-token print --profile ''); COMP_CWORD=3; __vx_token_complete; "
+        "echo ${#COMPREPLY[@]}"
+    )
+    argv = [strace, "-f", "-qq", "-e", "trace=execve", "-o", str(tmp_path / "calls"), "bash", "--norc", "-c", ask]
+    done = subprocess.run(argv, env=dict(environ), capture_output=True, text=True, check=True)
+    assert done.stdout == "3\n"
+    assert (tmp_path / "calls").read_text().count("execve") == 1
