@@ -149,7 +149,7 @@ class Shell:
         while number <= self.prompts:
             self.child.expect(r"R(\d+)> ")
             shown += str(self.child.before)
-            number = int(self.child.match.group(1))
+            number = int(str(self.child.after)[1:-2])
         self.prompts = number
         return shown
 

@@ -1,13 +1,14 @@
 """Completions offer what the program has: every command, every option, every choice, and the profiles there are."""
 
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import click
 import pytest
-from shells import ROOT, Runtime, environment, interactive, need, script
 
+from shells import ROOT, Runtime, environment, interactive, need, script
 from vx_token.cli import cli
 
 FOLDER = ROOT / "shell" / "completions"
@@ -74,9 +75,10 @@ def zsh(home: Path, runtime: Runtime) -> Iterator[Words]:
             # A list is shown, a single answer is put into the line; the line is then printed by being made an argument.
             shell.child.send(f"{line}\t\t\x01print -r -- all'' shown: \x05 done\r")
             shell.child.expect(r"all shown: [^\n]* done\r\n")
-            shown = str(shell.child.before) + str(shell.child.after)
+            answer = str(shell.child.after)
+            listed = [part for part in str(shell.child.before).splitlines() if "vx-token" not in part]
             shell.wait()
-            return set(shown.replace("\x1b", " ").split())
+            return set(re.findall(r"(?:--)?[A-Za-z][\w.-]*", " ".join([*listed, answer.partition(line)[2], answer])))
 
         yield offered
 

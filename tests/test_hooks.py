@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from shells import (
     BASHES,
     HOOKS,
@@ -141,8 +142,8 @@ def vertex() -> Iterator[str]:
             self.send_response(200 if expiry.isdigit() and int(expiry) > time.time() else 401)
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
@@ -340,25 +341,34 @@ def test_a_live_token_ends_in_time_although_the_file_is_bad(shell: Start, runtim
         assert not ours(it.environment())
 
 
+def spoil(path: Path, what: str) -> None:
+    """Make `path` something that must not be read."""
+    if what == "another user's":
+        if os.geteuid():
+            pytest.skip("only root can give a file away")
+        os.chown(path, 65534, 65534)
+        return
+    if what == "unreadable":
+        if not os.geteuid():
+            pytest.skip("root can read everything")
+        path.chmod(0)
+        return
+    path.unlink()
+    if what == "folder":
+        path.mkdir()
+    elif what == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("none")
+
+
 @pytest.mark.parametrize("what", ["folder", "fifo", "dangling link", "another user's", "unreadable"])
 def test_only_a_plain_file_of_ours_is_read(shell: Start, runtime: Runtime, what: str) -> None:
     runtime.write("tok-1")
     path = runtime.file(kind_of(shell))
     with shell() as it:
         it.run()
-        if what == "another user's":
-            if os.geteuid():
-                pytest.skip("only root can give a file away")
-            os.chown(path, 65534, 65534)
-        elif what == "unreadable":
-            if not os.geteuid():
-                pytest.skip("root can read everything")
-            path.chmod(0)
-        else:
-            path.unlink()
-            {"folder": path.mkdir, "fifo": lambda: os.mkfifo(path), "dangling link": lambda: path.symlink_to("none")}[
-                what
-            ]()
+        spoil(path, what)
         assert len(notices(it.run() + it.run())) == 1
         assert not ours(it.environment())
 
