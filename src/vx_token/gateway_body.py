@@ -96,9 +96,9 @@ class Body:
             yield chunk
 
     async def _next(self) -> bytes:
-        if self._content.at_eof():
-            return b""
         try:
+            if self._content.is_eof():
+                return self._content.read_nowait()  # small bodies come with their head: nothing to wait for
             async with asyncio.timeout(self._limits.pause):
                 return await self._content.readany()
         except TimeoutError:

@@ -15,7 +15,7 @@ from vx_token.gateway_metrics import Metrics
 from vx_token.gateway_models import rewrite, rewrites
 from vx_token.gateway_relay import relay
 from vx_token.gateway_settings import Limits
-from vx_token.gateway_upstream import Call, send, unreachable
+from vx_token.gateway_upstream import Call, let_go, send, unreachable
 from vx_token.gateway_usage import UsageMeter
 from vx_token.tokens import Token
 
@@ -76,7 +76,7 @@ class Forwarder:
         other = await self._replacement(profile, token, upstream)
         if other is None or not body.whole:
             return upstream
-        upstream.close()
+        let_go(upstream)
         return await ask(other)
 
     async def _token(self, profile: str) -> Token:
@@ -89,10 +89,10 @@ class Forwarder:
         try:
             return await self._freshness.replacement(profile, token.value)
         except VxTokenError as error:
-            upstream.close()
+            let_go(upstream)
             raise no_token(profile, error) from None
         except BaseException:
-            upstream.close()
+            let_go(upstream)
             raise
 
     async def _answer(
@@ -104,7 +104,7 @@ class Forwarder:
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, TimeoutError) as error:
             raise unreachable(error, upstream.url.host or "") from None
         finally:
-            upstream.close()  # the whole answer read: a no-op; else upstream learns at once that nobody listens
+            let_go(upstream)
         self._metrics.used(profile, meter.usage())
         return response
 

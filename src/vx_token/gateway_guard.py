@@ -1,5 +1,6 @@
 """Who may call the gateway, and which request targets stay below a profile's base URL."""
 
+import functools
 import ipaddress
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -112,6 +113,7 @@ def _is_plain(segment: str) -> bool:
     return decoded.split(";")[0] not in {".", ".."} and not re.search(r"[/\\%\x00-\x20\x7f]", decoded)
 
 
+@functools.lru_cache(maxsize=64)
 def _is_loopback(name: str) -> bool:
     if name == "localhost":
         return True

@@ -81,7 +81,9 @@ class Metrics:
         self._minute = Minute()
         self._answered = self._errors = self._under_way = 0
         self._started_at = time.time()
+        # Looking a child up in the library costs more than counting.
         self._children: dict[tuple[str, str, int], Counter] = {}
+        self._latencies: dict[str, Histogram] = {}
 
     def began(self) -> None:
         """A request came."""
@@ -100,7 +102,10 @@ class Metrics:
 
     def upstream(self, profile: str, seconds: float) -> None:
         """Upstream's first byte came after `seconds`."""
-        self._latency.labels(profile).observe(seconds)
+        child = self._latencies.get(profile)
+        if child is None:
+            child = self._latencies[profile] = self._latency.labels(profile)
+        child.observe(seconds)
 
     def refreshed(self, profile: str, result: str) -> None:
         """A refresh that requests waited for has ended."""

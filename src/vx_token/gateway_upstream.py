@@ -17,7 +17,7 @@ from vx_token.gateway_settings import Limits, Route
 
 _TLS_BUFFER = 16 << 10  # bytes: one TLS record
 _HEADER = 64 << 10  # bytes that one header line of upstream may have
-_IDLE = 30.0  # seconds that an idle connection is kept; Google closes its end only after minutes
+_IDLE = 15.0  # seconds that an idle connection is kept; Google closes its end only after minutes
 _OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -64,6 +64,14 @@ async def send(session: aiohttp.ClientSession, call: Call, headers: Headers, bod
         )
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise body.refusal or unreachable(error, url.host or "") from None
+
+
+def let_go(answer: aiohttp.ClientResponse) -> None:
+    """Keep the connection when its answer has been read to the end; else close it, so that upstream stops its work."""
+    if answer.content.at_eof():
+        answer.release()
+    else:
+        answer.close()
 
 
 def unreachable(error: Exception, host: str) -> Refusal:
