@@ -260,6 +260,12 @@ async def crowd(url: str, server: psutil.Process) -> float:
     return peak - before
 
 
+def say(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def row(name: str, *cells: str) -> str:
     """One line of a table."""
     return f"| {name} | " + " | ".join(cells) + " |"
@@ -280,13 +286,13 @@ def measure(urls: dict[str, str], servers: dict[str, psutil.Process], folder: Pa
     cpu = {name: statistics.median(each.cpu for each in loads) for name, loads in busy.items()}
     median = {name: statistics.median(each.median for each in loads) for name, loads in alone.items()}
     added = {name: median[name] - median["upstream itself"] for name in servers}
-    print("| | requests/s at 32 connections | × bare | processor time a request | added p50 at 1 | × bare | idle MiB |")
-    print("|---|---|---|---|---|---|---|")
-    print(row("upstream itself", f"{rate['upstream itself']:,.0f}", "", "", "", "", ""))
+    say("| | requests/s at 32 connections | x bare | processor time a request | added p50 at 1 | x bare | idle MiB |")
+    say("|---|---|---|---|---|---|---|")
+    say(row("upstream itself", f"{rate['upstream itself']:,.0f}", "", "", "", "", ""))
     for name in servers:
         times = f"{rate[name] / rate[BARE]:.2f}"
         slower = f"{added[name] / added[BARE]:.2f}"
-        print(
+        say(
             row(
                 name,
                 f"{rate[name]:,.0f}",
@@ -308,10 +314,10 @@ def measure_streams(urls: dict[str, str], servers: dict[str, psutil.Process], ro
     medians = {
         name: [statistics.median(values) for values in zip(*pairs, strict=True)] for name, pairs in found.items()
     }
-    print(
-        "\n| | added to the first chunk, p50 | added to each later chunk, p50 | KiB per open stream | MiB more after 2 × 1,000 streams |"
+    say(
+        "\n| | added to the first chunk, p50 | added to each later chunk, p50 | KiB per open stream | MiB more after 2 x 1,000 streams |"
     )
-    print("|---|---|---|---|---|")
+    say("|---|---|---|---|---|")
     direct = medians["upstream itself"]
     before = {name: resident(server) for name, server in servers.items()}
     grown = {name: asyncio.run(crowd(urls[name], server)) for name, server in servers.items()}
@@ -321,7 +327,7 @@ def measure_streams(urls: dict[str, str], servers: dict[str, psutil.Process], ro
     for name, server in servers.items():
         first, later = (mine - theirs for mine, theirs in zip(medians[name], direct, strict=True))
         size = f"{grown[name] * 1024 / STREAMS:.0f}"
-        print(row(name, f"{first:.2f} ms", f"{later:.2f} ms", size, f"{resident(server) - before[name]:.0f}"))
+        say(row(name, f"{first:.2f} ms", f"{later:.2f} ms", size, f"{resident(server) - before[name]:.0f}"))
 
 
 def main(rounds: int) -> None:
@@ -352,8 +358,8 @@ def main(rounds: int) -> None:
             servers[kind] = stack.enter_context(process(port, *command, STREAMS_PORT=str(streams)))
             urls[kind] = f"http://127.0.0.1:{port}/v1/chat/completions"
             feeds[kind] = f"http://127.0.0.1:{port}{'/streams' if kind == 'gateway' else ''}/v1/stream"
-        print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, ", end="")
-        print(f"aiohttp {aiohttp.__version__}; {rounds} interleaved rounds of {SECONDS} s\n")
+        say(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()},")
+        say(f"aiohttp {aiohttp.__version__}; {rounds} interleaved rounds of {SECONDS} s\n")
         measure(urls, servers, folder, rounds)
         measure_streams(feeds, servers, rounds)
 
