@@ -40,7 +40,8 @@ daemon off; worker_processes 1; pid {folder}/{name}.pid; error_log {folder}/{nam
 worker_rlimit_nofile 8192; events {{ worker_connections 4096; }}
 http {{
   access_log off; keepalive_requests 100000000; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p;
-  fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  fastcgi_temp_path {folder}/f;
+  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
   {server}
 }}
 """
@@ -55,8 +56,10 @@ upstream up {{ server 127.0.0.1:{upstream}; keepalive 64; keepalive_requests 100
 upstream sse {{ server 127.0.0.1:{streams}; keepalive 64; }}
 server {{
   listen 127.0.0.1:{port};
-  proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; proxy_set_header Authorization "Bearer t";
-  proxy_ssl_trusted_certificate {folder}/ca.pem; proxy_ssl_verify on; proxy_ssl_name localhost; proxy_ssl_server_name on;
+  proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
+  proxy_set_header Authorization "Bearer t";
+  proxy_ssl_trusted_certificate {folder}/ca.pem; proxy_ssl_verify on;
+  proxy_ssl_name localhost; proxy_ssl_server_name on;
   location / {{ proxy_pass https://up/; }}
   location /v1/stream {{ proxy_pass https://sse/stream; }}
 }}
@@ -67,8 +70,10 @@ wrk.body = '{body}'
 wrk.headers["Content-Type"] = "application/json"
 wrk.headers["Authorization"] = "Bearer {key}"
 done = function(summary, latency, requests)
-  io.write(string.format("RESULT %d %d %d %d\\n", summary.requests, summary.duration, latency:percentile(50),
-    summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout))
+  local errors = summary.errors
+  local failed = errors.status + errors.connect + errors.read + errors.write + errors.timeout
+  io.write(string.format("RESULT %d %d %d %d\\n",
+    summary.requests, summary.duration, latency:percentile(50), failed))
 end
 """
 
@@ -214,15 +219,12 @@ def processor(server: psutil.Process | None) -> float:
 
 async def stream(session: aiohttp.ClientSession, url: str, chunks: int, pause: float) -> list[float]:
     """Milliseconds from upstream's write to our read, of each chunk."""
-    delays = []
     async with session.post(f"{url}?chunks={chunks}&pause={pause}", data=b"{}", ssl=False) as answer:
         answer.raise_for_status()
-        async for line in answer.content:
-            if line.startswith(b"data: "):
-                delays.append((time.monotonic_ns() - int(line[6:])) / 1e6)
-    if len(delays) != chunks:
-        raise SystemExit(f"{url}: {len(delays)} of {chunks} chunks")
-    return delays
+        lines = [(time.monotonic_ns(), line) async for line in answer.content if line.startswith(b"data: ")]
+    if len(lines) != chunks:
+        raise SystemExit(f"{url}: {len(lines)} of {chunks} chunks")
+    return [(read - int(line[6:])) / 1e6 for read, line in lines]
 
 
 def session() -> aiohttp.ClientSession:
@@ -276,7 +278,7 @@ def measure(urls: dict[str, str], servers: dict[str, psutil.Process], folder: Pa
     idle = {name: resident(server) for name, server in servers.items()}
     busy: dict[str, list[Load]] = {name: [] for name in urls}
     alone: dict[str, list[Load]] = {name: [] for name in urls}
-    for name, url in urls.items():
+    for url in urls.values():
         load(url, 32, folder, None)
     for _ in range(rounds):
         for name, url in urls.items():
@@ -314,9 +316,7 @@ def measure_streams(urls: dict[str, str], servers: dict[str, psutil.Process], ro
     medians = {
         name: [statistics.median(values) for values in zip(*pairs, strict=True)] for name, pairs in found.items()
     }
-    say(
-        "\n| | added to the first chunk, p50 | added to each later chunk, p50 | KiB per open stream | MiB more after 2 x 1,000 streams |"
-    )
+    say("\n| | added p50, first chunk | added p50, later chunks | KiB per open stream | MiB more after 2 x 1,000 |")
     say("|---|---|---|---|---|")
     direct = medians["upstream itself"]
     before = {name: resident(server) for name, server in servers.items()}
