@@ -69,7 +69,8 @@ def variables(profile: Profile, token: Token, key: str = "", url: str = "") -> d
 
 def header_lines(token: Token) -> str:
     """Request headers for `curl -H @file`; the quota project is there for user credentials only (see `Token`)."""
-    quota = f"x-goog-user-project: {token.quota_project}\n" if token.quota_project else ""
+    project = _one_line(token.quota_project)
+    quota = f"x-goog-user-project: {project}\n" if project else ""
     return f"Authorization: Bearer {token.value}\n{quota}"
 
 
@@ -97,11 +98,18 @@ def _header(facts: Facts) -> str | None:
     return header_lines(facts.token) if facts.token else None
 
 
+def _one_line(text: str) -> str:
+    # A path or a credential file may hold anything, and a line break would begin a line of its own in these files.
+    return "".join(each if each.isprintable() else "?" for each in text)
+
+
 def _peek(facts: Facts) -> str | None:
     token, origin = facts.token, facts.state.origin
     if token is None or origin is None or not facts.config[0]:
         return None
     made_from = (origin.path, origin.stamp)
+    if not "".join((*facts.config, *made_from)).isprintable():
+        return None  # a path of more than one line, or of bytes that are no UTF-8
     return peek.render(facts.config, made_from, (token.issued_at, token.expires_at), token.value)
 
 
@@ -117,7 +125,7 @@ def _env(kind: str, shell_kind: str) -> Callable[[Facts], str]:
         ]
         failure = facts.state.failure
         if word == "login" and failure is not None:
-            lines.append(f"# notice: {failure.message}; {failure.hint}".rstrip("; "))
+            lines.append("# notice: " + _one_line(f"{failure.message}; {failure.hint}").rstrip("; "))
         exports = variables(facts.profile, token, facts.key, facts.url) if token else {}
         return "\n".join(lines) + "\n" + shell.assignments(shell_kind, exports) + "# end\n"
 
