@@ -127,12 +127,21 @@ def folders(path: Path) -> set[Path]:
         seen.add(current)
         found.add(_existing(current.parent))
         for part in (current, *current.parents):
-            if part.is_symlink():
+            target = _target(part)
+            if target is not None:
                 found.add(_existing(part.parent))
-                queue.append(part.parent / part.readlink() / current.relative_to(part))
+                queue.append(part.parent / target / current.relative_to(part))
                 break
     return found
 
 
+def _target(path: Path) -> Path | None:
+    try:
+        return path.readlink()
+    except OSError:  # no link, gone, or in a folder that we may not enter
+        return None
+
+
 def _existing(folder: Path) -> Path:
-    return next(candidate for candidate in (folder, *folder.parents) if candidate.is_dir())
+    # Path.is_dir raises where we may not look, before Python 3.14.
+    return next(candidate for candidate in (folder, *folder.parents) if os.path.isdir(candidate))  # noqa: PTH112
