@@ -54,7 +54,8 @@ def test_a_session_that_ran_out_is_told_as_that(body: object) -> None:
     [
         (500, ""), (502, "<html>Bad Gateway</html>"), (503, {"error": "backend_error"}), (429, ""), (404, ""),
         (408, ""), (400, {"error": "temporarily_unavailable"}), (400, {"error": "internal_failure"}), (400, "[1]"),
-        (403, "<html>"), (503, {"error": {"code": 503, "status": "UNAVAILABLE", "message": "try later"}}), (407, ""), (302, ""),
+        (403, "<html>"), (503, {"error": {"code": 503, "status": "UNAVAILABLE", "message": "try later"}}),
+        (407, ""), (302, ""),
     ],
 )  # fmt: skip
 def test_all_else_is_worth_a_retry(status: int, body: object) -> None:
