@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from sandbox import Box
-from vx_token.config import Profile
+from vx_token.config import Profile, metadata_likely
 from vx_token.emulator import Emulator
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError
 from vx_token.mint import mint
-from vx_token.source import metadata_likely, validated
+from vx_token.source import validated
 from vx_token.tokens import Token
 
 HOUR = 3600.0

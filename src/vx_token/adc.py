@@ -52,7 +52,7 @@ def look(path: Path) -> Facts:
         return Facts(path, "does not exist")
     except OSError as error:
         return Facts(path, f"cannot be read: {error.strerror}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return Facts(path, "is not JSON")
     if not isinstance(content, dict):
         return Facts(path, "holds no JSON object")

@@ -9,11 +9,10 @@ from urllib.parse import urlsplit
 
 from vx_token import __version__, adc, agent, endpoint, paths, startup, status
 from vx_token.clock import Clock
-from vx_token.config import Config, Gateway, Profile, credential_file
+from vx_token.config import Config, Gateway, Profile, credential_file, metadata_likely
 from vx_token.errors import ConfigError
 from vx_token.mint import mint
 from vx_token.refresh import Refresher
-from vx_token.source import metadata_likely
 from vx_token.store import Store
 from vx_token.tokens import State
 

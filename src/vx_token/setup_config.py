@@ -12,7 +12,7 @@ from vx_token.config import Config, Profile
 from vx_token.edit import Edit
 from vx_token.errors import ConfigError, LoginNeededError
 from vx_token.setup_world import Wishes, World
-from vx_token.source import metadata_likely
+from vx_token.config import metadata_likely
 
 
 @dataclass(frozen=True, slots=True)
