@@ -16,6 +16,9 @@ from vx_token.tokens import Failure, Origin, State, Token
 
 VERSION = 1
 
+LEFT_OVER = 60.0
+"""Seconds after which a temporary file has no writer any more."""
+
 
 class Store:
     """The runtime folder: a folder for each profile, 0600 files in 0700 folders."""
@@ -39,6 +42,7 @@ class Store:
         if profile == "default" and folder.is_symlink():
             folder.unlink()  # `default` was another profile's name until the configuration changed
         paths.secure_folder(folder)
+        _sweep(folder)
         return folder
 
     def read(self, profile: str) -> State:
@@ -117,6 +121,14 @@ def _parse(path: Path) -> State:
         return _decode(json.loads(private_text(path)))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return State()
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what writers left that were killed; one that lives needs its temporary file for milliseconds."""
+    for path in folder.glob(".*"):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_mtime < time.time() - LEFT_OVER:
+                path.unlink()
 
 
 def _acquire(descriptor: int, deadline: float, cancelled: Callable[[], bool]) -> bool:
