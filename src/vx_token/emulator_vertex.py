@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import re
-import socket
 import struct
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -15,25 +14,12 @@ from typing import Any
 
 from aiohttp import web
 
+from vx_token.emulator_refusals import refusal
+
 Json = dict[str, Any]
 
 VERSIONS = ("v1", "v1beta1")
 ENDPOINT = "/projects/{project}/locations/{location}/endpoints/{endpoint}"
-
-_STATUS_WORDS = {
-    400: "INVALID_ARGUMENT",
-    401: "UNAUTHENTICATED",
-    403: "PERMISSION_DENIED",
-    404: "NOT_FOUND",
-    429: "RESOURCE_EXHAUSTED",
-    500: "INTERNAL",
-    503: "UNAVAILABLE",
-    504: "DEADLINE_EXCEEDED",
-}
-_EXPECTED = (
-    "Expected OAuth 2 access token, login cookie or other valid authentication credential. "
-    "See https://developers.google.com/identity/sign-in/web/devconsole-project."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,27 +97,6 @@ class Ask:
 Handler = Callable[[Ask], Awaitable[web.StreamResponse]]
 
 
-def error(status: int, message: str, *details: Json) -> Json:
-    """Google's error object as its REST services send it."""
-    body: Json = {"code": status, "message": message, "status": _STATUS_WORDS.get(status, "UNKNOWN")}
-    return {"error": body | ({"details": list(details)} if details else {})}
-
-
-def error_info(reason: str, domain: str, **metadata: str) -> Json:
-    """The detail that tells programs the reason of an error (google.rpc.ErrorInfo)."""
-    kind = "type.googleapis.com/google.rpc.ErrorInfo"
-    return {"@type": kind, "reason": reason, "domain": domain, "metadata": metadata}
-
-
-def unauthenticated(reason: str) -> web.Response:
-    """The 401 for a bearer that is missing (CREDENTIALS_MISSING), unknown or at its end."""
-    missing = reason == "CREDENTIALS_MISSING"
-    start = "is missing required authentication credential" if missing else "had invalid authentication credentials"
-    info = error_info(reason, "googleapis.com", service="aiplatform.googleapis.com")
-    challenge = 'Bearer realm="https://accounts.google.com/"' + ("" if missing else ', error="invalid_token"')
-    return _refusal(401, f"Request {start}. {_EXPECTED}", info, headers={"WWW-Authenticate": challenge})
-
-
 def parse(data: bytes) -> Json | None:
     """The JSON object in a body, or None."""
     try:
@@ -156,14 +121,14 @@ async def serve(
     data = await request.read()
     body = parse(data)
     if body is None:
-        return _refusal(400, "Invalid JSON payload received.")
+        return refusal(400, "Invalid JSON payload received.")
     ask = Ask(request, identity, number, body, len(data), cut)
     if request.match_info["endpoint"] == "openapi" and not re.fullmatch(r"[^/\s]+/\S+", ask.model):
-        return _refusal(400, f"Malformed publisher model (`model`: '{ask.model}'); expected '<publisher>/<model>'.")
+        return refusal(400, f"Malformed publisher model (`model`: '{ask.model}'); expected '<publisher>/<model>'.")
     try:
         return await handler(ask)
     except (AttributeError, KeyError, TypeError, ValueError):
-        return _refusal(400, "Request contains an invalid argument.")
+        return refusal(400, "Request contains an invalid argument.")
 
 
 async def chat(ask: Ask) -> web.StreamResponse:
@@ -217,20 +182,6 @@ def hang_up(request: web.Request) -> None:
     """End the connection in the middle of an answer; what was sent so far arrives."""
     if request.transport is not None:
         request.transport.close()
-
-
-def reset(request: web.Request) -> None:
-    """Break the connection at once, so that the peer sees a reset instead of an orderly end."""
-    if request.transport is None:
-        return
-    raw = request.transport.get_extra_info("socket")
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    request.transport.abort()
-
-
-def _refusal(status: int, message: str, *details: Json, headers: dict[str, str] | None = None) -> web.Response:
-    """These routes alone wrap Google's error object into a JSON array."""
-    return web.json_response([error(status, message, *details)], status=status, headers=headers)
 
 
 async def _plain(ask: Ask, body: Json) -> web.Response:
