@@ -8,11 +8,10 @@ from typing import Any
 
 from vx_token import adc, edit, gcloud, paths, startup, tomledit, verdict
 from vx_token import config as settings
-from vx_token.config import Config, Profile
+from vx_token.config import Config, Profile, metadata_likely
 from vx_token.edit import Edit
 from vx_token.errors import ConfigError, LoginNeededError
 from vx_token.setup_world import Wishes, World
-from vx_token.config import metadata_likely
 
 
 @dataclass(frozen=True, slots=True)
