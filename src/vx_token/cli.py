@@ -318,7 +318,7 @@ def path(name: str, profile: str | None) -> None:
 
 
 @cli.command()
-@click.option("--seconds", type=click.FloatRange(1, 600), default=30.0, show_default=True, help="How long to show it.")
+@click.option("--seconds", type=click.FloatRange(1, 600), default=32.0, show_default=True, help="How long to show it.")
 def demo(seconds: float) -> None:
     """Show it all on this machine: no account, no network, nothing of yours touched.
 

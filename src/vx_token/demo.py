@@ -14,10 +14,10 @@ from pathlib import Path
 from vx_token.emulator import Emulator, running
 from vx_token.errors import TemporaryError
 
-LIFETIME = 8.0
+LIFETIME = 10.0
 """Seconds a token of the demo lives."""
 
-LENGTH = 30.0
+LENGTH = 32.0
 """Seconds the clients are driven: more than three lives."""
 
 CLIENT = """
