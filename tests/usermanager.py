@@ -19,15 +19,14 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 SYSTEMD = Path("/lib/systemd/systemd")
 CGROUPS = (Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))
-BOOTED = ("/run/systemd/system", "/run/systemd/unit-root", "/run/credentials")
 NOT_OURS = ("dbus-1", "systemd/transient", "systemd/units", "systemd/propagate")
 PROGRAMS = ("systemctl", "systemd-analyze", "dbus-daemon", "setpriv", "nsenter", "unshare", "useradd", "userdel")
 
-# Over each folder that strangers may not enter lies a copy that holds only what the user needs to see. And /run is a
-# mount, as on every machine that systemd has booted: where it is none, ProtectProc= and the like hide it.
+# Over each folder that strangers may not enter lies a copy that holds only what the user needs to see. And /run is
+# that of a machine which systemd has booted: a mount (or ProtectProc= and the like would hide it), with the sign by
+# which programs know systemd and what each namespace is built on (without which it ends with 226/NAMESPACE).
 PREPARE = """
-mountpoint -q /run || mount -n --rbind /run /run
-stash=$1; shift
+runtime=$1; stash=$1/stash; shift
 mkdir "$stash" && mount -n -t tmpfs tmpfs "$stash"
 n=0
 for tree; do n=$((n+1)); mkdir "$stash/$n" && mount -n --bind "${tree#*:}" "$stash/$n"; done
@@ -39,8 +38,12 @@ for tree; do
     mkdir -p "${tree#*:}" && mount -n --bind "$stash/$n" "${tree#*:}"
 done
 umount -n -l "$stash" && rmdir "$stash"
+exec 9<"$runtime"
+mount -n -t tmpfs -o mode=755 tmpfs /run
+mkdir -p "$runtime" /run/systemd/system /run/systemd/unit-root /run/credentials
+mount -n --no-canonicalize --bind /proc/self/fd/9 "$runtime"
 echo ready
-exec sleep infinity
+exec 9<&- sleep infinity
 """
 
 # Into the delegated groups first, while it is still root.
@@ -149,12 +152,12 @@ def _needed() -> Iterator[tuple[Path, Path]]:
 
 
 @contextlib.contextmanager
-def _world(name: str) -> Iterator[tuple[str, ...]]:
+def _world(runtime: Path) -> Iterator[tuple[str, ...]]:
     """The words that enter a mount namespace where an ordinary user reaches this interpreter, which nobody else sees.
 
     An interpreter below /root is the usual case in containers.
     """
-    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", PREPARE, "sh", f"/run/{name}.stash"]
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", PREPARE, "sh", str(runtime)]
     words = [f"{closed}:{tree}" for closed, tree in sorted(_needed())]
     with subprocess.Popen([*argv, *words], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
@@ -184,23 +187,6 @@ def _runtime(user: pwd.struct_passwd) -> Iterator[Path]:
         yield runtime
     finally:
         shutil.rmtree(runtime, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _booted() -> Iterator[None]:
-    """What a boot makes: the sign by which programs know systemd, and what each namespace is mounted on.
-
-    Without the others a unit with PrivateUsers=yes and a mount, or LoadCredential=, ends with 226/NAMESPACE.
-    """
-    ours = [path for path in map(Path, BOOTED) if not path.exists()]
-    for path in ours:
-        path.mkdir(parents=True)
-    try:
-        yield
-    finally:
-        for path in ours:
-            with contextlib.suppress(OSError):
-                path.rmdir()
 
 
 @contextlib.contextmanager
@@ -240,10 +226,9 @@ def running(name: str) -> Iterator[UserManager]:
         AssertionError: the manager did not come up; the text holds what it said.
     """
     with (
-        _booted(),
-        _world(name) as enter,
         _user(name) as user,
         _runtime(user) as runtime,
+        _world(runtime) as enter,
         _cgroups(user) as groups,
         tempfile.TemporaryFile() as log,
     ):
