@@ -8,7 +8,7 @@ whole program: None is always a right answer. `tests/test_peek.py` holds the two
 import os
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from _collections_abc import Mapping, Sequence  # as os does: collections.abc would load all of collections
 
 HEADER = "vx-token peek 1"
 DEFAULT_MIN_TTL = 300.0
