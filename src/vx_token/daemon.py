@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import queue
+import resource
 import signal
 import threading
 import time
@@ -140,6 +141,7 @@ class Daemon:
             ConfigError: the configuration is wrong at the start, or the runtime folder not safe.
             TemporaryError: another daemon serves this runtime folder.
         """
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold tokens
         self.config = self.load()
         self.store = self.make(self.config).store
         paths.secure_folder(self.store.root)
