@@ -188,22 +188,28 @@ def test_our_own_reads_are_not_told(ear: Ear, tmp_path: Path) -> None:
     assert ear.told == [frozenset({last})]
 
 
-@pytest.mark.parametrize(
-    ("event", "hint"),
-    [
-        (events.FileOpenedEvent("f"), False),
-        (events.FileClosedNoWriteEvent("f"), False),
-        (events.FileClosedEvent("f"), False),
-        (events.FileCreatedEvent("f"), True),
-        (events.FileModifiedEvent("f"), True),
-        (events.FileMovedEvent("f", "g"), True),
-        (events.FileDeletedEvent("f"), True),
-    ],
-)
-def test_only_a_change_is_a_hint(event: events.FileSystemEvent, hint: bool) -> None:
-    watcher = Watcher(lambda _: None)  # not started: nobody takes the hint away
-    watcher.on_any_event(event)
-    assert watcher._hint.is_set() == hint
+def test_reads_are_not_even_hints(tmp_path: Path) -> None:
+    """A home folder may be watched, and it is read all day long: the kernel must not wake us for that."""
+    path, heard = tmp_path / "file", list[str]()
+
+    class Listener(Watcher):
+        def on_any_event(self, event: events.FileSystemEvent) -> None:
+            heard.append(event.event_type)
+            super().on_any_event(event)
+
+    path.write_text("one")
+    watcher = Listener(lambda _: None)
+    watcher.start()
+    try:
+        watcher.follow([path])
+        for _ in range(20):
+            assert path.read_text() == "one"
+            assert list(tmp_path.iterdir())
+        path.write_text("two")
+        until(lambda: "modified" in heard, SOON)
+    finally:
+        watcher.stop()
+    assert set(heard) == {"modified"}
 
 
 def test_what_is_followed_no_more_is_not_told(ear: Ear, tmp_path: Path) -> None:

@@ -12,7 +12,17 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.events import (
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
 from watchdog.observers import Observer
 
 from vx_token import peek
@@ -26,7 +36,16 @@ SETTLE = 0.05
 LONGEST_BURST = 0.3
 """Seconds after which a burst that does not end is looked at all the same."""
 
-_CHANGES = {"created", "modified", "moved", "deleted"}
+# What the kernel is asked for. Without this it tells of every read as well, and a home folder is read all day long.
+_CHANGES: list[type[FileSystemEvent]] = [
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileDeletedEvent,
+    DirCreatedEvent,
+    DirMovedEvent,
+    DirDeletedEvent,
+]
 
 
 class Watcher(FileSystemEventHandler):
@@ -77,11 +96,10 @@ class Watcher(FileSystemEventHandler):
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Take a hint; called by watchdog."""
-        if event.event_type in _CHANGES:
-            if event.event_type == "deleted" and event.is_directory:
-                # A new folder may get the old one's inode number, but not its watch.
-                self._gone.put(Path(os.fsdecode(event.src_path)))
-            self._hint.set()
+        if event.event_type == "deleted" and event.is_directory:
+            # A new folder may get the old one's inode number, but not its watch.
+            self._gone.put(Path(os.fsdecode(event.src_path)))
+        self._hint.set()
 
     def _settle(self) -> None:
         while not self._stopping.is_set():
@@ -107,7 +125,8 @@ class Watcher(FileSystemEventHandler):
         for folder in new:
             # No more inotify watches to be had: the regular `check` still finds every change.
             with contextlib.suppress(OSError):
-                self._watches[folder] = (self._observer.schedule(self, str(folder), recursive=False), wanted[folder])
+                watch = self._observer.schedule(self, str(folder), recursive=False, event_filter=_CHANGES)
+                self._watches[folder] = (watch, wanted[folder])
         return bool(new)
 
     def _drain(self) -> Iterator[Path]:
