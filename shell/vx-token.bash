@@ -33,12 +33,13 @@ __vx_token_find() {
 
 # Why _vx_file must not be read: `gone` (or not a plain file), `foreign`, `unreadable`; nothing when it may be.
 __vx_token_check_file() {
-  _vx_problem=
-  if [[ ! -f $_vx_file ]]; then
+  if [[ -f $_vx_file && -O $_vx_file && -r $_vx_file ]]; then
+    _vx_problem=
+  elif [[ ! -f $_vx_file ]]; then
     _vx_problem=gone
   elif [[ ! -O $_vx_file ]]; then
     _vx_problem=foreign
-  elif [[ ! -r $_vx_file ]]; then
+  else
     _vx_problem=unreadable
   fi
 }
@@ -286,6 +287,7 @@ __vx_token_apply() {
     paused* | readonly*) __vx_token_withdraw __vx_token_give_back ;;
   esac
   __vx_token_mark
+  __vx_token_watch
 }
 
 # Tells child shells which values are ours, by name, length and last four characters.
@@ -315,14 +317,16 @@ __vx_token_inherit() {
   done
 }
 
-# Does the environment still hold every value that we put there?
-__vx_token_intact() {
-  local _vx_i _vx_name
-  ((${#__vx_token_held_names[@]})) || return 1
+# Makes __vx_token_intact, which tells whether the environment still holds every value that we put there. It is called
+# at each prompt, so it is one comparison and no loop; the names in it have been found to be identifiers.
+__vx_token_watch() {
+  local _vx_i _vx_now='' _vx_then=''
   for ((_vx_i = 0; _vx_i < ${#__vx_token_held_names[@]}; _vx_i++)); do
-    _vx_name=${__vx_token_held_names[_vx_i]}
-    [[ ${!_vx_name-} == "${__vx_token_held_values[_vx_i]}" ]] || return 1
+    _vx_now+=":\${${__vx_token_held_names[_vx_i]}-}"
+    _vx_then+=":${__vx_token_held_values[_vx_i]}"
   done
+  __vx_token_expected=("$_vx_then")
+  builtin eval "__vx_token_intact() { [[ \"$_vx_now\" == \"\$__vx_token_expected\" ]]; }"
 }
 
 # --- the one path --------------------------------------------------------------------------------------------------
@@ -352,12 +356,19 @@ __vx_token_trim_no_proxy() {
 }
 
 # Brings the variables up to date with the file. __vx_token_state becomes: ok, login, expired, malformed, gone, foreign,
-# unreadable, `paused NAME` or `readonly NAME`; __vx_token_due the second from which the next command asks again.
+# unreadable, `paused NAME` or `readonly NAME`; __vx_token_due the second from which the next command asks again;
+# __vx_token_steady the end of the token when nothing needs to be done before it as long as nothing changes.
 __vx_token_sync() {
   local _vx_file _vx_problem _vx_now _vx_changed='' _vx_state=ok
   __vx_token_find "${VX_TOKEN_PROFILE:-default}"
   __vx_token_load_offer
   __vx_token_time
+  __vx_token_now=("$_vx_now")
+  if [[ ! $_vx_changed$_vx_problem ]] && ((_vx_now < __vx_token_steady)) && __vx_token_intact; then
+    __vx_token_wait
+    return 0
+  fi
+  __vx_token_steady=(0)
   __vx_token_due=("$_vx_now")
   if ((!${#__vx_token_names[@]})); then
     _vx_state=${_vx_problem:-expired}
@@ -366,10 +377,16 @@ __vx_token_sync() {
     _vx_state=expired
     __vx_token_hide
   else
-    __vx_token_offer
+    __vx_token_provide
   fi
   [[ ${__vx_token_word[0]} != login || ($_vx_state != ok && $_vx_state != expired) ]] || _vx_state=login
   __vx_token_state=("$_vx_state")
+}
+
+# A prompt that is this young is still right, unless its token ends before.
+__vx_token_wait() {
+  __vx_token_due=($((_vx_now + 2)))
+  [[ ${__vx_token_mode[0]} == gateway ]] || ((__vx_token_due < __vx_token_expires)) || __vx_token_due=("${__vx_token_expires[0]}")
 }
 
 # Nothing is alive: what we hold goes, and what the user had stays aside, for a dead token must not send the next
@@ -380,45 +397,45 @@ __vx_token_hide() {
   __vx_token_mark
 }
 
-__vx_token_offer() {
-  if [[ $_vx_changed ]] || ! __vx_token_intact; then
-    __vx_token_apply
-  fi
+# Gateway mode is never steady: a proxy may be set at any time.
+__vx_token_provide() {
+  __vx_token_apply
+  __vx_token_wait
   if [[ ${__vx_token_mode[0]} == gateway && $_vx_state == ok ]]; then
     __vx_token_no_proxy add
   else
     __vx_token_no_proxy remove
+    [[ $_vx_state != ok ]] || __vx_token_steady=("${__vx_token_expires[0]}")
   fi
   [[ $_vx_state != ok || ! $_vx_problem ]] || _vx_state=$_vx_problem
-  __vx_token_due=($((_vx_now + 2)))
-  [[ ${__vx_token_mode[0]} == gateway ]] || ((__vx_token_due <= __vx_token_expires)) || __vx_token_due=("${__vx_token_expires[0]}")
 }
 
 # VX_TOKEN_STATUS, for prompts: `gemini 42m`, `gemini gateway`, `gemini login`, `gemini expired`, `gemini paused`.
 __vx_token_show() {
-  local _vx_now _vx_text=''
-  __vx_token_time
+  local _vx_text=''
   case ${__vx_token_state[0]} in
-    ok | malformed) _vx_text=$(((__vx_token_expires - _vx_now) / 60))m ;;
+    ok | malformed)
+      _vx_text=$(((__vx_token_expires - __vx_token_now) / 60))m
+      [[ ${__vx_token_mode[0]} != gateway ]] || _vx_text=gateway
+      ;;
     login | expired) _vx_text=${__vx_token_state[0]} ;;
     paused* | readonly*) _vx_text=paused ;;
   esac
-  [[ $_vx_text != *m || ${__vx_token_mode[0]} != gateway ]] || _vx_text=gateway
-  if [[ ! $_vx_text || ! ${__vx_token_profile[0]} ]]; then
+  _vx_text="${__vx_token_profile[0]} $_vx_text"
+  if [[ $_vx_text == ' '* || $_vx_text == *' ' ]]; then
     builtin unset -v VX_TOKEN_STATUS
-  elif [[ ${VX_TOKEN_STATUS-} != "${__vx_token_profile[0]} $_vx_text" ]]; then
-    builtin export VX_TOKEN_STATUS="${__vx_token_profile[0]} $_vx_text"
+  elif [[ ${VX_TOKEN_STATUS-} != "$_vx_text" ]]; then
+    builtin export VX_TOKEN_STATUS="$_vx_text"
   fi
 }
 
-# One line for the user when the state has changed for the worse since the last prompt; none before the first prompt.
+# One line for the user when the state is not the one last told; nothing before the first prompt.
 __vx_token_tell() {
   local _vx_state=${__vx_token_state[0]} _vx_text
-  if [[ ! ${__vx_token_prompted-} ]]; then
-    __vx_token_prompted=(yes)
+  if [[ ! ${__vx_token_said[0]} ]]; then
+    __vx_token_said=(gone)
     return 0
   fi
-  [[ $_vx_state != "${__vx_token_said[0]}" ]] || return 0
   __vx_token_said=("$_vx_state")
   case $_vx_state in
     ok) return 0 ;;
@@ -478,7 +495,7 @@ __vx_token_prompt() {
 __vx_token_at_prompt() {
   __vx_token_sync
   __vx_token_show
-  __vx_token_tell
+  [[ ${__vx_token_state[0]} == "${__vx_token_said[0]}" ]] || __vx_token_tell
   __vx_token_heal_ps0
 }
 
@@ -530,10 +547,11 @@ __vx_token_unregister() {
 
 # --- what the user calls -------------------------------------------------------------------------------------------
 
+# A new shell has told nothing yet ($1 is empty): see __vx_token_tell.
 __vx_token_reset() {
   __vx_token_file=('')
   __vx_token_forget
-  __vx_token_state=(gone) __vx_token_said=(gone) __vx_token_due=(0)
+  __vx_token_state=(gone) __vx_token_said=("${1-gone}") __vx_token_due=(0) __vx_token_steady=(0)
   __vx_token_seen=(' ') __vx_token_off=()
 }
 
@@ -591,7 +609,7 @@ __vx_token_start() {
   if [[ ! ${__vx_token_loaded-} ]]; then
     __vx_token_names=() __vx_token_values=() __vx_token_held_names=() __vx_token_held_values=() __vx_token_past=()
     __vx_token_user_names=() __vx_token_user_values=() __vx_token_user_flags=() __vx_token_proxied=('')
-    __vx_token_reset
+    __vx_token_reset ''
     __vx_token_inherit
     __vx_token_loaded=(yes)
   fi

@@ -26,11 +26,13 @@ end
 
 # Prints why a file must not be read: `gone` (or not a plain file), `foreign`, `unreadable`; nothing when it may be.
 function __vx_token_check_file
-    if not test -f $argv[1]
+    if test -f $argv[1] -a -O $argv[1] -a -r $argv[1]
+        return
+    else if not test -f $argv[1]
         builtin echo gone
     else if not test -O $argv[1]
         builtin echo foreign
-    else if not test -r $argv[1]
+    else
         builtin echo unreadable
     end
 end
@@ -248,6 +250,7 @@ function __vx_token_apply
         __vx_token_withdraw __vx_token_give_back
     end
     __vx_token_mark
+    __vx_token_watch
 end
 
 # Prints what tells a child shell that value $argv[2] of name $argv[1] is ours: name, length, last four characters.
@@ -282,13 +285,17 @@ function __vx_token_inherit
     end
 end
 
-# Does the environment still hold every value that we put there?
-function __vx_token_intact
-    set -q __vx_token_held[1]; or return 1
+# Makes __vx_token_intact, which tells whether the environment still holds every value that we put there. It is called
+# at each prompt, so it is one comparison and no loop; the names in it have been found to be identifiers.
+function __vx_token_watch
+    set -l now
+    set -gu __vx_token_expected
     for name in $__vx_token_held
         set -l held __vx_token_held_$name
-        test "$$name" = "$$held"; or return 1
+        set now "$now:\$$name"
+        set __vx_token_expected "$__vx_token_expected:"$$held
     end
+    eval "function __vx_token_intact; test \"$now\" = \"\$__vx_token_expected\"; end"
 end
 
 # --- the one path --------------------------------------------------------------------------------------------------
@@ -311,15 +318,20 @@ function __vx_token_no_proxy
 end
 
 # Brings the variables up to date with the file. __vx_token_state becomes: ok, login, expired, malformed, gone, foreign,
-# unreadable or `paused NAME`.
+# unreadable or `paused NAME`; __vx_token_steady the end of the token when nothing needs to be done before it as long as
+# nothing changes.
 function __vx_token_sync
-    set -gu __vx_token_state ok
     __vx_token_load_offer
+    set -gu __vx_token_now (__vx_token_time)
+    test -z "$__vx_token_changed$__vx_token_problem" -a $__vx_token_now -lt $__vx_token_steady
+    and __vx_token_intact; and return
+    set -gu __vx_token_steady 0
+    set -gu __vx_token_state ok
     if not set -q __vx_token_names[1]
         set __vx_token_state expired
         test -n "$__vx_token_problem"; and set __vx_token_state $__vx_token_problem
         __vx_token_hide
-    else if test "$__vx_token_mode" = direct -a (__vx_token_time) -ge $__vx_token_expires
+    else if test "$__vx_token_mode" = direct -a $__vx_token_now -ge $__vx_token_expires
         set __vx_token_state expired
         __vx_token_hide
     else
@@ -338,12 +350,14 @@ function __vx_token_hide
     __vx_token_mark
 end
 
+# Gateway mode is never steady: a proxy may be set at any time.
 function __vx_token_provide
-    test -z "$__vx_token_changed"; and __vx_token_intact; or __vx_token_apply
+    __vx_token_apply
     if test "$__vx_token_mode" = gateway -a "$__vx_token_state" = ok
         __vx_token_no_proxy add
     else
         __vx_token_no_proxy remove
+        test "$__vx_token_state" = ok; and set -gu __vx_token_steady $__vx_token_expires
     end
     test "$__vx_token_state" = ok -a -n "$__vx_token_problem"; and set __vx_token_state $__vx_token_problem
 end
@@ -355,27 +369,26 @@ function __vx_token_show
         case ok malformed
             set text gateway
             test "$__vx_token_mode" = gateway
-            or set text (builtin math --scale 0 "($__vx_token_expires - "(__vx_token_time)") / 60")m
+            or set text (builtin math --scale 0 "($__vx_token_expires - $__vx_token_now) / 60")m
         case login expired
             set text $__vx_token_state
         case 'paused*'
             set text paused
     end
     if test -n "$text" -a -n "$__vx_token_profile"
-        set -gx VX_TOKEN_STATUS "$__vx_token_profile $text"
+        test "$VX_TOKEN_STATUS" = "$__vx_token_profile $text"; or set -gx VX_TOKEN_STATUS "$__vx_token_profile $text"
     else
         set -eg VX_TOKEN_STATUS
     end
 end
 
-# One line for the user when the state has changed for the worse since the last prompt; none before the first prompt.
+# One line for the user when the state is not the one last told; nothing before the first prompt.
 function __vx_token_tell
-    if not set -q __vx_token_prompted
-        set -gu __vx_token_prompted yes
+    if test -z "$__vx_token_said"
+        set __vx_token_said gone
         return
     end
-    test "$__vx_token_state" != "$__vx_token_said"; or return 0
-    set -gu __vx_token_said $__vx_token_state
+    set __vx_token_said $__vx_token_state
     set -l text
     switch $__vx_token_state
         case ok
@@ -413,15 +426,17 @@ function __vx_token_register
         set -lx IFS \n
         __vx_token_sync
         __vx_token_show
-        __vx_token_tell
+        test "$__vx_token_state" = "$__vx_token_said"; or __vx_token_tell
     end
 end
 
 # --- what the user calls -------------------------------------------------------------------------------------------
 
+# $argv[1] is the state last told: a new shell has told nothing yet, see __vx_token_tell.
 function __vx_token_reset
     set -gu __vx_token_file
-    set -gu __vx_token_said gone
+    set -gu __vx_token_said $argv[1]
+    set -gu __vx_token_steady 0
     set -gu __vx_token_seen
     set -eg __vx_token_off
     __vx_token_forget
@@ -444,7 +459,7 @@ end
 function vx-token-on --description 'Bring the variables of vx-token back into this shell'
     set -l fish_trace
     set -lx IFS \n
-    __vx_token_reset
+    __vx_token_reset gone
     __vx_token_sync
     status is-interactive; and __vx_token_register
     return 0
@@ -477,7 +492,7 @@ function __vx_token_start
         set -gu __vx_token_user
         set -gu __vx_token_past
         set -gu __vx_token_proxied
-        __vx_token_reset
+        __vx_token_reset ''
         __vx_token_inherit
         set -gu __vx_token_loaded yes
     end

@@ -36,12 +36,13 @@ __vx_token_find() {
 
 # Why _vx_file must not be read: `gone` (or not a plain file), `foreign`, `unreadable`; nothing when it may be.
 __vx_token_check_file() {
-  _vx_problem=
-  if [[ ! -f $_vx_file ]]; then
+  if [[ -f $_vx_file && -O $_vx_file && -r $_vx_file ]]; then
+    _vx_problem=
+  elif [[ ! -f $_vx_file ]]; then
     _vx_problem=gone
   elif [[ ! -O $_vx_file ]]; then
     _vx_problem=foreign
-  elif [[ ! -r $_vx_file ]]; then
+  else
     _vx_problem=unreadable
   fi
 }
@@ -285,12 +286,16 @@ __vx_token_no_proxy() {
 }
 
 # Brings the variables up to date with the file. The state becomes: ok, login, expired, malformed, gone, foreign,
-# unreadable, `paused NAME` or `readonly NAME`.
+# unreadable, `paused NAME` or `readonly NAME`; __vx_token[steady] the end of the token when nothing needs to be done
+# before it as long as nothing changes.
 __vx_token_sync() {
   local _vx_file _vx_problem _vx_now _vx_changed='' _vx_state=ok
   __vx_token_find ${VX_TOKEN_PROFILE:-default}
   __vx_token_load_offer
   __vx_token_time
+  __vx_token[now]=$_vx_now
+  [[ -n $_vx_changed$_vx_problem ]] || (( _vx_now >= __vx_token[steady] )) || ! __vx_token_intact || return 0
+  __vx_token[steady]=0
   if (( ! $#__vx_token_offer )); then
     _vx_state=${_vx_problem:-expired}
     __vx_token_hide
@@ -312,42 +317,43 @@ __vx_token_hide() {
   __vx_token_mark
 }
 
+# Gateway mode is never steady: a proxy may be set at any time.
 __vx_token_provide() {
-  [[ -z $_vx_changed ]] && __vx_token_intact || __vx_token_apply
+  __vx_token_apply
   if [[ $__vx_token_head[mode] == gateway && $_vx_state == ok ]]; then
     __vx_token_no_proxy add
   else
     __vx_token_no_proxy remove
+    [[ $_vx_state != ok ]] || __vx_token[steady]=$__vx_token_head[expires]
   fi
   [[ $_vx_state != ok || -z $_vx_problem ]] || _vx_state=$_vx_problem
 }
 
 # VX_TOKEN_STATUS, for prompts: `gemini 42m`, `gemini gateway`, `gemini login`, `gemini expired`, `gemini paused`.
 __vx_token_show() {
-  local _vx_now _vx_text=''
-  __vx_token_time
+  local _vx_text=''
   case $__vx_token[state] in
-    (ok|malformed) _vx_text=$(( (__vx_token_head[expires] - _vx_now) / 60 ))m ;;
+    (ok|malformed) _vx_text=$(( (__vx_token_head[expires] - __vx_token[now]) / 60 ))m ;;
     (login|expired) _vx_text=$__vx_token[state] ;;
     (paused*|readonly*) _vx_text=paused ;;
   esac
   [[ $_vx_text != *m || $__vx_token_head[mode] != gateway ]] || _vx_text=gateway
   if [[ -n $_vx_text && -n $__vx_token_head[profile] ]]; then
-    builtin export VX_TOKEN_STATUS="$__vx_token_head[profile] $_vx_text"
+    _vx_text="$__vx_token_head[profile] $_vx_text"
+    [[ $VX_TOKEN_STATUS == "$_vx_text" ]] || builtin export VX_TOKEN_STATUS=$_vx_text
   else
     builtin unset VX_TOKEN_STATUS
   fi
 }
 
-# One line for the user when the state has changed for the worse since the last prompt; none before the first prompt,
-# where powerlevel10k's instant prompt would complain.
+# One line for the user when the state is not the one last told; nothing before the first prompt, where powerlevel10k's
+# instant prompt would complain.
 __vx_token_tell() {
   local _vx_state=$__vx_token[state] _vx_text
-  if [[ -z $__vx_token[prompted] ]]; then
-    __vx_token[prompted]=yes
+  if [[ -z $__vx_token[said] ]]; then
+    __vx_token[said]=gone
     return
   fi
-  [[ $_vx_state != "$__vx_token[said]" ]] || return 0
   __vx_token[said]=$_vx_state
   case $_vx_state in
     (ok) return ;;
@@ -379,7 +385,7 @@ __vx_token_precmd() {
   if [[ -z $__vx_token[off] ]]; then
     __vx_token_sync
     __vx_token_show
-    __vx_token_tell
+    [[ $__vx_token[state] == "$__vx_token[said]" ]] || __vx_token_tell
   fi
   return $_vx_code
 }
@@ -392,8 +398,9 @@ __vx_token_register() {
 
 # --- what the user calls -------------------------------------------------------------------------------------------
 
+# A new shell has told nothing yet ($1 is empty): see __vx_token_tell.
 __vx_token_reset() {
-  __vx_token[file]='' __vx_token[state]=gone __vx_token[said]=gone __vx_token[off]=''
+  __vx_token[file]='' __vx_token[state]=gone __vx_token[said]=${1-gone} __vx_token[off]='' __vx_token[steady]=0
   __vx_token_seen=()
   __vx_token_forget
 }
@@ -448,7 +455,7 @@ __vx_token_start() {
   builtin typeset -gA __vx_token_seen __vx_token_proxied
   builtin typeset -ga __vx_token_past
   if [[ -z $__vx_token[loaded] ]]; then
-    __vx_token_reset
+    __vx_token_reset ''
     __vx_token_inherit
     __vx_token[loaded]=yes
   fi
