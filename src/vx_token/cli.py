@@ -92,7 +92,7 @@ class Ttl(click.ParamType[float]):
         """Read it; a bare number counts as seconds."""
         if isinstance(value, float):
             return value
-        found = values.seconds(value) if not value.isdigit() else float(value)
+        found = values.seconds(value) if not (value.isascii() and value.isdigit()) else float(value)
         if found is None or found > 12 * 3600:
             self.fail(f"{value!r} is no duration such as 90s, 5m or 1h30m, up to 12h", param, ctx)
         return found
