@@ -52,9 +52,11 @@ def by_file(box: Box, google: Emulator) -> None:
 
 def by_snippet(box: Box, google: Emulator) -> None:
     found = snippet(box)
-    with client(found["OPENAI_API_KEY"], found["OPENAI_BASE_URL"]) as ai:
-        with ai.chat.completions.stream(model=MODEL, messages=ASK) as stream:  # type: ignore[arg-type]
-            assert "Hello" in "".join(event.delta for event in stream if event.type == "content.delta")
+    with (
+        client(found["OPENAI_API_KEY"], found["OPENAI_BASE_URL"]) as ai,
+        ai.chat.completions.stream(model=MODEL, messages=ASK) as stream,  # type: ignore[arg-type]
+    ):
+        assert "Hello" in "".join(event.delta for event in stream if event.type == "content.delta")
 
 
 def by_print(box: Box, google: Emulator) -> None:

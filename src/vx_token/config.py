@@ -146,7 +146,6 @@ GATEWAY_KEYS: Mapping[str, Check] = {
     "ca_file": text,
 }
 
-SETTINGS = tuple(PROFILE_KEYS)
 TOKEN_KEYS = frozenset({"credentials", "impersonate", "lifetime", "scopes"})
 """The settings by which one token differs from another."""
 
