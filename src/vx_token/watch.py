@@ -8,7 +8,7 @@ import contextlib
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,19 +85,24 @@ class Watcher(FileSystemEventHandler):
     def check(self) -> None:
         """Look now, whatever the kernel said."""
         with self._lock:
+            gone = news = set(self._drain())
             for _ in range(8):  # folders come and go while the watches are set
-                if not self._arm():
+                if not self._arm(news):
                     break
+                news = set(self._drain())
+                gone = gone | news
             found = {path: peek.stamp(path) for path in self._stamps}
-            changed = frozenset(path for path, stamp in found.items() if stamp != self._stamps[path])
+            # A file that came and went in one burst has the stamp it had, none, and yet somebody took it away.
+            changed = frozenset(
+                p for p, stamp in found.items() if stamp != self._stamps[p] or (p in gone and not stamp)
+            )
             self._stamps = found
         if changed:
             self._changed(changed)
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Take a hint; called by watchdog."""
-        if event.event_type == "deleted" and event.is_directory:
-            # A new folder may get the old one's inode number, but not its watch.
+        if event.event_type == "deleted":
             self._gone.put(Path(os.fsdecode(event.src_path)))
         self._hint.set()
 
@@ -112,10 +117,12 @@ class Watcher(FileSystemEventHandler):
             if not self._stopping.is_set():
                 self.check()
 
-    def _arm(self) -> bool:
-        """Watch the folders that matter now; tells whether that was anything new."""
+    def _arm(self, gone: Set[Path] = frozenset()) -> bool:
+        """Watch the folders that matter now; tells whether that was anything new.
+
+        A folder in `gone` is watched anew: it may have got the old one's inode number, but not its watch.
+        """
         wanted = {folder: peek.stamp(folder).partition(":")[0] for path in self._stamps for folder in folders(path)}
-        gone = set(self._drain())
         for folder, (watch, inode) in list(self._watches.items()):
             if wanted.get(folder) != inode or folder in gone:  # replaced, or of no interest any more
                 with contextlib.suppress(KeyError, OSError):
