@@ -60,13 +60,15 @@ def reading(box: Box) -> Iterator[Reader]:
 
 
 def test_no_reader_notices_a_daemon_that_is_killed_and_started_again(signed_in: Box, google: Emulator) -> None:
-    google.lifetime = 3.0
     assert signed_in.vx("print").returncode == 0
     with reading(signed_in) as reader:
         for _ in range(6):
             before = signed_in.read("token")
-            with signed_in.start("run", stderr=subprocess.DEVNULL) as process:
-                until(lambda before=before: signed_in.read("token") != before, 8, "a new token")  # type: ignore[misc]
+            with signed_in.start("run", stderr=subprocess.PIPE) as process:
+                assert process.stderr is not None
+                assert "keeps gemini fresh" in process.stderr.readline()
+                process.send_signal(signal.SIGHUP)
+                until(lambda before=before: signed_in.read("token") != before, 15, "a new token")  # type: ignore[misc]
                 process.send_signal(signal.SIGKILL)
                 process.wait(5)
             assert reader.wrong == []
