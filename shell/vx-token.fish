@@ -7,7 +7,7 @@
 
 # --- where the file is, and what it says -------------------------------------------------------------------------
 
-# Prints the file of profile $argv[1]. The order is the program's own: explicit folder, XDG, the per-user folder, tmp.
+# Sets __vx_token_place to the file of profile $argv[1]. The order is the program's own: explicit folder, XDG, the per-user folder, tmp.
 function __vx_token_find
     set -l folder /tmp/runtime-$EUID/vx-token
     if test -n "$VX_TOKEN_RUNTIME_DIR"
@@ -21,19 +21,19 @@ function __vx_token_find
     else if test -n "$TMPDIR"
         set folder $TMPDIR/runtime-$EUID/vx-token
     end
-    builtin printf '%s\n' $folder/$argv[1]/env.fish
+    set -gu __vx_token_place $folder/$argv[1]/env.fish
 end
 
-# Prints why a file must not be read: `gone` (or not a plain file), `foreign`, `unreadable`; nothing when it may be.
+# Sets __vx_token_problem to why a file must not be read: `gone` (or not a plain file), `foreign`, `unreadable`.
 function __vx_token_check_file
     if test -f $argv[1] -a -O $argv[1] -a -r $argv[1]
-        return
+        set -gu __vx_token_problem
     else if not test -f $argv[1]
-        builtin echo gone
+        set -gu __vx_token_problem gone
     else if not test -O $argv[1]
-        builtin echo foreign
+        set -gu __vx_token_problem foreign
     else
-        builtin echo unreadable
+        set -gu __vx_token_problem unreadable
     end
 end
 
@@ -119,19 +119,19 @@ end
 function __vx_token_load_offer
     set -l profile default
     test -n "$VX_TOKEN_PROFILE"; and set profile $VX_TOKEN_PROFILE
-    set -l file (__vx_token_find $profile)
-    if test "$file" != "$__vx_token_file"
-        set -gu __vx_token_file $file
+    __vx_token_find $profile
+    if test "$__vx_token_place" != "$__vx_token_file"
+        set -gu __vx_token_file $__vx_token_place
         __vx_token_forget
     end
     set -gu __vx_token_changed
-    set -gu __vx_token_problem (__vx_token_check_file $file)
+    __vx_token_check_file $__vx_token_file
     if test -n "$__vx_token_problem"
         __vx_token_forget
         return
     end
     set -l text
-    read -z text <$file
+    read -z text <$__vx_token_file
     if test "$text" != "$__vx_token_text" -o -z "$text"
         set __vx_token_changed yes
         set -l lines (string split \n -- $text)
@@ -469,7 +469,8 @@ function vx-token-use --description 'Switch this shell to another profile, or ba
     set -l fish_trace
     set -lx IFS \n
     test -n "$profile"; or set -l profile default
-    set -l folder (string replace -r '/[^/]*$' '' -- (__vx_token_find $profile))
+    __vx_token_find $profile
+    set -l folder (string replace -r '/[^/]*$' '' -- $__vx_token_place)
     if not string match -qr '^[A-Za-z0-9_][A-Za-z0-9._-]*$' -- $profile; or not test -d $folder
         builtin printf '%s\n' "vx-token: there is no profile "(string escape -- $profile)" here" 'hint: vx-token status lists them' >&2
         return 1
