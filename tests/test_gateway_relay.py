@@ -67,6 +67,20 @@ def test_head_and_chunks_arrive_before_the_next_is_made(proxy: Front, server: Up
     connection.close()
 
 
+def test_the_access_log_tells_a_streams_length(server: Upstream, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "vx_token")
+    steps = server.handler = Steps(b"data: 1\n\n", b"data: [DONE]\n\n")
+    with front(Purse(), Route("p", server.url), access_log=True) as logging:
+        connection, response = start(logging)
+        for go in steps.go:
+            go.set()
+        assert len(response.read()) == 23
+        connection.close()
+    assert [record.getMessage().split(" bytes ")[0] for record in caplog.records if record.name.startswith("vx")] == [
+        "POST p/chat/completions 200 23"
+    ]
+
+
 def test_a_client_that_leaves_ends_the_request_upstream(proxy: Front, server: Upstream) -> None:
     steps = server.handler = Steps(b"data: 1\n\n", b"data: 2\n\n")
     connection, response = start(proxy)

@@ -27,7 +27,7 @@ from vx_token.gateway_guard import (
 )
 from vx_token.gateway_metrics import CONTENT_TYPE, Metrics, Snapshot
 from vx_token.gateway_models import card, listing
-from vx_token.gateway_relay import UpstreamGoneError
+from vx_token.gateway_relay import Stream, UpstreamGoneError
 from vx_token.gateway_settings import GatewaySettings, Route, Tokens
 from vx_token.gateway_upstream import Call
 
@@ -201,7 +201,7 @@ def _place(error: Exception) -> str:
 def _size(response: web.StreamResponse | None) -> int:
     if isinstance(response, web.Response):
         return len(response.body) if isinstance(response.body, bytes) else 0
-    return response.get("size", 0) if response is not None else 0
+    return response.size if isinstance(response, Stream) else 0
 
 
 def _log_access(method: str, exchange: _Exchange, size: int, seconds: float) -> None:

@@ -23,12 +23,20 @@ class UpstreamGoneError(Exception):
         self.response = response
 
 
+class Stream(web.StreamResponse):
+    """An answer that was passed on in pieces.
+
+    Attributes:
+        size: bytes of its body, known at the end.
+    """
+
+    size = 0
+
+
 async def relay(
     request: web.BaseRequest, upstream: aiohttp.ClientResponse, extra: Headers, meter: UsageMeter
 ) -> web.StreamResponse:
     """Pass an answer on.
-
-    A streamed answer carries its length in bytes as `response["size"]`.
 
     Raises:
         UpstreamGoneError: it broke off after the client had got its beginning.
@@ -59,7 +67,7 @@ def _at_once(upstream: aiohttp.ClientResponse, headers: Headers, begun: bytes, m
 async def _as_it_comes(
     request: web.BaseRequest, upstream: aiohttp.ClientResponse, headers: Headers, begun: bytes, meter: UsageMeter
 ) -> web.StreamResponse:
-    response = web.StreamResponse(status=upstream.status, reason=upstream.reason, headers=CIMultiDict(headers))
+    response = Stream(status=upstream.status, reason=upstream.reason, headers=CIMultiDict(headers))
     await response.prepare(request)
     content = upstream.content
     chunk = begun
@@ -73,7 +81,7 @@ async def _as_it_comes(
             _cut(request)
             raise UpstreamGoneError(response) from None
         meter.feed(chunk)
-    response["size"] = meter.size
+    response.size = meter.size
     await response.write_eof(chunk)
     return response
 
