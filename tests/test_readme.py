@@ -5,6 +5,7 @@ import re
 import subprocess
 
 import pytest
+
 from sandbox import REPOSITORY, Box
 
 README = (REPOSITORY / "README.md").read_text()
@@ -20,7 +21,7 @@ def test_its_two_commands_are_there_to_be_run() -> None:
 @pytest.mark.parametrize("words", sorted(set(re.findall(r"vx-token ((?:[a-z]+ ?)+)", README))))
 def test_each_command_it_names_exists(box: Box, words: str) -> None:
     known = box.vx("--help").stdout
-    command = words.split()[0]
+    command = words.split(maxsplit=1)[0]
     assert re.search(rf"^  {command}\b", known, re.MULTILINE) or command in ("is", "run"), words
     assert box.vx(command, "--help").returncode == 0
 
