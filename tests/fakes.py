@@ -28,7 +28,7 @@ class FakeClock:
         self.elapsed = 0.0
         self.naps: list[float] = []
         self._offset = start
-        self._was_set = False
+        self._set_by = 0.0
         self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._numbers = itertools.count()
 
@@ -36,17 +36,17 @@ class FakeClock:
         """The wall clock, which may be wrong."""
         return self.elapsed + self._offset
 
-    def nap(self, until: float, wake: Wake) -> bool:
-        """Move time to `until`, to the next event or by NAP; True when an event set the wall clock."""
+    def nap(self, until: float, wake: Wake) -> float:
+        """Move time to `until`, to the next event or by NAP; by how many seconds an event set the wall clock."""
         length = max(0.0, min(until - self.now(), NAP))
         if self._events:
             length = min(length, max(0.0, self._events[0][0] - self.elapsed))
         self.naps.append(length)
         self.elapsed += length
-        self._was_set = False
+        self._set_by = 0.0
         while self._events and self._events[0][0] <= self.elapsed:
             heapq.heappop(self._events)[2]()
-        return self._was_set
+        return self._set_by
 
     def at(self, second: float, action: Callable[[], object]) -> None:
         """Do something in the first nap that reaches this second."""
@@ -55,7 +55,7 @@ class FakeClock:
     def set(self, seconds: float, *, noticed: bool = True) -> None:
         """Somebody sets the wall clock by so much; `noticed` by the nap in which it happens."""
         self._offset += seconds
-        self._was_set = noticed
+        self._set_by += seconds if noticed else 0.0
 
     def pass_by(self, seconds: float) -> None:
         """Time that nobody notices passing: work, or suspend."""

@@ -4,7 +4,7 @@ import threading
 import time
 from typing import Protocol
 
-NAP = 30.0
+NAP = 25.0
 """The longest nap, seconds: timers stand still in suspend, so the wall clock is looked at this often."""
 
 JUMP = 5.0
