@@ -44,6 +44,8 @@ CHECK = 10 * NAP
 STUCK = 2 * NAP
 """Seconds without a sign of life after which a keeper counts as stuck; they show one at every nap."""
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 _ANY = Token("any", 0.0, 0.0)
 
 
@@ -81,7 +83,8 @@ def keep_fresh(
             except VxTokenError as error:
                 # Nothing could be written down: the schedule has nothing to go by, so wait here.
                 report(State(failures=1, failure=failure_of(error, now)))
-                asked = sleep(now + LONGEST_PAUSE)
+                sleep(now + LONGEST_PAUSE)
+                asked = True
             continue
         look = _look(store, profile, state, now)
         if look != seen:
@@ -329,20 +332,33 @@ class Daemon:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        # SimpleQueue.put is re-entrant: it may be called from a signal handler.
-        def stop(*_: object) -> None:
-            self.events.put(None)
+        """Make events of signals while this lasts."""
 
-        def hup(*_: object) -> None:
-            self.events.put(lambda: self._reload(forced=True))
+        def act(number: int) -> None:
+            self.events.put((lambda: self._reload(forced=True)) if number == signal.SIGHUP else None)
 
-        wanted = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hup}
-        before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+        # Not by handlers: they run when the main thread next looks, and it may just be about to wait for long.
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        listener = threading.Thread(target=_listen, args=(reader, act), name="signals", daemon=True)
+        listener.start()
+        woken = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            signal.set_wakeup_fd(woken)
+            os.close(writer)
+            listener.join()
+
+
+def _listen(reader: int, act: Callable[[int], None]) -> None:
+    with os.fdopen(reader, "rb", buffering=0) as pipe:
+        while number := pipe.read(1):
+            if number[0] in SIGNALS:
+                act(number[0])
 
 
 class Keeper:
