@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -196,15 +197,26 @@ def ask_gateway(address: str, key: str) -> Mapping[str, Any] | None:
     import http.client
     from urllib.parse import urlsplit
 
-    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=1)
+    connection = http.client.HTTPConnection(urlsplit(address).netloc or "localhost", timeout=1)
     try:
+        if address.startswith("unix:"):
+            connection.sock = _unix(address.removeprefix("unix:"))
         connection.request("GET", "/statusz", headers={"Authorization": f"Bearer {key}"})
         found = json.loads(connection.getresponse().read(65536))
     except (OSError, ValueError, http.client.HTTPException):
         found = {}
     finally:
         connection.close()
-    return {"address": address, **(found if isinstance(found, dict) and "requests" in found else {})}
+    if not isinstance(found, dict) or "requests" not in found:
+        return {"address": address}
+    return {"address": address, **found, "in_flight": found["in_flight"] - 1}  # our question is not one of them
+
+
+def _unix(path: str) -> socket.socket:
+    channel = socket.socket(socket.AF_UNIX)
+    channel.settimeout(1)
+    channel.connect(path)
+    return channel
 
 
 def wait(seconds: float) -> None:
