@@ -52,8 +52,10 @@ def url(config: Config, profile: str, address: str = "") -> str:
 
 def beside_a_proxy(environ: Mapping[str, str]) -> dict[str, str]:
     """NO_PROXY and no_proxy with loopback added, when a proxy would take what is meant for the gateway."""
-    if not any(environ.get(name) for name in PROXIES):
+    listed = [name.strip() for name in (environ.get("no_proxy") or environ.get("NO_PROXY") or "").split(",")]
+    # A lone "*" turns every proxy off; beside other names it would mean nothing.
+    if "*" in listed or not any(environ.get(name) for name in PROXIES):
         return {}
-    listed = [name for name in (environ.get("no_proxy") or environ.get("NO_PROXY") or "").split(",") if name]
+    listed = [name for name in listed if name]
     joined = ",".join([*listed, *(name for name in LOOPBACK_NAMES if name not in listed)])
     return {"NO_PROXY": joined, "no_proxy": joined}
