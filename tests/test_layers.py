@@ -20,6 +20,7 @@ status setup emulator gateway_forward
 gateway demo doctor_scene
 doctor_live doctor_shell doctor_token gateway_server
 doctor gateway_link
+gateway_switch
 daemon cli_gateway cli_setup
 cli
 __main__

@@ -179,12 +179,11 @@ def exec_(command: tuple[str, ...], gateway: bool, **options: Any) -> None:
       vx-token exec --profile gemini -- aider --model openai/google/gemini-2.5-flash
       vx-token exec --gateway -- jupyter lab
     """
-    variables = _variables(options)
     try:
         if gateway:
             settings, _, profile = _load(options)
-            sys.exit(cli_gateway.run_behind(settings, profile, command, variables))
-        os.execvpe(command[0], command, {**os.environ, **variables})
+            sys.exit(cli_gateway.run_behind(settings, profile, command))
+        os.execvpe(command[0], command, {**os.environ, **_variables(options)})
     except FileNotFoundError:
         click.echo(f"vx-token: there is no command {command[0]!r}\nhint: check the name and PATH", err=True)
         sys.exit(127)

@@ -1,16 +1,15 @@
 """`vx-token gateway …`, and `exec --gateway`: the loopback gateway alone, without the daemon."""
 
 import os
+import queue
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
 
 import click
 
-from vx_token import config, endpoint, log, paths, values
+from vx_token import config, endpoint, gateway_switch, log, paths, sinks, values
 from vx_token.clock import SystemClock
 from vx_token.config import Config, Profile
 from vx_token.errors import ConfigError
@@ -19,22 +18,10 @@ from vx_token.refresh import Refresher
 from vx_token.store import Store
 
 
-def link(settings: Config, lines: log.Log, port: int | None = None) -> Any:
-    """A gateway that refreshes tokens itself, not yet started.
-
-    Raises:
-        ConfigError: the extra is not installed.
-    """
-    try:
-        from vx_token import gateway_link
-    except ImportError as error:
-        hint = "install it: pip install 'vx-token[gateway]'"
-        raise ConfigError(f"the gateway needs {error.name}", hint) from None
+def _refresher(settings: Config) -> Refresher:
     environ = dict(os.environ)
     store = Store(paths.runtime_dir(environ))
-    refresher = Refresher(store, SystemClock(), mint, environ, settings, endpoint.local(settings, environ))
-    sockets = gateway_link.activated(environ) if port is None else []
-    return gateway_link.Link(settings, refresher, lines, port, sockets)
+    return Refresher(store, SystemClock(), mint, environ, settings, endpoint.local(settings, environ))
 
 
 @click.group(invoke_without_command=True)
@@ -42,7 +29,7 @@ def link(settings: Config, lines: log.Log, port: int | None = None) -> Any:
 @click.option("--access-log", is_flag=True, help="One line a request, without bodies and keys.")
 @click.pass_context
 def gateway(context: click.Context, port: int | None, access_log: bool) -> None:
-    """Serve the loopback gateway in the foreground, without the daemon.
+    """Serve the loopback gateway in the foreground, without the daemon. SIGHUP reads the configuration again.
 
     \b
     Example:
@@ -51,25 +38,33 @@ def gateway(context: click.Context, port: int | None, access_log: bool) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    settings = config.load(os.environ, {})
-    if access_log:
-        settings = config.with_gateway(settings, access_log=True)
     lines = log.Log(log.form("", os.environ))
-    serving = link(settings, lines, port)
-    stop = _on_signals()
-    address = serving.start()
-    lines.event("info", f"the gateway serves {address}")
-    while not stop:
-        signal.pause()
+
+    def load() -> Config:
+        found = config.load(os.environ)
+        return config.with_gateway(found, access_log=True) if access_log else found
+
+    events = _signals()
+    settings = load()
+    sockets = gateway_switch.activated(os.environ) if port is None else []
+    serving = gateway_switch.link(settings, _refresher(settings), lines, port, sockets)
+    lines.event("info", f"the gateway serves {serving.start()}")
+    while events.get() == signal.SIGHUP:
+        try:
+            settings = load()
+            serving.apply(settings, _refresher(settings))
+        except ConfigError as error:
+            lines.event("error", f"the last good configuration stays in force: {error.message} ({error.hint})")
     serving.stop()
     lines.event("info", "stopped")
 
 
-def _on_signals() -> list[int]:
-    found: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _: found.append(received))
-    return found
+def _signals() -> "queue.SimpleQueue[int]":
+    """The signals that steer the gateway, as they come; a simple queue may be filled from a signal handler."""
+    events: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda received, _: events.put(received))
+    return events
 
 
 @gateway.command()
@@ -97,34 +92,73 @@ def rotate_key(grace: str) -> None:
     seconds = values.seconds(grace)
     if seconds is None:
         raise click.BadParameter(f"{grace!r} is no duration such as 1h", param_hint="--grace")
+    settings = config.load(os.environ)
     rotate(paths.state_dir(os.environ), seconds)
+    _publish(settings)
     until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + seconds))
     click.echo(f"there is a new local key; the old one counts until {until}")
 
 
-def run_behind(settings: Config, profile: Profile, command: tuple[str, ...], variables: Mapping[str, str]) -> int:
+def _publish(settings: Config) -> None:
+    """Bring the new key to where shells look for it."""
+    refresher = _refresher(settings)
+    for profile in settings.profiles.values():
+        state = refresher.store.read(profile.name)
+        if profile.mode == "gateway" and state.attempts:
+            refresher.publish(profile, state)
+
+
+class _Mute(log.Log):
+    """Says nothing: the terminal belongs to the command, and its own errors tell what the gateway would."""
+
+    def event(self, level: str, message: str, profile: str = "") -> None:
+        """Drop a line."""
+
+
+def run_behind(settings: Config, profile: Profile, command: tuple[str, ...]) -> int:
     """Run `command` behind a gateway of its own on a free port; its exit status, 128 + N for a signal N.
 
-    `variables` are those of direct mode: key and URLs are replaced by the gateway's.
+    Raises:
+        ConfigError, LoginNeededError, TemporaryError: there is no token to begin with, or no gateway.
+        OSError: the command cannot be started.
     """
-    serving = link(settings, log.Log(log.form("", os.environ)), port=0)
-    address = serving.start().removesuffix("/v1")
-    url = endpoint.url(settings, profile.name, address)
-    bases = ("OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_BASE_URL")
-    ours = {**variables, "OPENAI_API_KEY": endpoint.key(os.environ), **dict.fromkeys(bases, url)}
+    refresher = _refresher(settings)
+    token = refresher.current(profile)
+    lines = log.Log() if os.environ.get("VX_TOKEN_DEBUG") else _Mute()
+    serving = gateway_switch.link(settings, refresher, lines, port=0)
+    url = endpoint.url(settings, profile.name, serving.start().removesuffix("/v1"))
     try:
-        return _supervise(command, {**os.environ, **ours, **endpoint.beside_a_proxy(os.environ)})
+        variables = sinks.variables(profile, token, endpoint.key(os.environ), url)
+        return _supervise(command, {**os.environ, **variables, **endpoint.beside_a_proxy(os.environ)})
     finally:
         serving.stop()
 
 
+PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT)
+
+
 def _supervise(command: tuple[str, ...], environ: dict[str, str]) -> int:
+    early: list[int] = []  # signals that came before there was a child
+    children: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, _: object) -> None:
+        if children:
+            children[0].send_signal(number)
+        else:
+            early.append(number)
+
+    _handle(PASSED_ON, pass_on)
     # The terminal's own signals reach the child by itself; we outlive it to pass its status on.
-    for number in (signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, lambda *_: None)
+    _handle((signal.SIGINT, signal.SIGQUIT), lambda *_: None)
     with subprocess.Popen(command, env=environ) as child:
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT):
-            signal.signal(number, lambda received, _: child.send_signal(received))
+        children.append(child)
+        for number in early:
+            child.send_signal(number)
         status = child.wait()
-    sys.stdout.flush()
     return status if status >= 0 else 128 - status
+
+
+def _handle(numbers: tuple[signal.Signals, ...], handler: Callable[[int, object], None]) -> None:
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it, for the child too
+            signal.signal(number, handler)

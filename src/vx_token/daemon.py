@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vx_token import __version__, atomic, endpoint, paths, peek
+from vx_token import __version__, atomic, gateway_switch, paths, peek
 from vx_token.clock import NAP, Clock, Wake
 from vx_token.commands import Event, Order, Runner, environment
 from vx_token.config import Config, Profile, credential_files
-from vx_token.errors import ConfigError, TemporaryError, VxTokenError
+from vx_token.errors import TemporaryError, VxTokenError
+from vx_token.gateway_switch import Switch
 from vx_token.log import Log
 from vx_token.refresh import Refresher, draw, failure_of
 from vx_token.schedule import LONGEST_PAUSE, next_refresh
@@ -29,11 +29,6 @@ from vx_token.systemd import Silent
 from vx_token.tokens import State, Token
 from vx_token.values import shown
 from vx_token.watch import Watcher
-
-if TYPE_CHECKING:
-    import socket
-
-    from vx_token.gateway_link import Link
 
 FORCED_GAP = 0.5
 """Seconds between two tries when files change faster than tokens can be fetched."""
@@ -131,7 +126,6 @@ class Daemon:
     keepers: "dict[str, Keeper]" = field(default_factory=dict)
     ready: bool = False
     checked: float = 0.0
-    gateway: "Link | None" = None
     problems: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -141,7 +135,7 @@ class Daemon:
         """Serve until SIGTERM or SIGINT.
 
         Raises:
-            ConfigError: the configuration is wrong at the start, or the runtime folder not safe.
+            ConfigError: the configuration is wrong at the start, the folder not safe, or a port taken.
             TemporaryError: another daemon serves this runtime folder.
         """
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold tokens
@@ -150,15 +144,15 @@ class Daemon:
         paths.secure_folder(self.store.root)
         with _only_one(self.store.root / DAEMON_LOCK), self._signals():
             self.watcher = Watcher(lambda changed: self.events.put(lambda: self._changed(changed)))
+            self.gateway = Switch(self.log, gateway_switch.activated(self.environ))
             self.watcher.start()
             try:
-                self.sockets = self._activated()
+                self.gateway.apply(self.config, self.make(self.config))
                 self._begin(forced=False)
                 self._serve()
             finally:
                 self.notifier.stopping()
-                if self.gateway is not None:
-                    self.gateway.stop()
+                self.gateway.stop()
                 self._end()
                 self.watcher.stop()
                 (self.store.root / DAEMON_FILE).unlink(missing_ok=True)
@@ -175,7 +169,7 @@ class Daemon:
                 if event is None:
                     return
                 event()
-            if pause and all(keeper.alive() for keeper in self.keepers.values()):
+            if pause and self.gateway.alive() and all(keeper.alive() for keeper in self.keepers.values()):
                 self.notifier.alive()
 
     def _check(self) -> None:
@@ -190,31 +184,10 @@ class Daemon:
         self.store.link_default(self.config.default_profile)
         for profile in self.config.profiles.values():
             self.keepers[profile.name] = Keeper(profile, refresher, self._report, forced=forced)
-        self._open_gateway(refresher)
         self._note()
         self._follow()
         names = ", ".join(self.config.profiles)
         self.log.event("info", f"vx-token {__version__} keeps {names} fresh in {self.store.root}")
-
-    def _activated(self) -> "list[socket.socket]":
-        if "LISTEN_FDS" not in self.environ:
-            return []
-        from vx_token import gateway_link
-
-        return gateway_link.activated(self.environ)
-
-    def _open_gateway(self, refresher: Refresher) -> None:
-        """Start the gateway when it is asked for, or have it take the new configuration; addresses stay."""
-        if self.gateway is not None:
-            self.gateway.apply(self.config, refresher)
-        elif self.sockets or endpoint.wanted(self.config):
-            try:
-                from vx_token.gateway_link import Link
-            except ImportError as error:
-                hint = "install it: pip install 'vx-token[gateway]'"
-                raise ConfigError(f"the gateway needs {error.name}", hint) from None
-            self.gateway = Link(self.config, refresher, self.log, sockets=self.sockets)
-            self.log.event("info", f"the gateway serves {self.gateway.start()}")
 
     def _end(self) -> None:
         for keeper in self.keepers.values():
@@ -227,7 +200,8 @@ class Daemon:
         self.notifier.reloading(time.monotonic_ns())
         try:
             config = self.load()
-        except ConfigError as error:
+            self.gateway.apply(config, self.make(config))
+        except VxTokenError as error:
             self.config_error = f"{error.message} ({error.hint})"
             self.log.event("error", f"the last good configuration stays in force: {self.config_error}")
             self._note()
@@ -322,7 +296,7 @@ class Daemon:
             "started_at": self.started,
             "config_error": self.config_error,
             "profiles": {p.name: p.url for p in self.config.profiles.values()},
-            "gateway": self.gateway.address if self.gateway else "",
+            "gateway": self.gateway.address,
             "problems": {
                 name: [text for (owner, _), text in self.problems.items() if owner == name and text]
                 for name in self.config.profiles
