@@ -1,0 +1,644 @@
+"""The gateway inside the daemon, alone, and behind `exec`: stock clients that are built once and never see a 401."""
+
+import contextlib
+import http.client
+import importlib
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from sandbox import Box, until
+from vx_token.emulator import Emulator
+
+MODEL = "google/gemini-2.5-flash"
+NAMES = ("OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_BASE_URL")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def behind(box: Box, google: Emulator, port: int) -> Box:
+    """A home whose profile `gemini` is in gateway mode."""
+    google.service_account(box.key)
+    configure(box, google, port)
+    return box
+
+
+def configure(box: Box, google: Emulator, port: int, gateway: str = "", best: str = "", **settings: Any) -> None:
+    """Write the configuration anew; `best` is an alias for another model."""
+    box.config.write_text(f"[gateway]\nport = {port}\n{gateway}\n")
+    box.profile(**{"url": google.base_url(), "mode": "gateway", **settings})
+    if best:
+        box.config.write_text(f"{box.config.read_text()}[profiles.gemini.aliases]\nbest = '{best}'\n")
+
+
+def exported(box: Box, *words: str) -> dict[str, str]:
+    done = box.vx("env", "--shell", "json", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+def local_key(box: Box) -> str:
+    return box.vx("gateway", "key").stdout.strip()
+
+
+@contextlib.contextmanager
+def client(box: Box, port: int, profile: str = "") -> Iterator[openai.OpenAI]:
+    """A stock client, without retries, so that nothing is hidden."""
+    url = f"http://127.0.0.1:{port}{profile and '/' + profile}/v1"
+    with openai.OpenAI(base_url=url, api_key=local_key(box), max_retries=0, timeout=30) as made:
+        yield made
+
+
+def say(client: openai.OpenAI, text: str = "hello", model: str = MODEL) -> str:
+    answer = client.chat.completions.create(model=model, messages=[{"role": "user", "content": text}])
+    return answer.choices[0].message.content or ""
+
+
+def listen(client: openai.OpenAI, text: str = "hello") -> str:
+    stream = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": text}], stream=True)
+    chunks = list(stream)
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+
+
+def ask(port: int, path: str, key: str = "") -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(f"127.0.0.1:{port}", timeout=10)
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers={"Authorization": f"Bearer {key}"} if key else {})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def answers(port: int) -> bool:
+    try:
+        return ask(port, "/healthz")[0] == 200
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def alone(box: Box, port: int, *words: str) -> Iterator["subprocess.Popen[str]"]:
+    """A gateway without a daemon, from its first answer to its clean end."""
+    with (box.root / "daemon.log").open("a") as log, box.start("gateway", *words, stderr=log) as process:
+        try:
+            until(lambda: answers(port) or process.poll() is not None, what="gateway start")
+            assert process.poll() is None, box.log
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def test_everything_exports_the_local_key_and_url_and_both_survive_a_restart(
+    behind: Box, google: Emulator, port: int
+) -> None:
+    seen = set()
+    for _ in range(2):
+        with behind.daemon():
+            until(lambda: behind.read("env.sh"))
+            said = exported(behind)
+            assert {said[name] for name in NAMES} == {f"http://127.0.0.1:{port}/v1"}
+            lines = behind.read("env.sh").splitlines()
+            assert "# mode: gateway" in lines
+            assert {f"export {name}='{said[name]}'" for name in ("OPENAI_API_KEY", *NAMES)} <= set(lines)
+            script = 'printf "%s %s" "$OPENAI_API_KEY" "$OPENAI_BASE_URL"'
+            assert behind.vx("exec", "--", "sh", "-c", script).stdout == f"{said['OPENAI_API_KEY']} {said[NAMES[0]]}"
+            seen.add(said["OPENAI_API_KEY"])
+    assert len(seen) == 1
+    key = seen.pop()
+    assert len(key) > 40
+    assert key not in {issued.value for issued in google.issued}
+    assert key not in behind.log
+
+
+def test_one_client_outlives_many_tokens_while_the_token_endpoint_stumbles(
+    behind: Box, google: Emulator, port: int
+) -> None:
+    google.lifetime = 2.0
+    google.fail("token", times=None, probability=0.1, seed=7)
+    with behind.daemon(), client(behind, port) as built_once:
+        rounds = 0
+        while len(google.issued) < 8:
+            assert say(built_once)
+            assert listen(built_once)
+            rounds += 1
+            assert rounds < 10_000
+    answered = [seen for seen in google.requests if seen.route == "chat"]
+    assert {seen.status for seen in answered} == {200}
+    assert len(answered) == 2 * rounds
+    assert google.count("token") > google.count("token", 200)
+
+
+@pytest.mark.parametrize("crowd", [1, 16])
+def test_a_token_that_upstream_refuses_is_replaced_by_one_refresh(
+    behind: Box, google: Emulator, port: int, crowd: int
+) -> None:
+    with behind.daemon(), client(behind, port) as built_once:
+        assert say(built_once)
+        google.revoke(google.issued[-1].value)
+        with ThreadPoolExecutor(crowd) as pool:
+            assert all(pool.map(lambda _: say(built_once), range(crowd)))
+    assert google.count("token") == 2
+    assert 1 <= google.count("chat", 401) <= crowd
+    assert google.count("chat", 200) == 1 + crowd
+
+
+def test_a_login_problem_reaches_the_tools_user_with_the_command_to_run(
+    behind: Box, google: Emulator, port: int
+) -> None:
+    identity = google.authorized_user(behind.key)
+    google.revoke_identity(identity, reauth=True)
+    with behind.daemon(), client(behind, port) as built_once:
+        with pytest.raises(openai.AuthenticationError) as caught:
+            say(built_once)
+        assert "gcloud auth application-default login" in caught.value.message
+        assert "gcloud auth application-default login" in behind.vx("exec", "true").stderr
+        google.restore_identity(identity)
+        google.authorized_user(behind.key)
+        assert until(lambda: attempt(built_once))
+
+
+def attempt(client: openai.OpenAI) -> str:
+    try:
+        return say(client)
+    except openai.APIStatusError:
+        return ""
+
+
+def test_without_a_token_a_request_waits_and_is_then_told_to_come_again(
+    behind: Box, google: Emulator, port: int
+) -> None:
+    google.fail("token", times=None)
+    with behind.daemon(), client(behind, port) as built_once:
+        assert ask(port, "/readyz")[0] == 503
+        with pytest.raises(openai.InternalServerError) as caught:
+            say(built_once)
+        assert caught.value.status_code == 503
+        assert int(caught.value.response.headers["retry-after"]) >= 1
+        google.heal()
+        assert say(built_once)
+        assert ask(port, "/readyz")[0] == 200
+    assert google.count("chat") == 1
+
+
+def test_a_request_before_the_first_token_waits_for_it(behind: Box, google: Emulator, port: int) -> None:
+    google.fail("token", kind="slow", delay=2.0)
+    with behind.daemon(), client(behind, port) as built_once:
+        assert say(built_once)
+    assert google.count("token") == 1
+
+
+def test_a_reload_changes_routes_and_aliases_and_drops_no_connection(behind: Box, google: Emulator, port: int) -> None:
+    with behind.daemon() as process, client(behind, port) as built_once, contextlib.ExitStack() as stack:
+        kept = stack.enter_context(contextlib.closing(http.client.HTTPConnection(f"127.0.0.1:{port}", timeout=30)))
+        kept.connect()
+        kept.auto_open = 0  # one connection for all that follows
+        headers = {"Authorization": f"Bearer {local_key(behind)}", "Content-Type": "application/json"}
+
+        def model_of(alias: str) -> tuple[int, Any]:
+            body = json.dumps({"model": alias, "messages": [{"role": "user", "content": "hello"}]})
+            kept.request("POST", "/v1/chat/completions", body, headers)
+            answer = kept.getresponse()
+            return answer.status, json.loads(answer.read()).get("model")
+
+        assert model_of("best") == (200, "google/best")
+        with ThreadPoolExecutor(1) as pool:
+            streaming = pool.submit(listen, built_once, "emulator: chunks=30 delay=0.1")
+            until(lambda: google.count("chat") == 2)
+            configure(behind, google, port, url=google.base_url("elsewhere"), best="google/gemini-9")
+            process.send_signal(signal.SIGHUP)
+            until(lambda: model_of("best") == (200, "google/gemini-9"))
+            assert not streaming.done()
+            assert "Hello from the emulator" in streaming.result(30)
+    assert "/projects/elsewhere/" in google.requests[-1].path
+
+
+def test_a_reload_moves_the_gateway_and_turns_it_off_and_on(behind: Box, google: Emulator, port: int) -> None:
+    other = free_port()
+    with behind.daemon() as process:
+        until(lambda: answers(port))
+        configure(behind, google, other)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: answers(other) and not answers(port))
+        until(lambda: f":{other}/v1" in behind.read("env.sh"))
+        configure(behind, google, other, "enabled = false", mode="direct")
+        process.send_signal(signal.SIGHUP)
+        until(lambda: not answers(other))
+        until(lambda: google.base_url() in behind.read("env.sh"))
+        configure(behind, google, port)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: answers(port))
+
+
+def test_a_reload_to_a_taken_port_keeps_the_gateway_where_it_is(behind: Box, google: Emulator, port: int) -> None:
+    with behind.daemon() as process, socket.create_server(("127.0.0.1", 0)) as taken:
+        until(lambda: behind.read("env.sh"))
+        configure(behind, google, taken.getsockname()[1])
+        process.send_signal(signal.SIGHUP)
+        until(lambda: "is taken" in json.loads(behind.vx("status", "--json").stdout)["config_error"])
+        assert process.poll() is None
+        assert answers(port)
+        assert f":{port}/v1" in behind.read("env.sh")
+
+
+@pytest.mark.parametrize("command", ["run", "gateway"])
+def test_a_taken_port_ends_with_3_and_a_sentence(behind: Box, port: int, command: str) -> None:
+    with socket.create_server(("127.0.0.1", port)):
+        done = behind.vx(command)
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-2:] == [
+        f"vx-token: the gateway's port {port} of 127.0.0.1 is taken",
+        "hint: stop the program that has it, or set another",
+    ]
+    assert not behind.read("env.sh")
+
+
+def test_the_gateway_serves_alone(behind: Box, google: Emulator, port: int) -> None:
+    with alone(behind, port) as process, client(behind, port) as built_once:
+        assert say(built_once)
+        assert listen(built_once)
+        configure(behind, google, port, best="google/gemini-9")
+        process.send_signal(signal.SIGHUP)
+        until(lambda: b"best" in ask(port, "/v1/models", local_key(behind))[1])
+        behind.config.write_text("nonsense")
+        process.send_signal(signal.SIGHUP)
+        until(lambda: "the last good configuration stays in force" in behind.log)
+        assert say(built_once, model="best")
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_alone_it_renews_a_token_before_its_end(behind: Box, google: Emulator, port: int) -> None:
+    google.lifetime = 8.0
+    with alone(behind, port), client(behind, port) as built_once:
+        while len(google.issued) < 3:
+            assert say(built_once)
+    first, second, third = google.issued[:3]
+    assert first.issued_at + 1 < second.issued_at < first.expires_at - 1
+    assert second.issued_at + 1 < third.issued_at < second.expires_at - 1
+
+
+def test_alone_on_another_port(behind: Box, port: int) -> None:
+    other = free_port()
+    with alone(behind, other, "--port", str(other), "--access-log"), client(behind, other) as built_once:
+        assert say(built_once)
+        until(lambda: "POST gemini/chat/completions 200" in behind.log)
+        assert not answers(port)
+
+
+def test_a_rotated_key_reaches_the_shells_at_once_and_the_old_one_has_its_grace(behind: Box, port: int) -> None:
+    with behind.daemon():
+        until(lambda: behind.read("env.sh"))
+        old = local_key(behind)
+        done = behind.vx("gateway", "rotate-key", "--grace", "2s")
+        assert done.stdout.startswith("there is a new local key; the old one counts until ")
+        new = local_key(behind)
+        assert f"export OPENAI_API_KEY='{new}'" in behind.read("env.sh")
+        assert [ask(port, "/v1/models", key)[0] for key in (old, new)] == [200, 200]
+        until(lambda: ask(port, "/v1/models", old)[0] == 401)
+        behind.vx("gateway", "rotate-key", "--grace", "0s")
+        assert [ask(port, "/v1/models", key)[0] for key in (new, local_key(behind))] == [401, 200]
+    assert not {old, new} & set(behind.log.split())
+
+
+ONE_REQUEST = """
+import os, openai
+with openai.OpenAI(max_retries=0) as client:
+    answer = client.chat.completions.create(model="MODEL", messages=[{"role": "user", "content": "hello"}])
+print(os.environ["OPENAI_BASE_URL"], os.environ["OPENAI_API_KEY"], answer.choices[0].message.content)
+""".replace("MODEL", MODEL)
+
+
+@pytest.mark.parametrize("mode", ["direct", "gateway"])
+def test_exec_serves_a_command_from_a_gateway_of_its_own(behind: Box, google: Emulator, port: int, mode: str) -> None:
+    configure(behind, google, port, mode=mode, export=["MY_KEY={token}", "MY_URL={base_url}"])
+    with behind.daemon():  # whose port is another one
+        done = behind.vx("exec", "--gateway", "--", sys.executable, "-c", ONE_REQUEST)
+    assert (done.returncode, done.stderr) == (0, "")
+    url, key, text = done.stdout.split(" ", 2)
+    assert url.startswith("http://127.0.0.1:")
+    assert url.endswith("/v1")
+    assert str(port) not in url
+    assert key == local_key(behind)
+    assert text.startswith("Hello from the emulator")
+    own = json.loads(behind.vx("exec", "--gateway", "--", sys.executable, "-c", DUMP).stdout)
+    assert (own["MY_KEY"], own["MY_URL"]) == (key, own["OPENAI_BASE_URL"])
+    assert not [name for name, value in own.items() if any(issued.value in value for issued in google.issued)]
+
+
+DUMP = "import json, os; print(json.dumps(dict(os.environ)))"
+
+
+def test_exec_with_a_gateway_passes_the_exit_status_on(behind: Box) -> None:
+    def status(*command: str) -> int:
+        return behind.vx("exec", "--gateway", "--", *command).returncode
+
+    assert status("sh", "-c", "exit 7") == 7
+    assert status("sh", "-c", "kill -KILL $$") == 128 + signal.SIGKILL
+    assert status("no-such-command") == 127
+    assert status(str(behind.config)) == 126
+
+
+@pytest.mark.parametrize("name", ["TERM", "HUP", "USR1"])
+def test_exec_with_a_gateway_passes_signals_on(behind: Box, name: str) -> None:
+    ready = behind.root / "ready"
+    script = f"trap 'exit 9' {name}; echo > {ready}; while :; do sleep 0.05; done"
+    with behind.start("exec", "--gateway", "--", "sh", "-c", script) as process:
+        until(ready.exists)
+        process.send_signal(getattr(signal, f"SIG{name}"))
+        assert process.wait(10) == 9
+
+
+def test_exec_with_a_gateway_leaves_the_terminals_interrupt_to_the_command(behind: Box) -> None:
+    ready = behind.root / "ready"
+    script = f"trap 'exit 9' INT; echo > {ready}; while :; do sleep 0.05; done"
+    with behind.start("exec", "--gateway", "--", "sh", "-c", script, start_new_session=True) as process:
+        until(ready.exists)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
+        assert process.wait(10) == 9
+
+
+def test_exec_with_a_gateway_needs_a_login(behind: Box, google: Emulator) -> None:
+    google.revoke_identity(google.authorized_user(behind.key), reauth=True)
+    done = behind.vx("exec", "--gateway", "--", "touch", str(behind.root / "started"))
+    assert done.returncode == 4
+    assert "gcloud auth application-default login" in done.stderr
+    assert not (behind.root / "started").exists()
+
+
+def test_loopback_goes_past_a_proxy(behind: Box) -> None:
+    behind.vx("refresh")
+    behind.environ |= {"HTTP_PROXY": "http://proxy.invalid:1", "NO_PROXY": "intranet"}
+    own = json.loads(behind.vx("exec", "--gateway", "--", sys.executable, "-c", DUMP).stdout)
+    for said in (own, exported(behind)):
+        assert said["NO_PROXY"] == said["no_proxy"] == "intranet,127.0.0.1,localhost"
+    behind.environ["NO_PROXY"] = "*"
+    assert "NO_PROXY" not in exported(behind)
+
+
+def test_status_shows_the_gateway(behind: Box, google: Emulator, port: int) -> None:
+    with behind.daemon(), client(behind, port) as built_once:
+        say(built_once)
+        google.fail("chat", status=429)
+        with pytest.raises(openai.RateLimitError):
+            say(built_once)
+        found = json.loads(behind.vx("status", "--json").stdout)["gateway"]
+        assert found["address"] == f"http://127.0.0.1:{port}/v1"
+        assert (found["requests"], found["errors"], found["in_flight"]) == (2, 1, 0)
+        assert found["tokens_per_minute"] > 0
+        text = behind.vx("status").stdout
+        assert f"gateway: http://127.0.0.1:{port}/v1, " in text
+        assert " requests, 1 errors, " in text
+        assert local_key(behind) not in text
+
+
+def test_status_of_a_daemon_without_a_gateway_shows_none(signed_in: Box) -> None:
+    with signed_in.daemon():
+        assert json.loads(signed_in.vx("status", "--json").stdout)["gateway"] is None
+        assert "gateway" not in signed_in.vx("status").stdout
+
+
+def test_a_unix_socket_is_served_privately(behind: Box, google: Emulator, port: int) -> None:
+    path = behind.root / "gateway.sock"
+    configure(behind, google, port, f'unix_socket = "{path}"')
+    with behind.daemon():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        with openai.OpenAI(
+            base_url="http://localhost/v1",
+            api_key=local_key(behind),
+            max_retries=0,
+            http_client=openai.DefaultHttpxClient(transport=transport(path)),
+        ) as built_once:
+            assert say(built_once)
+        assert behind.vx("exec", "--gateway", "--", "true").returncode == 0
+
+
+def transport(path: Path) -> Any:
+    """The HTTP library's own way to a Unix socket."""
+    base = openai.DefaultHttpxClient.__mro__[-2].__module__.partition(".")[0]
+    return importlib.import_module(base).HTTPTransport(uds=str(path))
+
+
+def test_each_profile_has_its_own_path(behind: Box, google: Emulator, port: int) -> None:
+    second = behind.root / "second.json"
+    other = google.service_account(second)
+    behind.config.write_text('default_profile = "gemini"\n' + behind.config.read_text())
+    behind.profile("other", url=google.base_url("second"), mode="gateway", credentials=str(second))
+    with behind.daemon():
+        with client(behind, port, "other") as built_once:
+            assert say(built_once)
+        assert google.requests[-1].identity == other
+        said = exported(behind, "--profile", "other")
+        assert said["OPENAI_BASE_URL"] == f"http://127.0.0.1:{port}/other/v1"
+        done = behind.vx("exec", "--profile", "other", "--gateway", "--", sys.executable, "-c", ONE_REQUEST)
+        assert "/other/v1 " in done.stdout
+        assert other in done.stdout
+
+
+def test_the_flag_serves_what_is_not_configured(signed_in: Box, google: Emulator, port: int) -> None:
+    configure(signed_in, google, port, "enabled = false", mode="direct")
+    with signed_in.daemon("--gateway"), client(signed_in, port) as built_once:
+        assert say(built_once)
+        assert exported(signed_in)["OPENAI_BASE_URL"] == google.base_url()
+
+
+@pytest.mark.parametrize("missing", ["aiohttp", "prometheus_client"])
+def test_without_the_extra_the_hint_says_how_to_install_it(behind: Box, google: Emulator, missing: str) -> None:
+    gone = behind.root / "gone"
+    gone.mkdir()
+    (gone / f"{missing}.py").write_text(f"raise ModuleNotFoundError('none', name='{missing}')\n")
+    behind.environ["PYTHONPATH"] = f"{gone}:{behind.environ['PYTHONPATH']}"
+    for words in (["run"], ["gateway"], ["exec", "--gateway", "true"]):
+        done = behind.vx(*words)
+        assert done.returncode == 3
+        assert done.stderr.splitlines()[-2:] == [
+            f"vx-token: the gateway needs {missing}",
+            "hint: install it: pip install 'vx-token[gateway]'",
+        ]
+    assert behind.vx("print").returncode == 0
+
+
+def test_a_daemon_without_a_gateway_loads_none_of_its_libraries(signed_in: Box) -> None:
+    def loaded(*words: str) -> set[str]:
+        argv = [sys.executable, "-X", "importtime", *signed_in.command("run", *words)[1:]]
+        log = signed_in.root / "imports.log"
+        with log.open("w") as stderr, subprocess.Popen(argv, env=signed_in.environ, stderr=stderr) as process:
+            try:
+                until(lambda: " fresh token of " in log.read_text())
+            finally:
+                process.terminate()
+        lines = [line for line in log.read_text().splitlines() if line.startswith("import time:")]
+        return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+
+    heavy = {"aiohttp", "asyncio", "prometheus_client", "ssl", "google"}
+    assert not heavy & loaded()
+    signed_in.config.write_text(f"[gateway]\nport = {free_port()}\n" + signed_in.config.read_text())
+    assert heavy & loaded() == heavy - {"google"}
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_certificate_file_that_is_none_ends_with_3(
+    behind: Box, google: Emulator, port: int, content: str | None
+) -> None:
+    path = behind.root / "authority.pem"
+    if content is not None:
+        path.write_text(content)
+    configure(behind, google, port, 'ca_file = "authority.pem"')
+    done = behind.vx("run")
+    assert done.returncode == 3
+    assert f"vx-token: cannot use {path}: " in done.stderr
+
+
+ACTIVATE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@contextlib.contextmanager
+def activated(box: Box, held: socket.socket) -> Iterator["subprocess.Popen[str]"]:
+    """A daemon that is handed a listening socket as systemd does it, from its start to its end."""
+    argv = [sys.executable, "-c", ACTIVATE, str(held.fileno()), *box.command("run")]
+    with (
+        (box.root / "daemon.log").open("a") as log,
+        subprocess.Popen(argv, env=box.environ, stderr=log, pass_fds=[held.fileno()], text=True) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0, box.log
+
+
+def test_a_client_notices_nothing_of_five_restarts_under_socket_activation(behind: Box, google: Emulator) -> None:
+    google.lifetime = 5.0
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as held, ThreadPoolExecutor(1) as pool:
+        port = held.getsockname()[1]
+        configure(behind, google, port)
+        enough = threading.Event()
+
+        def load() -> int:
+            rounds = 0
+            with client(behind, port) as built_once:
+                while not enough.is_set():
+                    say(built_once)
+                    listen(built_once, "emulator: chunks=5 delay=0.01")
+                    rounds += 1
+            return rounds
+
+        working = pool.submit(load)
+
+        def some_more(goal: int) -> None:
+            until(lambda: working.done() or google.count("chat", 200) > goal, 30)
+
+        for _ in range(5):
+            with activated(behind, held):
+                some_more(google.count("chat", 200) + 4)
+        with activated(behind, held):
+            enough.set()
+            assert working.result(30) > 10
+    assert {seen.status for seen in google.requests if seen.route == "chat"} <= {200}
+    assert "error" not in behind.log
+
+
+def test_the_manager_may_start_the_daemon_at_the_first_connection(
+    behind: Box, google: Emulator, port: int, require: Callable[[str], str]
+) -> None:
+    configure(behind, google, port, "enabled = false", mode="direct")  # the socket alone asks for the gateway
+    wait = [require("systemd-socket-activate"), "--listen", f"127.0.0.1:{port}"]
+    passed = [f"--setenv={name}={value}" for name, value in behind.environ.items()]
+    with (behind.root / "daemon.log").open("w") as log:
+        argv = [*wait, *passed, *behind.command("run")]
+        with subprocess.Popen(argv, env=behind.environ, stderr=log) as process:
+            try:
+                until(lambda: "Listening on" in behind.log)
+                with client(behind, port) as built_once:
+                    assert say(built_once)
+            finally:
+                process.terminate()
+                assert process.wait(30) == 0
+    assert f"the gateway serves http://127.0.0.1:{port}/v1" in behind.log
+
+
+def test_a_socket_at_another_place_than_tools_are_sent_to_is_told(behind: Box, port: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held, activated(behind, held):
+        until(lambda: f"tools look for the gateway at http://127.0.0.1:{port}/v1" in behind.log)
+
+
+def test_a_socket_open_to_other_machines_is_refused(behind: Box) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as held:
+        argv = [sys.executable, "-c", ACTIVATE, str(held.fileno()), *behind.command("run")]
+        done = subprocess.run(
+            argv, env=behind.environ, pass_fds=[held.fileno()], capture_output=True, text=True, timeout=30, check=False
+        )
+    assert done.returncode == 3
+    assert "serves this machine alone, not 0.0.0.0" in done.stderr
+
+
+@pytest.fixture
+def node(request: pytest.FixtureRequest, require: Callable[[str], str]) -> list[str]:
+    """A Node program that is built once and asks, plainly and streaming in turn, until its stdin ends."""
+    folder = Path(request.config.cache.mkdir("openai-node"))
+    if not (folder / "node_modules/openai/package.json").exists():
+        npm = [require("npm"), "install", "--prefix", str(folder), "--no-audit", "--no-fund", "openai@6"]
+        done = subprocess.run(npm, capture_output=True, text=True, timeout=100, check=False)
+        if done.returncode:
+            (pytest.fail if os.environ.get("VX_TOKEN_STRICT") else pytest.skip)(f"npm: {done.stderr[-500:]}")
+    script = folder / "client.mjs"
+    script.write_text(NODE)
+    return [require("node"), str(script)]
+
+
+NODE = """
+import OpenAI from "openai";
+const client = new OpenAI({maxRetries: 0});
+const ask = {model: process.env.MODEL, messages: [{role: "user", content: "hello"}]};
+let running = true, good = 0;
+process.stdin.on("end", () => { running = false; }).resume();
+while (running) {
+    const plain = await client.chat.completions.create(ask);
+    let streamed = "";
+    for await (const chunk of await client.chat.completions.create({...ask, stream: true}))
+        streamed += chunk.choices[0]?.delta?.content ?? "";
+    if (!plain.choices[0].message.content.startsWith("Hello") || !streamed.startsWith("Hello")) throw new Error("cut");
+    good += 2;
+}
+console.log(good);
+"""
+
+
+def test_one_node_client_outlives_many_tokens(behind: Box, google: Emulator, port: int, node: list[str]) -> None:
+    google.lifetime = 2.0
+    google.fail("token", times=None, probability=0.1, seed=3)
+    with behind.daemon():
+        until(lambda: behind.read("env.sh"))
+        environ = behind.environ | exported(behind) | {"MODEL": MODEL}
+        with subprocess.Popen(node, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            until(lambda: len(google.issued) > 6 or process.poll() is not None, 60)
+            said, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert int(said) == google.count("chat") == google.count("chat", 200) > 20
