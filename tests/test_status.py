@@ -11,7 +11,7 @@ from sandbox import Box, until
 from vx_token import __version__
 from vx_token.emulator import Emulator
 
-TOP = {"version", "runtime_dir", "config", "config_error", "daemon", "profiles", "schema"}
+TOP = {"version", "runtime_dir", "config", "config_error", "daemon", "gateway", "profiles", "schema"}
 ROW = {
     "profile", "status", "expires_at", "expires_in", "refreshed_at", "next_refresh_at", "failures", "error", "hint",
     "account", "credential", "base_url", "note", "problems",
