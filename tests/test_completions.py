@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from shells import ROOT, Runtime, environment, interactive, need, script
+from shells import ROOT, Runtime, environment, interactive, may_trace, need, script
 from vx_token.cli import cli
 
 FOLDER = ROOT / "shell" / "completions"
@@ -124,7 +124,7 @@ def test_profiles_are_the_folders_of_the_runtime_folder(words: Words, line: str)
 
 def test_no_python_is_started(environ: Mapping[str, str], tmp_path: Path) -> None:
     """Nor any other program, wherever it lies."""
-    strace = need("strace")
+    strace = may_trace()
     ask = (
         f"source {FOLDER}/vx-token.bash; COMP_WORDS=(vx-token print --profile ''); COMP_CWORD=3; __vx_token_complete; "
         "echo ${#COMPREPLY[@]}"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sandbox import Box
 from shells import (
     BASHES,
     HOOKS,
@@ -20,6 +21,7 @@ from shells import (
     Runtime,
     Shell,
     interactive,
+    may_trace,
     need,
     notices,
     rotating,
@@ -27,7 +29,9 @@ from shells import (
     until,
     version_of,
 )
+from vx_token.emulator import Emulator
 
+LIFE = 4.0  # seconds that a token of the emulator's lives
 Start = Callable[..., AbstractContextManager[Shell]]
 SHELLS = [*((kind, "") for kind in HOOKS), *(("bash", path) for path in BASHES)]
 COMPANIONS = ("OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_BASE_URL")
@@ -169,6 +173,28 @@ def test_a_shell_left_idle_past_two_lives_of_a_token_gets_a_200_by_its_very_next
         # What is idle is the prompt: it was drawn more than two lives of its token ago.
         answers = [after_idling(it, 4.2, f"{ask} {url}") for _ in range(rounds)]
     assert answers == ["200\n"] * rounds
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_shell_idle_while_the_daemon_renews_its_token_is_answered_by_vertex(
+    shell: Start, tmp_path: Path, google: Emulator
+) -> None:
+    """The same with the real daemon and the emulator's Google."""
+    need_a_look_before_commands(shell)
+    google.lifetime = LIFE
+    (tmp_path / "user").mkdir()
+    user = Box(tmp_path / "user")
+    google.service_account(user.key)
+    user.profile(url=google.base_url())
+    ask = "curl -s -o /dev/null -w '%{http_code}\\n' $OPENAI_BASE_URL/chat/completions"
+    ask += """ -H "Authorization: Bearer $OPENAI_API_KEY" -H 'Content-Type: application/json'"""
+    ask += """ -d '{"model": "google/gemini-2.5-flash", "messages": [{"role": "user", "content": "hello"}]}'"""
+    served = partial(shell, environ={"VX_TOKEN_RUNTIME_DIR": str(user.runtime)})
+    with user.daemon(), served() as it:
+        until(lambda: user.read("token", "default"))
+        answers = [after_idling(it, 2 * LIFE + 0.2, ask) for _ in range(100 if LONG else 2)]
+    assert answers == ["200\n"] * len(answers)
 
 
 def after_idling(shell: Shell, seconds: float, line: str) -> str:
@@ -576,7 +602,7 @@ def test_the_status_of_a_command_survives_prompt_and_rotation(shell: Start, runt
 
 
 def test_a_prompt_starts_no_process(shell: Start, runtime: Runtime, tmp_path: Path) -> None:
-    strace = need("strace")
+    strace = may_trace()
     runtime.write("tok-1")
     kind, log = kind_of(shell), tmp_path / "calls"
     program = shell.keywords["program"] or need(kind)  # type: ignore[attr-defined]
