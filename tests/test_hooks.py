@@ -193,7 +193,7 @@ def test_a_shell_idle_while_the_daemon_renews_its_token_is_answered_by_vertex(
     served = partial(shell, environ={"VX_TOKEN_RUNTIME_DIR": str(user.runtime)})
     with user.daemon(), served() as it:
         until(lambda: user.read("token", "default"))
-        answers = [after_idling(it, 2 * LIFE + 0.2, ask) for _ in range(100 if LONG else 2)]
+        answers = [after_idling(it, 2 * LIFE + 0.2, ask) for _ in range(25 if LONG else 2)]
     assert answers == ["200\n"] * len(answers)
 
 
