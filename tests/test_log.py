@@ -1,9 +1,11 @@
 """One line an event, in the form that the place expects."""
 
 import json
+import logging
 import os
 import re
 import tempfile
+import threading
 
 import pytest
 
@@ -38,6 +40,50 @@ def test_an_event_is_one_line_whatever_it_tells(form: str) -> None:
     assert line.count("\n") == 1
     assert line.endswith("\n")
     assert "one two <3>three" in line
+
+
+def test_nothing_in_it_steers_a_terminal() -> None:
+    assert "\x1b" not in said("text", "info", "\x1b[2Jcleared \x07")
+
+
+def test_the_journal_gets_its_form_by_its_own_descriptor_only() -> None:
+    reader, writer = os.pipe()
+    found = os.fstat(writer)
+    environ = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+    assert log.form("", environ, writer) == "systemd"
+    assert log.form("", environ, 0) == "text"
+    os.close(reader)
+    os.close(writer)
+    assert log.form("", environ, writer) == "text"
+
+
+def test_what_a_library_says_is_an_event_without_its_traceback() -> None:
+    with tempfile.TemporaryFile("w+") as stream, log.libraries(log.Log("json", stream)):
+        try:
+            raise ValueError("ya29.secret")
+        except ValueError:
+            logging.getLogger("somebody").exception("it went\nwrong")
+        logging.getLogger("somebody").debug("details")
+        stream.seek(0)
+        lines = stream.read().splitlines()
+    assert [(json.loads(line)["level"], json.loads(line)["message"]) for line in lines] == [("error", "it went wrong")]
+
+
+def test_many_threads_write_whole_lines() -> None:
+    with tempfile.TemporaryFile("a+") as stream:
+        lines = log.Log("json", stream)
+
+        def write() -> None:
+            for _ in range(50):
+                lines.event("info", "x" * 100)
+
+        writers = [threading.Thread(target=write) for _ in range(8)]
+        for thread in writers:
+            thread.start()
+        for thread in writers:
+            thread.join()
+        stream.seek(0)
+        assert [json.loads(line)["message"] for line in stream] == ["x" * 100] * 400
 
 
 def test_a_reader_that_went_away_stops_nothing() -> None:

@@ -19,7 +19,7 @@ from vx_token.commands import Event, Order, Runner, environment
 from vx_token.config import Config, Profile, credential_files
 from vx_token.errors import TemporaryError, VxTokenError
 from vx_token.gateway_switch import Switch
-from vx_token.log import Log
+from vx_token.log import Log, libraries
 from vx_token.refresh import Refresher, draw, failure_of
 from vx_token.schedule import LONGEST_PAUSE, next_refresh
 from vx_token.sinks import SINKS, variables
@@ -142,7 +142,7 @@ class Daemon:
         self.config = self.load()
         self.store = self.make(self.config).store
         paths.secure_folder(self.store.root)
-        with _only_one(self.store.root / DAEMON_LOCK), self._signals():
+        with _only_one(self.store.root / DAEMON_LOCK), self._signals(), libraries(self.log):
             self.watcher = Watcher(lambda changed: self.events.put(lambda: self._changed(changed)))
             self.gateway = Switch(self.log, gateway_switch.activated(self.environ))
             self.watcher.start()

@@ -19,7 +19,7 @@ from vx_token.gateway_proxy import proxy_for
 from vx_token.gateway_server import serve
 from vx_token.gateway_settings import GatewaySettings, Route
 from vx_token.gateway_sockets import open_sockets
-from vx_token.log import Log
+from vx_token.log import Lines, Log
 from vx_token.refresh import Refresher, error_of
 from vx_token.schedule import LONGEST_PAUSE, next_refresh
 from vx_token.tokens import State, Token
@@ -242,22 +242,11 @@ class Link:
         self._up.set()
 
 
-class _Lines(logging.Handler):
-    def __init__(self, log: Log) -> None:
-        super().__init__(logging.INFO)
-        self._log = log
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Pass a line on; the gateway's own lines hold no secret."""
-        level = {logging.ERROR: "error", logging.WARNING: "warning"}.get(record.levelno, "info")
-        self._log.event(level, record.getMessage())
-
-
 def _tell(log: Log) -> None:
     logger = logging.getLogger("vx_token.gateway")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    logger.handlers[:] = [_Lines(log)]
+    logger.handlers[:] = [Lines(log)]
     freshness = logging.getLogger("vx_token.gateway_freshness")
     freshness.propagate = False
     freshness.handlers[:] = logger.handlers

@@ -1,15 +1,20 @@
 """The daemon's log: one line an event on stderr, for a person, for systemd, or as JSON; never a secret."""
 
+import contextlib
 import json
+import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
 LEVELS = {"error": 3, "warning": 4, "notice": 5, "info": 6}
 """syslog's numbers, which sd-daemon(3) puts before a line."""
+
+
+_NAMES = ((logging.ERROR, "error"), (logging.WARNING, "warning"), (0, "info"))
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,30 @@ class Log:
         if self.form == "json":
             return json.dumps({"time": instant, "level": level, "profile": profile, "message": message})
         return f"{instant} {level:<7} {text}"
+
+
+class Lines(logging.Handler):
+    """Passes on what is told by way of `logging`, without tracebacks, whose last line may quote a secret."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.INFO)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        worst = [name for limit, name in _NAMES if record.levelno >= limit]
+        self._log.event(worst[0], record.getMessage())
+
+
+@contextlib.contextmanager
+def libraries(log: Log) -> Iterator[None]:
+    """While this lasts, what libraries warn of is an event like any other."""
+    lines = Lines(log)
+    logging.getLogger().addHandler(lines)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(lines)
 
 
 def _printable(message: str) -> str:
