@@ -156,8 +156,10 @@ def disturb(daemon: Daemon, google: Emulator, seconds: float, restarts: int) -> 
     """Revoke, reload and restart while the clients work; the daemon's memory at each turn."""
     sizes = []
     turns = max(restarts * 3, 3)
+    started = time.monotonic()
     for turn in range(turns):
-        time.sleep(seconds / (turns + 1))
+        # By the clock, not by pauses: a restart after the clients' end would prove nothing.
+        time.sleep(max(0.0, started + seconds * (turn + 1) / (turns + 1) - time.monotonic()))
         sizes.append(daemon.resident())
         google.revoke(google.issued[-1].value)
         if turn % 3 == 1:
