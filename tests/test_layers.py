@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "src" / "vx_token"
 
 LEVELS = """
-__init__ errors tokens clock log peek atomic adc commands presets systemd tomledit vertex \
+__init__ errors tokens clock log peek cli_help atomic adc commands presets systemd tomledit vertex \
     emulator_refusals gateway_proxy gateway_usage
 values paths plan rcfile schedule shell verdict watch \
     emulator_identity emulator_vertex gateway_errors gateway_headers gateway_key gateway_metrics gateway_settings
@@ -16,7 +16,7 @@ config store agent edit gcloud startup \
     emulator_faults gateway_body gateway_freshness gateway_guard gateway_models gateway_sockets
 endpoint mint sinks source launchd service setup_record setup_world emulator_world gateway_upstream
 refresh setup_config cli_service emulator_control emulator_tokens gateway_relay
-status setup emulator gateway_forward
+status setup here keeper emulator gateway_forward
 gateway demo doctor_scene
 doctor_live doctor_shell doctor_token gateway_server
 doctor gateway_link

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from fakes import NOON, FakeClock, FakeGoogle
 from vx_token.clock import Wake
 from vx_token.config import Config, Profile
-from vx_token.daemon import FORCED_GAP, keep_fresh
 from vx_token.errors import LoginNeededError, TemporaryError
+from vx_token.keeper import FORCED_GAP, keep_fresh
 from vx_token.refresh import Refresher, failed, renewed
 from vx_token.schedule import LATE_WINDOW, LOGIN_PAUSE, LONGEST_PAUSE, LONGEST_RETRY_AFTER, MIN_GAP, next_refresh
 from vx_token.store import Store

@@ -10,10 +10,12 @@ import click
 from vx_token import (
     __version__,
     cli_gateway,
+    cli_help,
     cli_service,
     cli_setup,
     config,
     endpoint,
+    here,
     paths,
     peek,
     shell,
@@ -23,7 +25,6 @@ from vx_token import (
 from vx_token.clock import SystemClock
 from vx_token.config import Config
 from vx_token.errors import ConfigError, UsageError, VxTokenError
-from vx_token.mint import mint
 from vx_token.refresh import Refresher, error_of
 from vx_token.store import Store
 
@@ -102,20 +103,16 @@ def _given(options: Mapping[str, Any]) -> dict[str, str]:
     return {key: value for key, value in options.items() if value is not None}
 
 
-def _refresher(settings: Config) -> Refresher:
-    store = Store(paths.runtime_dir(os.environ))
-    environ = dict(os.environ)
-    return Refresher(store, SystemClock(), mint, environ, settings, endpoint.local(settings, environ))
-
-
 def _load(options: Mapping[str, Any]) -> tuple[Config, Refresher, config.Profile]:
     given = _given(options)
     settings = config.load(os.environ, given)
-    name = given.get("profile") or os.environ.get("VX_TOKEN_PROFILE")
-    return settings, _refresher(settings), settings.profile(name)
+    name = given.pop("profile", None) or os.environ.get("VX_TOKEN_PROFILE")
+    # What an option changes for one call must not stand in the files that all other tools read.
+    store = Store(paths.aside(paths.runtime_dir(os.environ), given)) if given else None
+    return settings, here.refresher(settings, store), settings.profile(name)
 
 
-@click.group(context_settings=SETTINGS)
+@click.group(cls=cli_help.Group, context_settings=SETTINGS)
 @click.version_option(__version__, "-V", "--version", message="vx-token %(version)s")
 def cli() -> None:
     """Keep a live Google access token where OpenAI-based tools look for their key.
@@ -181,8 +178,8 @@ def exec_(command: tuple[str, ...], gateway: bool, **options: Any) -> None:
     """
     try:
         if gateway:
-            settings, _, profile = _load(options)
-            sys.exit(cli_gateway.run_behind(settings, profile, command))
+            settings, refresher, profile = _load(options)
+            sys.exit(cli_gateway.run_behind(settings, refresher, profile, command))
         os.execvpe(command[0], command, {**os.environ, **_variables(options)})
     except FileNotFoundError:
         click.echo(f"vx-token: there is no command {command[0]!r}\nhint: check the name and PATH", err=True)
@@ -233,7 +230,7 @@ def run_(log_format: str | None, gateway: bool, **options: Any) -> None:
 
     daemon.Daemon(
         load=load,
-        make=_refresher,
+        make=here.refresher,
         environ=dict(os.environ),
         clock=SystemClock(),
         log=log.Log(log.form(log_format or "", os.environ)),
@@ -273,7 +270,7 @@ def _status() -> tuple[Any, ConfigError | None]:
         settings = config.load(os.environ)
     except ConfigError as error:
         return view.gather(store, now, error, None, path), error
-    return view.gather(store, now, settings, _refresher(settings), path, lambda: endpoint.key(os.environ)), None
+    return view.gather(store, now, settings, here.refresher(settings), path, lambda: endpoint.key(os.environ)), None
 
 
 @cli.command()

@@ -9,22 +9,13 @@ from collections.abc import Callable
 
 import click
 
-from vx_token import config, endpoint, gateway_switch, log, paths, sinks, values
-from vx_token.clock import SystemClock
+from vx_token import cli_help, config, endpoint, gateway_switch, here, log, paths, sinks, values
 from vx_token.config import Config, Profile
 from vx_token.errors import ConfigError
-from vx_token.mint import mint
 from vx_token.refresh import Refresher
-from vx_token.store import Store
 
 
-def _refresher(settings: Config) -> Refresher:
-    environ = dict(os.environ)
-    store = Store(paths.runtime_dir(environ))
-    return Refresher(store, SystemClock(), mint, environ, settings, endpoint.local(settings, environ))
-
-
-@click.group(invoke_without_command=True)
+@click.group(cls=cli_help.Group, invoke_without_command=True)
 @click.option("--port", type=click.IntRange(0, 65535), help="Another port than the configured; 0 takes a free one.")
 @click.option("--access-log", is_flag=True, help="One line a request, without bodies and keys.")
 @click.pass_context
@@ -47,12 +38,12 @@ def gateway(context: click.Context, port: int | None, access_log: bool) -> None:
     events = _signals()
     settings = load()
     sockets = gateway_switch.activated(os.environ) if port is None else []
-    serving = gateway_switch.link(settings, _refresher(settings), lines, port, sockets)
+    serving = gateway_switch.link(settings, here.refresher(settings), lines, port, sockets)
     lines.event("info", f"the gateway serves {serving.start()}")
     while events.get() == signal.SIGHUP:
         try:
             settings = load()
-            serving.apply(settings, _refresher(settings))
+            serving.apply(settings, here.refresher(settings))
         except ConfigError as error:
             lines.event("error", f"the last good configuration stays in force: {error.message} ({error.hint})")
     serving.stop()
@@ -101,7 +92,7 @@ def rotate_key(grace: str) -> None:
 
 def _publish(settings: Config) -> None:
     """Bring the new key to where shells look for it."""
-    refresher = _refresher(settings)
+    refresher = here.refresher(settings)
     for profile in settings.profiles.values():
         state = refresher.store.read(profile.name)
         if profile.mode == "gateway" and state.attempts:
@@ -115,14 +106,13 @@ class _Mute(log.Log):
         """Drop a line."""
 
 
-def run_behind(settings: Config, profile: Profile, command: tuple[str, ...]) -> int:
+def run_behind(settings: Config, refresher: Refresher, profile: Profile, command: tuple[str, ...]) -> int:
     """Run `command` behind a gateway of its own on a free port; its exit status, 128 + N for a signal N.
 
     Raises:
         ConfigError, LoginNeededError, TemporaryError: there is no token to begin with, or no gateway.
         OSError: the command cannot be started.
     """
-    refresher = _refresher(settings)
     token = refresher.current(profile)
     lines = log.Log() if os.environ.get("VX_TOKEN_DEBUG") else _Mute()
     serving = gateway_switch.link(settings, refresher, lines, port=0)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vx_token import config, paths
+from vx_token import cli_help, config, paths
 
 if TYPE_CHECKING:
     from vx_token import agent
 
 
-@click.group()
+@click.group(cls=cli_help.Group)
 def service() -> None:
     """Have vx-token started at every login and kept running."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vx_token import cli_service, config, endpoint, paths, shell
+from vx_token import cli_help, cli_service, config, endpoint, paths, shell
 from vx_token.clock import SystemClock
 from vx_token.errors import ConfigError, UsageError
 from vx_token.mint import mint
@@ -41,7 +41,7 @@ class _Terminal:
         return click.confirm(question, default=True)
 
 
-@click.command()
+@click.command(cls=cli_help.Command)
 @click.option("--project", metavar="ID", help="The Google Cloud project.")
 @click.option("--location", metavar="NAME", help="global, us, eu or a region.")
 @click.option("--credentials", metavar="FILE", help="A credential file instead of the gcloud login.")
@@ -125,7 +125,7 @@ def _undo(world: "World", *, yes: bool, dry_run: bool) -> None:
     click.echo("done; shells that are open keep the hook until they end")
 
 
-@click.command()
+@click.command(cls=cli_help.Command)
 @click.option("--profile", metavar="NAME", help="The profile this shell uses.")
 @click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
 @click.option("--live", is_flag=True, help="Ask Google, too: the token's scopes, the clock, one tiny completion.")

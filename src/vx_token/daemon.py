@@ -10,105 +10,31 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from vx_token import __version__, atomic, gateway_switch, paths, peek
-from vx_token.clock import NAP, Clock, Wake
+from vx_token import __version__, atomic, gateway_switch, paths
+from vx_token.clock import NAP, Clock
 from vx_token.commands import Event, Order, Runner, environment
 from vx_token.config import Config, Profile, credential_files
 from vx_token.errors import TemporaryError, VxTokenError
 from vx_token.gateway_switch import Switch
+from vx_token.keeper import Keeper
 from vx_token.log import Log, libraries
-from vx_token.refresh import Refresher, draw, failure_of
-from vx_token.schedule import LONGEST_PAUSE, next_refresh
+from vx_token.refresh import Refresher
 from vx_token.sinks import SINKS, variables
 from vx_token.status import DAEMON_FILE, DAEMON_LOCK, headline
-from vx_token.store import Store
 from vx_token.systemd import Silent
 from vx_token.tokens import State, Token
 from vx_token.values import shown
 from vx_token.watch import Watcher
 
-FORCED_GAP = 0.5
-"""Seconds between two tries when files change faster than tokens can be fetched."""
-
 CHECK = 10 * NAP
 """Seconds between two looks at all files, for file systems that report no events."""
-
-STUCK = 2 * NAP
-"""Seconds without a sign of life after which a keeper counts as stuck; they show one at every nap."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _ANY = Token("any", 0.0, 0.0)
-
-
-def keep_fresh(
-    profile: Profile,
-    refresher: Refresher,
-    wake: Wake,
-    report: Callable[[State], None],
-    chance: Callable[[], float] = draw,
-) -> None:
-    """Keep one profile's token fresh and its files right until `wake` says stop."""
-    clock, store = refresher.clock, refresher.store
-    jitter, asked, seen = chance(), False, None
-
-    def sleep(until: float) -> bool:
-        """Whether the clock was set meanwhile: then no instant on record can be trusted."""
-        set_by = clock.nap(until, wake)
-        if set_by < 0:
-            refresher.set_back(profile, set_by)
-        return set_by != 0
-
-    while not wake.stopped:
-        refresher.cancelled()  # a sign of life
-        asked, now = wake.take() or asked, clock.now()
-        state = store.read(profile.name)
-        due = next_refresh(now, state, jitter, profile.refresh_margin)
-        if asked or due <= now or refresher.outdated(profile, state):
-            if 0 <= now - state.tried_at < FORCED_GAP:
-                asked = True
-                sleep(state.tried_at + FORCED_GAP)
-                continue
-            jitter, asked, seen = chance(), False, None
-            try:
-                _withdrawing(refresher, profile).refresh(profile)
-            except VxTokenError as error:
-                # Nothing could be written down: the schedule has nothing to go by, so wait here.
-                report(State(failures=1, failure=failure_of(error, now)))
-                sleep(now + LONGEST_PAUSE)
-                asked = True
-            continue
-        look = _look(store, profile, state, now)
-        if look != seen:
-            refresher.publish(profile, state)
-            report(state)
-            seen = look  # as it was before: what somebody did meanwhile, or we ourselves, is looked at once more
-        live = state.live(now)
-        asked = sleep(min(due, live.expires_at) if live else due)
-
-
-def _withdrawing(refresher: Refresher, profile: Profile) -> Refresher:
-    """The same refresher, which takes a token that has ended out of the files while a try drags on."""
-    withdrawn = False
-
-    def cancelled() -> bool:
-        nonlocal withdrawn
-        state, now = refresher.store.read(profile.name), refresher.clock.now()
-        if not withdrawn and state.token is not None and not state.token.alive(now):
-            withdrawn = True
-            refresher.publish(profile, state)
-        return refresher.cancelled()
-
-    return replace(refresher, cancelled=cancelled)
-
-
-def _look(store: Store, profile: Profile, state: State, now: float) -> tuple[object, ...]:
-    folder = str(store.folder(profile.name))  # joined as text: this is most of what an idle daemon does
-    stamps = [peek.stamp(f"{folder}/{name}") for name in ("state.json", *SINKS)]
-    return (*stamps, state.live(now) is None)
 
 
 @dataclass
@@ -123,7 +49,7 @@ class Daemon:
     notifier: Silent
     events: "queue.SimpleQueue[Callable[[], None] | None]" = field(default_factory=queue.SimpleQueue)
     config_error: str = ""
-    keepers: "dict[str, Keeper]" = field(default_factory=dict)
+    keepers: dict[str, Keeper] = field(default_factory=dict)
     ready: bool = False
     checked: float = 0.0
     problems: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -235,10 +161,10 @@ class Daemon:
         ours = [self.store.folder(profile.name) / name for profile in profiles for name in ("state.json", *SINKS)]
         self.watcher.follow([self.config.path, *credentials, *ours])
 
-    def _report(self, keeper: "Keeper", state: State) -> None:
+    def _report(self, keeper: Keeper, state: State) -> None:
         self.events.put(lambda: self._reported(keeper, state))
 
-    def _reported(self, keeper: "Keeper", state: State) -> None:
+    def _reported(self, keeper: Keeper, state: State) -> None:
         before, keeper.state, first = keeper.state, state, not keeper.tried
         keeper.tried = True
         if first or before.attempts != state.attempts or before.failure != state.failure:
@@ -249,7 +175,7 @@ class Daemon:
             self.ready = True
             self.notifier.ready(self._headline())
 
-    def _run_commands(self, keeper: "Keeper", before: State, state: State) -> None:
+    def _run_commands(self, keeper: Keeper, before: State, state: State) -> None:
         profile, failure = keeper.profile, state.failure
         if failure is None:
             keeper.login_told = False
@@ -333,34 +259,6 @@ def _listen(reader: int, act: Callable[[int], None]) -> None:
         while number := pipe.read(1):
             if number[0] in SIGNALS:
                 act(number[0])
-
-
-class Keeper:
-    """A thread that keeps one profile fresh, and its signs of life."""
-
-    def __init__(
-        self, profile: Profile, refresher: Refresher, report: Callable[["Keeper", State], None], *, forced: bool
-    ) -> None:
-        self.profile = profile
-        self.state = refresher.store.read(profile.name)
-        self.tried = False
-        self.login_told = self.state.failure is not None and self.state.failure.kind != "temporary"
-        self.wake = Wake()
-        self._beat = time.monotonic()
-        if forced:
-            self.wake.force()
-        own = replace(refresher, cancelled=self._sign)
-        arguments = (profile, own, self.wake, lambda state: report(self, state))
-        self.thread = threading.Thread(target=keep_fresh, args=arguments, name=f"keep {profile.name}", daemon=True)
-        self.thread.start()
-
-    def alive(self) -> bool:
-        """Whether it showed a sign of life lately."""
-        return self.thread.is_alive() and time.monotonic() - self._beat < STUCK
-
-    def _sign(self) -> bool:
-        self._beat = time.monotonic()
-        return self.wake.stopped
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,6 +42,18 @@ def runtime_dir(environ: Mapping[str, str]) -> Path:
     except OSError as error:
         hint = "set XDG_RUNTIME_DIR or VX_TOKEN_RUNTIME_DIR to a folder of your own"
         raise ConfigError(f"no safe runtime folder: {error}", hint) from None
+
+
+def aside(root: Path, settings: Mapping[str, str]) -> Path:
+    """A runtime folder of its own, inside `root`, for tokens made with other settings than the configuration's.
+
+    Raises:
+        ConfigError: `root` is not safe.
+    """
+    secure_folder(root)
+    secure_folder(root / ".aside")
+    content = "\0".join(f"{key}={value}" for key, value in sorted(settings.items()))
+    return root / ".aside" / f"{zlib.crc32(content.encode(errors='surrogateescape')):08x}-{len(content)}"
 
 
 def state_dir(environ: Mapping[str, str]) -> Path:

@@ -167,8 +167,8 @@ class Refresher:
         except VxTokenError as error:
             if self.cancelled():
                 return state
-            if isinstance(error, LoginNeededError) and _replaced(state.origin):
-                state = replace(state, token=None)  # it speaks for the login of before, who is somebody else
+            if self._disowned(state, error, origin, profile):
+                state = replace(state, token=None, made_from=None)
             new = failed(state, error, origin, self.clock.now())
         else:
             new = renewed(state, token, origin, self.clock.now())
@@ -176,15 +176,21 @@ class Refresher:
         self.publish(profile, new)
         return new
 
+    def _disowned(self, state: State, error: VxTokenError, origin: Origin, profile: Profile) -> bool:
+        """Whether the last good token speaks for somebody else than who is asked for now."""
+        was = state.made_from
+        if was is None:
+            return False
+        explicit = profile.credentials or self.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+        if was.settings != origin.settings or (explicit and was.path != origin.path):
+            return True
+        return isinstance(error, LoginNeededError) and was.stamp != peek.stamp(was.path)
+
     def _too_short(self, token: Token, min_ttl: float, state: State) -> VxTokenError:
         if state.failure is not None:
             return error_of(state.failure)
         message = f"no token with {min_ttl:.0f} s of life can be had: this credential's live {token.lifetime:.0f} s"
         return TemporaryError(message, "ask for less by --min-ttl")
-
-
-def _replaced(origin: Origin | None) -> bool:
-    return origin is not None and bool(origin.path) and peek.stamp(origin.path) != origin.stamp
 
 
 _BUSY = Failure("temporary", "another process is still refreshing this profile", "try again in a moment")
@@ -214,7 +220,7 @@ def renewed(state: State, token: Token, origin: Origin, now: float) -> State:
         # The same token keeps its birth, or its life would seem to shrink with every look.
         token = replace(token, issued_at=min(state.token.issued_at, token.issued_at))
     unmoved = state.unmoved + 1 if same else 0
-    return State(token, origin, state.attempts + 1, 0, unmoved, now, None)
+    return State(token, origin, attempts=state.attempts + 1, unmoved=unmoved, tried_at=now, made_from=origin)
 
 
 def failed(state: State, error: VxTokenError, origin: Origin, now: float) -> State:

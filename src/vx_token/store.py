@@ -147,7 +147,7 @@ def _decode(content: dict[str, Any]) -> State:
     if content.pop("version") != VERSION:
         raise ValueError("another version's file")
     content.pop("profile")
-    for key, kind in (("token", Token), ("origin", Origin), ("failure", Failure)):
+    for key, kind in (("token", Token), ("origin", Origin), ("failure", Failure), ("made_from", Origin)):
         if content[key] is not None:
             content[key] = kind(**content[key])
     return State(**content)

@@ -83,6 +83,7 @@ class State:
         unmoved: good answers in a row that brought the same token again.
         tried_at: when the last try ended, epoch seconds.
         failure: why it failed, or None.
+        made_from: what the token was made from; `origin` is the last try's, good or bad.
     """
 
     token: Token | None = None
@@ -92,6 +93,7 @@ class State:
     unmoved: int = 0
     tried_at: float = 0.0
     failure: Failure | None = None
+    made_from: Origin | None = None
 
     def live(self, now: float) -> Token | None:
         """The token if it is still good at `now`."""

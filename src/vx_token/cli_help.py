@@ -1,0 +1,25 @@
+"""Help texts that end with an example, after the options."""
+
+import inspect
+from typing import Any
+
+import click
+
+MARK = "\b\n    Example:"
+
+
+class Command(click.Command):
+    """A command whose docstring's last paragraph, its example, becomes the end of its help."""
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        text, mark, example = (attributes.get("help") or "").partition(MARK)
+        if mark:
+            attributes |= {"help": text.rstrip(), "epilog": "\b\n" + inspect.cleandoc(f"\n    Example:{example}")}
+        super().__init__(*args, **attributes)
+
+
+class Group(Command, click.Group):
+    """The same for a group and all that is in it."""
+
+    command_class = Command
+    group_class = type
