@@ -165,7 +165,7 @@ def deed(laptop: Laptop, kind: str, span: float, sign: int) -> Callable[[], obje
 @settings(max_examples=30)
 @given(st.lists(happenings, max_size=6))
 @example([(40 * MINUTE, "offline", 6.0, 1), (20.0, "sleep", 3 * HOUR, 1), (40 * MINUTE, "online", 6.0, 1)])
-@example([(40 * MINUTE, "offline", 6.0, 1), (20.0, "set", 20 * MINUTE, -1), (40 * MINUTE, "online", 6.0, 1)])
+@example([(40 * MINUTE, "offline", 6.0, 1), (20.0, "set", 20 * MINUTE, -1), (2 * HOUR, "online", 6.0, 1)])
 def test_whatever_befalls_a_laptop_it_is_right_35_seconds_later(story: list[tuple[float, str, float, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         laptop = Laptop(Path(folder))
