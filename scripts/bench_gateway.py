@@ -323,7 +323,7 @@ def measure_streams(urls: dict[str, str], servers: dict[str, psutil.Process], ro
     grown = {name: asyncio.run(crowd(urls[name], server)) for name, server in servers.items()}
     for name, server in servers.items():
         asyncio.run(crowd(urls[name], server))
-    time.sleep(40)  # idle connections to upstream are kept for half a minute
+    time.sleep(130)  # the gateway gives memory back after a minute of quiet
     for name, server in servers.items():
         first, later = (mine - theirs for mine, theirs in zip(medians[name], direct, strict=True))
         size = f"{grown[name] * 1024 / STREAMS:.0f}"

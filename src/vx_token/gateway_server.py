@@ -10,6 +10,7 @@ import aiohttp
 from aiohttp import web
 
 from vx_token.gateway import Gateway
+from vx_token.gateway_memory import give_back
 from vx_token.gateway_settings import Limits
 from vx_token.gateway_sockets import BACKLOG, address, allow_many_files, open_sockets
 from vx_token.gateway_upstream import open_session
@@ -40,6 +41,7 @@ async def serve(
     async with open_session(settings.ca_file, settings.limits) as session:
         runner = web.ServerRunner(_server(gateway, session, settings.limits), shutdown_timeout=settings.limits.drain)
         await runner.setup()
+        tidying = asyncio.create_task(give_back(gateway.snapshot))
         try:
             for sock in listening:
                 await web.SockSite(runner, sock, backlog=BACKLOG).start()
@@ -47,6 +49,7 @@ async def serve(
             await stop.wait()
             await _let_go(runner, gateway, settings.limits.move)
         finally:
+            tidying.cancel()
             await runner.cleanup()
 
 
