@@ -211,7 +211,13 @@ def arguments(kind: str, home: Path, rc: str) -> tuple[list[str], dict[str, str]
     folder = home / ".config" / "fish"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.fish").write_text(rc)
+    quiet_fish(home)
     return ["-i"], {}
+
+
+def quiet_fish(home: Path) -> None:
+    """Keep fish's first start from making completions of all manual pages, a minute's work in the background."""
+    (home / ".local/share/fish/generated_completions").mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
