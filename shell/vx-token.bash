@@ -531,12 +531,16 @@ __vx_token_register() {
 }
 
 __vx_token_unregister() {
-  local _vx_i _vx_text
+  local _vx_i _vx_text _vx_rest
   builtin unset -v __vx_token_call
   { [[ ! ${PS0-} ]] || builtin printf -v PS0 %s "${PS0//"${__vx_token_ps0[0]}"/}"; } 2>&-
   for _vx_i in ${PROMPT_COMMAND[@]+"${!PROMPT_COMMAND[@]}"}; do
-    _vx_text=${PROMPT_COMMAND[_vx_i]//"${__vx_token_entry[0]}"$'\n'/}
-    _vx_text=${_vx_text//"${__vx_token_entry[0]}"/}
+    _vx_text=${PROMPT_COMMAND[_vx_i]}
+    # Not by `//`, which does not find a quoted text in bash 3.2.
+    while [[ $_vx_text == *"${__vx_token_entry[0]}"* ]]; do
+      _vx_rest=${_vx_text#*"${__vx_token_entry[0]}"}
+      _vx_text=${_vx_text%%"${__vx_token_entry[0]}"*}${_vx_rest#$'\n'}
+    done
     if ((_vx_i)); then
       PROMPT_COMMAND[_vx_i]=$_vx_text
     else
