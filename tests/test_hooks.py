@@ -200,7 +200,7 @@ def test_a_shell_idle_while_the_daemon_renews_its_token_is_answered_by_vertex(
 def after_idling(shell: Shell, seconds: float, line: str) -> str:
     shell.run()
     drawn = time.monotonic()
-    until(lambda: time.monotonic() - drawn > seconds)
+    until(lambda: time.monotonic() - drawn > seconds, seconds + 10)
     return shell.out(line)
 
 
