@@ -242,12 +242,21 @@ def running(name: str) -> Iterator[UserManager]:
                     lambda: "running" in manager.run("systemctl", "--user", "is-system-running").stdout,
                     "a running user manager",
                 )
+                _open_tmp(manager)
                 yield manager
             finally:
                 process.send_signal(signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(15)
                 process.kill()
+
+
+def _open_tmp(manager: UserManager) -> None:
+    """Let the service see an interpreter or checkout in /tmp, which its own private one would hide."""
+    if any(str(tree).startswith(("/tmp/", "/var/tmp/")) for tree in (sys.prefix, REPOSITORY)):
+        folder = manager.runtime / "systemd/user/vx-token.service.d"
+        manager.write(folder / "checkout.conf", "[Service]\nPrivateTmp=no\n")
+        manager.systemctl("daemon-reload")
 
 
 @contextlib.contextmanager
