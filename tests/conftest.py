@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,17 @@ from vx_token.emulator import Emulator, running
 # A busy machine is no failure: pytest-timeout ends what hangs.
 settings.register_profile("vx-token", deadline=None)
 settings.load_profile("vx-token")
+
+# Started under nohup, everything below us would ignore what a terminal's end sends.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where everything must be there (VX_TOKEN_STRICT=1), a skipped test is a failed run."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("VX_TOKEN_STRICT") and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture

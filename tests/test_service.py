@@ -386,7 +386,7 @@ def test_the_shipped_units_are_valid_and_as_hard_as_promised(account: Account) -
         assert found, text
         return float(found[1])
 
-    account.manager.systemctl("daemon-reload")
+    account.drop_in("PrivateTmp=yes", "z")  # as shipped, wherever this checkout lies
     assert exposure() <= 4.8
     account.drop_in(HARD.read_text().split("[Service]")[1])
     assert exposure() <= 1.5

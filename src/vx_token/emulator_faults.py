@@ -156,7 +156,7 @@ def _failure(route: str, fault: Fault) -> web.Response:
 
 
 async def _send(request: web.Request, length: int, pieces: Iterable[bytes], pause: float) -> web.StreamResponse:
-    """Promise `length` bytes, send no more than that in pieces, then hang up."""
+    """Promise `length` bytes, send no more than that in pieces, and hang up when the promise was not kept."""
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     response.content_length = length
     await response.prepare(request)
@@ -164,7 +164,10 @@ async def _send(request: web.Request, length: int, pieces: Iterable[bytes], paus
         await response.write(piece[:length])
         length -= len(piece)
         await asyncio.sleep(pause)
-    vertex.hang_up(request)
+    if length > 0:
+        vertex.hang_up(request)
+    else:  # an abrupt end could cost the peer what it has not read yet
+        await response.write_eof()
     return response
 
 
