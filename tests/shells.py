@@ -231,13 +231,16 @@ def interactive(
     program: str = "",
     flags: tuple[str, ...] = (),
     hook: bool = True,
+    lowered: bool = False,
     environ: Mapping[str, str] | None = None,
 ) -> Iterator[Shell]:
-    """A shell whose rc file sources the hook between `before` and `after`."""
+    """A shell whose rc file sources the hook between `before` and `after`; `lowered` takes root's powers away."""
     load = f"source {shlex.quote(str(HOOKS[kind]))}" if hook else ""
     argv, more = arguments(kind, home, "\n".join([before, load, after, PROMPTS[kind]]))
     shell = Shell(kind, home, environment(home, runtime, **more, **(environ or {})))
-    shell.start([program or need(kind), *argv, *flags])
+    powers = "-dac_override,-dac_read_search"
+    lower = [need("setpriv"), f"--inh-caps={powers}", f"--bounding-set={powers}"] if lowered else []
+    shell.start([*lower, program or need(kind), *argv, *flags])
     try:
         yield shell
     finally:

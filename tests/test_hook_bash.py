@@ -372,11 +372,26 @@ def test_direnv_may_bring_an_old_token_back_or_a_key_of_its_own(bash: Start, run
         assert "OPENAI_BASE_URL" in found
 
 
-def test_bash_preexec_and_the_hook_work_together(waiting: Start, runtime: Runtime) -> None:
-    """With the real one, wherever it lies: VX_TOKEN_BASH_PREEXEC=/path/to/bash-preexec.sh."""
-    path = os.environ.get("VX_TOKEN_BASH_PREEXEC")
-    if not path:
-        pytest.skip("VX_TOKEN_BASH_PREEXEC is not set")
+# The real one, which no registry has: VX_TOKEN_BASH_PREEXEC=/path/to/bash-preexec.sh; without it, its technique.
+PREEXEC = [path for path in [os.environ.get("VX_TOKEN_BASH_PREEXEC")] if path] or ["imitated"]
+IMITATION = r"""
+__ready=
+__invoke() {
+    [[ $__ready ]] || return 0
+    __ready=
+    preexec "$(HISTTIMEFORMAT= builtin history 1 | sed 's/^ *[0-9]* *//')"
+}
+__prompted() { local status=$?; (exit $status); precmd; __ready=1; return $status; }
+PROMPT_COMMAND="__prompted${PROMPT_COMMAND:+;$PROMPT_COMMAND}"
+trap '[[ $BASH_COMMAND == __prompted* ]] || __invoke' DEBUG
+"""
+
+
+@pytest.mark.parametrize("path", PREEXEC)
+def test_bash_preexec_and_the_hook_work_together(waiting: Start, runtime: Runtime, tmp_path: Path, path: str) -> None:
+    if path == "imitated":
+        path = str(tmp_path / "preexec.sh")
+        Path(path).write_text(IMITATION)
     after = f'source {path}\npreexec() {{ ran+=("$1"); }}\nprecmd() {{ codes+=($?); }}'
     with waiting(after=after) as it:
         arm(it, runtime, "tok-1")
