@@ -1,5 +1,7 @@
 """The service under a real `systemd --user`, from nothing to nothing."""
 
+import contextlib
+import ctypes
 import os
 import re
 import socket
@@ -21,6 +23,7 @@ from vx_token import plan, service, sinks, status
 from vx_token.agent import OF_A_PROFILE, OF_THE_DAEMON, Agent, command, environment, listen
 from vx_token.emulator import Emulator
 from vx_token.errors import ConfigError
+from vx_token.keeper import STUCK
 from vx_token.plan import Write
 
 UNIT = "vx-token.service"
@@ -250,6 +253,42 @@ def test_a_hung_service_is_started_again_by_the_watchdog(account: Account) -> No
     pid = account.pid()
     account.manager.run("kill", "-STOP", str(pid))
     until(lambda: account.pid() not in (0, pid) and account.show("ActiveState") == "active", 20)
+    assert answers(account.google, account.token()) == 200
+
+
+class Frozen:
+    """All threads of a process but its first held still, as if each hung in a system call of its own: ptrace(2)."""
+
+    SEIZE, INTERRUPT, WALL = 0x4206, 0x4207, 0x40000000
+
+    def __init__(self, pid: int) -> None:
+        self.threads = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir() if int(task.name) != pid]
+        self.ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+        for thread in self.threads:
+            for request in (self.SEIZE, self.INTERRUPT):
+                assert self.ptrace(request, thread, None, None) == 0, os.strerror(ctypes.get_errno())
+
+    def reap(self) -> None:
+        """A killed process is only gone when whoever held its threads has heard of their end."""
+        for thread in self.threads:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(thread, os.WNOHANG | self.WALL)
+
+
+@pytest.mark.slow
+def test_a_hung_keeper_ends_the_heartbeat_and_the_service_is_started_again(account: Account) -> None:
+    account.install()
+    account.drop_in("WatchdogSec=4\nTimeoutAbortSec=2")
+    account.vx("service", "restart")
+    pid = account.pid()
+    frozen = Frozen(pid)
+
+    def again() -> bool:
+        frozen.reap()
+        return account.pid() not in (0, pid) and account.show("ActiveState") == "active"
+
+    until(again, STUCK + 30)
+    assert account.show("NRestarts") == "1"
     assert answers(account.google, account.token()) == 200
 
 
