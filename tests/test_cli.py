@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import Box, until
+from sandbox import REPOSITORY, Box, until
 from vx_token import __version__
 from vx_token.emulator import Emulator
 
@@ -213,3 +213,10 @@ def test_a_watched_status_ends_with_an_interrupt(signed_in: Box) -> None:
         _, told = process.communicate(timeout=10)
     assert process.returncode == 130
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("shell", "name"), [("bash", "vx-token.bash"), ("zsh", "_vx-token"), ("fish", "vx-token.fish")]
+)
+def test_completion_prints_the_shipped_file(box: Box, shell: str, name: str) -> None:
+    assert box.vx("completion", shell).stdout == (REPOSITORY / "shell/completions" / name).read_text()

@@ -287,6 +287,20 @@ def hook(shell_name: str) -> None:
     click.echo(shell.hook(shell_name), nl=False)
 
 
+@cli.command()
+@click.argument("shell_name", metavar="SHELL", type=click.Choice(shell.HOOKS))
+def completion(shell_name: str) -> None:
+    """Print the completion of commands, options and profiles; it starts no program when you press Tab.
+
+    \b
+    Example:
+      vx-token completion bash > ~/.local/share/bash-completion/completions/vx-token
+      vx-token completion zsh > ~/.zfunc/_vx-token
+      vx-token completion fish > ~/.config/fish/completions/vx-token.fish
+    """
+    click.echo(shell.completion_file(shell_name).read_text(encoding="utf-8"), nl=False)
+
+
 PLACES: Mapping[str, Callable[[], object]] = {
     "config": lambda: paths.config_file(os.environ),
     "runtime": lambda: paths.runtime_dir(os.environ),

@@ -57,6 +57,11 @@ def hook_file(kind: str) -> Path:
     return shipped(f"shell/vx-token.{kind}")
 
 
+def completion_file(kind: str) -> Path:
+    """Where the shipped completion lies; zsh finds its by the name."""
+    return shipped("shell/completions/_vx-token" if kind == "zsh" else f"shell/completions/vx-token.{kind}")
+
+
 def shipped(name: str) -> Path:
     """A file that ships beside the package: in the wheel inside it, in a checkout at its root.
 
