@@ -37,14 +37,6 @@ def need(program: str) -> str:
     pytest.skip(f"{program} is not installed")
 
 
-def may_trace() -> str:
-    """The path of strace, where this machine lets a process be traced; some containers do not."""
-    strace = need("strace")
-    if subprocess.run([strace, "-o", os.devnull, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine does not let a process be traced")
-    return strace
-
-
 def version_of(bash: str) -> tuple[int, int]:
     """Major and minor version of a bash."""
     text = subprocess.run([bash, "--version"], capture_output=True, text=True, check=True).stdout
