@@ -44,6 +44,8 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(seconds)
 
     def close(self) -> None:
+        self.run(self.loop.shutdown_default_executor())
+        self.run(asyncio.sleep(0))  # closed transports say good-bye in the loop's next turn
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)
         self.loop.close()
