@@ -22,8 +22,13 @@ FORBIDDEN: Mapping[str, str] = {
 _FIELDS = ("token", "base_url", "host", "path", "model", "profile")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=([^']+)")
 _FIELD = re.compile(r"\{(\w*)\}")
+# The hooks refuse these too, and with one of them the whole file: names that a shell or a loader acts on by itself.
 _RESERVED = re.compile(
-    r"VX_TOKEN_\w*|OPENAI_API_KEY|OPENAI_BASE_URL|OPENAI_API_BASE|OPENAI_API_BASE_URL|PATH|LD_\w+|IFS"
+    r"OPENAI_API_KEY|OPENAI_BASE_URL|OPENAI_API_BASE(_URL)?|VX_TOKEN_\w*|_vx_\w*|__vx_token\w*|_"
+    r"|PATH|IFS|ENV|HOME|SHELL|USER|E?UID|(OLD)?PWD|CDPATH|TMPDIR|ZDOTDIR|FPATH|POSIXLY_CORRECT|SHLVL|HOSTNAME"
+    r"|PS[0-4]|R?PROMPT\w*|RPS[12]|SHELLOPTS|GLOBIGNORE|OPTIND|OPTARG|REPLY|INPUTRC|COLUMNS|LINES|SECONDS|RANDOM"
+    r"|HIST\w*|BASH\w*|LC_\w+|LANG\w*|LD_\w+|DYLD_\w+|[Ff][Ii][Ss][Hh]\w*|\w+_functions"
+    r"|argv|history|path|pipestatus|status|version|umask|hostname"
 )
 
 
