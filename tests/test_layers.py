@@ -14,7 +14,7 @@ values paths plan rcfile schedule shell verdict watch \
     emulator_identity emulator_vertex gateway_errors gateway_headers gateway_key gateway_metrics gateway_settings
 config store agent edit gcloud startup \
     emulator_faults gateway_body gateway_freshness gateway_guard gateway_models gateway_sockets
-endpoint mint sinks source launchd service setup_record setup_world emulator_world gateway_upstream
+endpoint gateway_memory mint sinks source launchd service setup_record setup_world emulator_world gateway_upstream
 refresh setup_config cli_service emulator_control emulator_tokens gateway_relay
 status setup here keeper emulator gateway_forward
 gateway demo doctor_scene

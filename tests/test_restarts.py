@@ -105,7 +105,7 @@ def test_a_daemon_that_was_frozen_longer_than_a_token_lives_serves_none_that_end
 ) -> None:
     google.lifetime = 3.0
     with signed_in.daemon() as process:
-        until(lambda: signed_in.read("token"))
+        until(lambda: "fresh token" in signed_in.log)  # told when all is written and the lock is free
         process.send_signal(signal.SIGSTOP)
         end = max(issued.expires_at for issued in google.issued)
         until(lambda: time.time() > end + 0.2, 6)
