@@ -38,6 +38,11 @@ class Wake:
         """Whether the end was asked for."""
         return self._stopped.is_set()
 
+    @property
+    def pending(self) -> bool:
+        """Whether anything was asked for since the last `take`."""
+        return self._event.is_set()
+
     def take(self) -> bool:
         """Whether a refresh was forced since the last time; clears it."""
         self._event.clear()

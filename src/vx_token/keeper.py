@@ -18,6 +18,9 @@ from vx_token.tokens import State
 FORCED_GAP = 0.5
 """Seconds between two tries when files change faster than tokens can be fetched."""
 
+NAPS = 3
+"""Naps between two looks at the files while nothing is told; a look is most of what an idle daemon costs."""
+
 STUCK = 2 * NAP
 """Seconds without a sign of life after which a keeper counts as stuck; they show one at every nap."""
 
@@ -35,13 +38,17 @@ def keep_fresh(
 
     def sleep(until: float) -> bool:
         """Whether the clock was set meanwhile: then no instant on record can be trusted."""
-        set_by = clock.nap(until, wake)
-        if set_by < 0:
-            refresher.set_back(profile, set_by)
+        set_by = 0.0
+        for _ in range(NAPS):
+            set_by = clock.nap(until, wake)
+            refresher.cancelled()  # a sign of life
+            if set_by < 0:
+                refresher.set_back(profile, set_by)
+            if set_by or wake.pending or clock.now() >= until:
+                break
         return set_by != 0
 
     while not wake.stopped:
-        refresher.cancelled()  # a sign of life
         asked, now = wake.take() or asked, clock.now()
         state = store.read(profile.name)
         due = next_refresh(now, state, jitter, profile.refresh_margin)
