@@ -331,6 +331,8 @@ def credential_files(profile: Profile, environ: Mapping[str, str]) -> list[Path]
 
 def metadata_likely(environ: Mapping[str, str]) -> bool:
     """Whether a metadata server is to be expected, without the 12 seconds it takes to find none."""
+    if environ.get("NO_GCE_CHECK") == "true":  # google-auth's own switch
+        return False
     if any(environ.get(name) for name in ("GCE_METADATA_HOST", "GCE_METADATA_ROOT", "K_SERVICE", "CLOUD_RUN_JOB")):
         return True
     if environ.get("KUBERNETES_SERVICE_HOST") or environ.get("GAE_ENV"):
