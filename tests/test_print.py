@@ -311,3 +311,36 @@ def test_an_hour_of_nothing_but_failures_prints_no_token_that_has_ended(signed_i
     for words in ((), LONG_WAY, ("--format", "json"), ("--format", "header")):
         done = signed_in.vx("print", *words)
         assert (done.returncode, done.stdout) == (5, "")
+
+
+# --- options for one call --------------------------------------------------------------------------------------------
+
+
+def test_an_option_is_for_one_call_and_leaves_the_files_of_others_alone(signed_in: Box, google: Emulator) -> None:
+    ours = signed_in.vx("print").stdout.strip()
+    before = {name: signed_in.read(name) for name in ("token", "env.sh", "state.json")}
+    other = signed_in.root / "other.json"
+    who = google.service_account(other)
+    theirs = signed_in.vx("print", "--credentials", str(other)).stdout.strip()
+    assert google.identity_of(theirs) == who
+    assert signed_in.vx("print", "--credentials", str(other)).stdout.strip() == theirs
+    assert signed_in.vx("print", "--base-url", "https://elsewhere.invalid/v1").returncode == 0
+    assert {name: signed_in.read(name) for name in before} == before
+    assert signed_in.vx("print").stdout.strip() == ours
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (signed_in.runtime / ".aside").rglob("*"))
+
+
+@pytest.mark.parametrize("how", ["option", "configuration"])
+def test_no_token_of_somebody_else_is_served_when_the_login_asked_for_fails(
+    signed_in: Box, google: Emulator, how: str
+) -> None:
+    assert signed_in.vx("print").returncode == 0
+    gone = str(signed_in.root / "no-such-key.json")
+    if how == "configuration":
+        signed_in.config.write_text("")
+        signed_in.profile(url=google.base_url(), credentials=gone)
+    done = signed_in.vx("print", *(["--credentials", gone] if how == "option" else []))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert gone in done.stderr
+    if how == "configuration":
+        assert not signed_in.read("token")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
+from vx_token.paths import ASIDE
 from vx_token.plan import Remove, Runner, Step
 
 PATHS = (
@@ -205,4 +206,5 @@ def leftovers(agent: Agent) -> list[Step]:
     files = [folder / name for folder in profiles for name in OF_A_PROFILE]
     links = [path for path in (agent.runtime / "default",) if path.is_symlink()]
     ours = [*links, *files, *(agent.runtime / name for name in OF_THE_DAEMON)]
-    return [*steps, *(Remove(path, agent.runtime.parent) for path in ours)]
+    aside = [Remove(agent.runtime / ASIDE, agent.runtime.parent, tree=True)] if (agent.runtime / ASIDE).is_dir() else []
+    return [*steps, *aside, *(Remove(path, agent.runtime.parent) for path in ours)]

@@ -11,6 +11,9 @@ from vx_token.errors import ConfigError
 
 APP = "vx-token"
 
+ASIDE = ".aside"
+"""In the runtime folder: what was made with other settings than the configuration's."""
+
 
 def config_file(environ: Mapping[str, str]) -> Path:
     """The configuration file: VX_TOKEN_CONFIG, else `vx-token/config.toml` in the user's config folder."""
@@ -51,9 +54,9 @@ def aside(root: Path, settings: Mapping[str, str]) -> Path:
         ConfigError: `root` is not safe.
     """
     secure_folder(root)
-    secure_folder(root / ".aside")
+    secure_folder(root / ASIDE)
     content = "\0".join(f"{key}={value}" for key, value in sorted(settings.items()))
-    return root / ".aside" / f"{zlib.crc32(content.encode(errors='surrogateescape')):08x}-{len(content)}"
+    return root / ASIDE / f"{zlib.crc32(content.encode(errors='surrogateescape')):08x}-{len(content)}"
 
 
 def state_dir(environ: Mapping[str, str]) -> Path:
