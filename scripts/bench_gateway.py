@@ -22,10 +22,10 @@ import psutil
 import trustme
 from aiohttp import web
 
-from vx_token.gateway import Gateway
-from vx_token.gateway_server import serve
-from vx_token.gateway_settings import GatewaySettings, Route
-from vx_token.gateway_sockets import allow_many_files
+from vx_token.gateway.app import Gateway
+from vx_token.gateway.server import serve
+from vx_token.gateway.settings import GatewaySettings, Route
+from vx_token.gateway.sockets import allow_many_files
 from vx_token.tokens import Token
 
 KEY = "vx-local-bench"

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from shells import ROOT, Runtime, environment, interactive, need, script
-from vx_token.cli import cli
+from vx_token.cli.main import cli
 
 FOLDER = ROOT / "shell" / "completions"
 Words = Callable[[str], set[str]]

@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 
 from sandbox import Box, until
-from vx_token import adc, config, doctor, doctor_live, doctor_token, source
+from vx_token import adc, config, source
 from vx_token.clock import SystemClock
-from vx_token.doctor_scene import Check, Surroundings, gather, llm_keys
+from vx_token.doctor import checks as doctor
+from vx_token.doctor import live as doctor_live
+from vx_token.doctor import token as doctor_token
+from vx_token.doctor.scene import Check, Surroundings, gather, llm_keys
 from vx_token.emulator import Emulator, running
 from vx_token.errors import ConfigError
 from vx_token.store import Store
@@ -93,7 +96,8 @@ def test_without_live_it_asks_nobody(signed_in: Box, google: Emulator) -> None:
 
 
 def test_it_carries_no_web_server(box: Box) -> None:
-    code = "import sys; from vx_token import cli_setup, doctor, doctor_live, setup; print('aiohttp' in sys.modules)"
+    ours = "vx_token.cli.setup, vx_token.doctor.checks, vx_token.doctor.live, vx_token.setup.steps"
+    code = f"import sys, {ours}; print('aiohttp' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env=box.environ, capture_output=True, text=True, check=False)
     assert done.stdout == "False\n"
 

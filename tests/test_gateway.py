@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from upstreams import KEY, Front, Purse, Upstream, front, upstream
-from vx_token.gateway_settings import Route
+from vx_token.gateway.settings import Route
 
 
 @pytest.fixture

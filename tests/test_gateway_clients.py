@@ -14,7 +14,7 @@ from sandbox import REPOSITORY, plain_environment
 from upstreams import KEY, Front, Purse, front
 from vx_token.emulator import Emulator
 from vx_token.errors import LoginNeededError
-from vx_token.gateway_settings import Route
+from vx_token.gateway.settings import Route
 from vx_token.tokens import Token
 
 

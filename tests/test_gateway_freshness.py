@@ -10,8 +10,8 @@ from aiohttp import web
 
 from upstreams import BRISK, Purse, Upstream, front, until, upstream
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError
-from vx_token.gateway_freshness import Freshness
-from vx_token.gateway_settings import Route
+from vx_token.gateway.freshness import Freshness
+from vx_token.gateway.settings import Route
 from vx_token.tokens import Token
 
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from upstreams import BRISK, KEY, Front, Purse, Upstream, connection_to, front, read_all, settings_for, upstream
 from vx_token.errors import ConfigError
-from vx_token.gateway_errors import Refusal
-from vx_token.gateway_guard import parse_target
-from vx_token.gateway_settings import Route
+from vx_token.gateway.errors import Refusal
+from vx_token.gateway.guard import parse_target
+from vx_token.gateway.settings import Route
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vx_token.errors import ConfigError
-from vx_token.gateway_key import NAME, PREVIOUS, Keys, load_or_create_key, rotate_key
+from vx_token.gateway.key import NAME, PREVIOUS, Keys, load_or_create_key, rotate_key
 
 
 def test_the_key_is_private_long_and_stable(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_first_starts_at_once_agree_on_one_key(tmp_path: Path) -> None:
         keys = {future.result() for future in [pool.submit(load_or_create_key, tmp_path) for _ in range(64)]}
     assert len(keys) == 1
     program = (
-        "import sys, pathlib; from vx_token.gateway_key import *; print(load_or_create_key(pathlib.Path(sys.argv[1])))"
+        "import sys, pathlib; from vx_token.gateway.key import *; print(load_or_create_key(pathlib.Path(sys.argv[1])))"
     )
     other = tmp_path / "other"
     started = [

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 
-from vx_token.gateway_memory import give_back, trim
-from vx_token.gateway_metrics import Snapshot
+from vx_token.gateway.memory import give_back, trim
+from vx_token.gateway.metrics import Snapshot
 
 
 def test_each_time_of_work_is_followed_by_one_trim() -> None:

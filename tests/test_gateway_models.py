@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vx_token.gateway_models import listing, resolve, rewrite, rewrites
-from vx_token.gateway_settings import Route
+from vx_token.gateway.models import listing, resolve, rewrite, rewrites
+from vx_token.gateway.settings import Route
 
 ROUTE = Route("p", "http://u", aliases={"gpt-4o": "google/gemini-2.5-pro", "fast": "gemini-flash"}, publisher="google")
 

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from upstreams import BRISK, KEY, Front, Purse, Upstream, connection_to, front, read_all, until, upstream
-from vx_token.gateway_settings import Route
+from vx_token.gateway.settings import Route
 
 
 @pytest.fixture

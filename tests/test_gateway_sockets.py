@@ -14,9 +14,9 @@ import pytest
 
 from upstreams import KEY, Purse, front, until, upstream
 from vx_token.errors import ConfigError
-from vx_token.gateway_proxy import proxy_for
-from vx_token.gateway_settings import Route
-from vx_token.gateway_sockets import address, inherited_sockets
+from vx_token.gateway.proxy import proxy_for
+from vx_token.gateway.settings import Route
+from vx_token.gateway.sockets import address, inherited_sockets
 
 ROUTE = Route("p", "http://127.0.0.1:1")
 
@@ -75,10 +75,10 @@ ACTIVATED = """
     sys.path[:0] = sys.argv[2:]
     from upstreams import Purse, settings_for
     from vx_token.errors import ConfigError
-    from vx_token.gateway import Gateway
-    from vx_token.gateway_server import serve
-    from vx_token.gateway_settings import Limits, Route
-    from vx_token.gateway_sockets import inherited_sockets
+    from vx_token.gateway.app import Gateway
+    from vx_token.gateway.server import serve
+    from vx_token.gateway.settings import Limits, Route
+    from vx_token.gateway.sockets import inherited_sockets
 
     async def main():
         stop = asyncio.Event()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vx_token.gateway_metrics import Minute
-from vx_token.gateway_usage import Usage, UsageMeter
+from vx_token.gateway.metrics import Minute
+from vx_token.gateway.usage import Usage, UsageMeter
 
 CHAT = json.dumps({"choices": [{"text": "x" * 50_000}], "usage": {"completion_tokens": 7, "prompt_tokens": 5}}).encode()
 STREAM = (

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from vx_token import plan
-from vx_token.agent import Agent
 from vx_token.errors import LoginNeededError, TemporaryError, VxTokenError
-from vx_token.launchd import LABEL, Launchd, plist
+from vx_token.service.agent import Agent
+from vx_token.service.launchd import LABEL, Launchd, plist
 
 RUNNING = """\
 gui/501/local.vx-token = {

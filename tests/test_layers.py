@@ -8,56 +8,78 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "src" / "vx_token"
 
 LEVELS = """
-__init__ errors tokens clock log peek cli_help atomic adc commands presets systemd tomledit vertex \
-    emulator_refusals gateway_proxy gateway_usage
+__init__ cli doctor gateway service setup errors tokens clock log peek atomic adc commands presets tomledit vertex \
+    cli.help service.notify emulator.refusals gateway.proxy gateway.usage
 values paths plan rcfile schedule shell verdict watch \
-    emulator_identity emulator_vertex gateway_errors gateway_headers gateway_key gateway_metrics gateway_settings
-config store agent edit gcloud startup \
-    emulator_faults gateway_body gateway_freshness gateway_guard gateway_models gateway_sockets
-endpoint gateway_memory mint sinks source launchd service setup_record setup_world emulator_world gateway_upstream
-refresh setup_config cli_service emulator_control emulator_tokens gateway_relay
-status setup here keeper emulator gateway_forward
-gateway demo doctor_scene
-doctor_live doctor_shell doctor_token gateway_server
-doctor gateway_link
-gateway_switch
-daemon cli_gateway cli_setup
-cli
+    emulator.identity emulator.vertex \
+    gateway.errors gateway.headers gateway.key gateway.metrics gateway.settings
+config store edit gcloud startup service.agent \
+    emulator.faults gateway.body gateway.freshness gateway.guard gateway.models gateway.sockets
+endpoint mint sinks source service.launchd service.systemd setup.record setup.world \
+    emulator.world gateway.memory gateway.upstream
+refresh cli.service setup.config emulator.control emulator.tokens gateway.relay
+status here keeper setup.steps emulator.server gateway.forward
+emulator doctor.scene gateway.app
+demo emulator.__main__ doctor.live doctor.shell doctor.token gateway.server
+doctor.checks gateway.link
+gateway.switch
+daemon cli.gateway cli.setup
+cli.main
 __main__
 """.strip().splitlines()
 """From the values at the top down to the command; within a level nobody knows anybody."""
 
 ORDER = {name: level for level, names in enumerate(LEVELS) for name in names.split()}
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 
-def imported(module: str) -> set[str]:
-    """Our own modules that a module imports, at its top or inside a function."""
+def named(path: Path) -> str:
+    """A module's name below the package; a folder's own is the folder's."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+MODULES = {named(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def names(module: str) -> set[str]:
+    """The full names of all that a module imports, at its top or inside a function."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} imports by a relative name"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    ours = (name.split(".") for name in found if name == "vx_token" or name.startswith("vx_token."))
-    return {name[1] if len(name) > 1 and name[1] in MODULES else "__init__" for name in ours}
+    return found
 
 
-def outside(module: str) -> set[str]:
-    """The first names of all that a module imports."""
-    tree = ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text()))
+def imported(module: str) -> set[str]:
+    """Our own modules that a module imports."""
+    ours = {name.removeprefix("vx_token").lstrip(".") for name in names(module) if f"{name}.".startswith("vx_token.")}
+    return {_module(name) for name in ours}
+
+
+def _module(name: str) -> str:
+    """The module that `name`, a module or something in one, is or lies in."""
+    while name and name not in MODULES:
+        name = name.rpartition(".")[0]
+    return name or "__init__"
+
+
+def users(*packages: str) -> set[str]:
+    """The modules that import a package of somebody else's."""
     return {
-        (node.module or "") if isinstance(node, ast.ImportFrom) else alias.name
-        for node in tree
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for alias in node.names
+        module for module in MODULES if any(f"{name}.".startswith(f"{p}.") for name in names(module) for p in packages)
     }
 
 
+def folders(modules: set[str]) -> set[str]:
+    """The first parts of their names."""
+    return {module.partition(".")[0] for module in modules}
+
+
 def test_every_module_has_its_level_and_only_one() -> None:
-    named = [name for names in LEVELS for name in names.split()]
-    assert sorted(named) == MODULES
+    assert sorted(name for level in LEVELS for name in level.split()) == sorted(MODULES)
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -69,25 +91,22 @@ def test_a_module_imports_only_from_the_levels_above(module: str) -> None:
 def test_the_table_is_not_kept_for_nothing() -> None:
     assert {"config", "store", "schedule"} <= imported("daemon") | imported("refresh")
     assert "peek" in imported("__main__")
+    assert "gateway.relay" in imported("gateway.app")
 
 
 def test_nobody_imports_source_which_runs_in_a_process_of_its_own() -> None:
     assert not [module for module in MODULES if "source" in imported(module)]
 
 
-def users(*prefixes: str) -> set[str]:
-    """The modules that import a package of somebody else's."""
-    return {
-        module
-        for module in MODULES
-        if any(f"{name}.".startswith(f"{p}.") for name in outside(module) for p in prefixes)
-    }
+def test_a_folder_brings_nothing_with_it() -> None:
+    # Whoever needs one light module of the gateway must not get aiohttp with it.
+    assert not [module for module in ("cli", "doctor", "gateway", "service", "setup") if names(module)]
 
 
 def test_each_outside_thing_has_its_own_place() -> None:
     assert users("google", "requests") == {"source"}
     assert users("watchdog") == {"watch"}
     # doctor finds another tool's folder by that tool's own rule, which is click's.
-    assert users("click") - {"doctor_scene"} == {module for module in MODULES if module.split("_")[0] == "cli"}
-    assert users("openai") <= {"demo", "cli"}
-    assert not {m for m in users("aiohttp") if m.split("_")[0] not in ("gateway", "emulator")}
+    assert folders(users("click") - {"doctor.scene"}) == {"cli"}
+    assert folders(users("openai")) <= {"demo", "cli"}
+    assert folders(users("aiohttp")) <= {"gateway", "emulator"}

@@ -282,8 +282,8 @@ def test_the_current_folder_is_not_imported_from(signed_in: Box) -> None:
 def test_google_auth_is_loaded_only_in_the_child(signed_in: Box) -> None:
     script = (
         "import sys\n"
-        "from vx_token import cli\n"
-        "status = cli.run(['refresh'])\n"
+        "from vx_token.cli import main\n"
+        "status = main.run(['refresh'])\n"
         "heavy = {'google', 'requests', 'aiohttp', 'ssl'}\n"
         "print(status, sorted({name.split('.')[0] for name in sys.modules} & heavy))\n"
     )

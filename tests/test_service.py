@@ -19,12 +19,13 @@ import pytest
 
 from sandbox import SOURCE, until
 from usermanager import REPOSITORY, UserManager
-from vx_token import plan, service, sinks, status
-from vx_token.agent import OF_A_PROFILE, OF_THE_DAEMON, Agent, command, environment, listen
+from vx_token import plan, sinks, status
 from vx_token.emulator import Emulator
 from vx_token.errors import ConfigError
 from vx_token.keeper import STUCK
 from vx_token.plan import Write
+from vx_token.service import systemd as service
+from vx_token.service.agent import OF_A_PROFILE, OF_THE_DAEMON, Agent, command, environment, listen
 
 UNIT = "vx-token.service"
 HARD = REPOSITORY / "systemd" / service.NAMESPACES

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vx_token.systemd import Silent, heartbeat, notifier
+from vx_token.service.notify import Silent, heartbeat, notifier
 
 PID = os.getpid()
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from aiohttp import web
 
-from vx_token.gateway import Gateway
-from vx_token.gateway_server import serve
-from vx_token.gateway_settings import GatewaySettings, Limits, Route
+from vx_token.gateway.app import Gateway
+from vx_token.gateway.server import serve
+from vx_token.gateway.settings import GatewaySettings, Limits, Route
 from vx_token.tokens import Token
 
 KEY = "vx-local-test"

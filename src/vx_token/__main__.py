@@ -12,7 +12,7 @@ def main() -> None:
     quick = peek.answer(sys.argv, os.environ, time.time())
     if quick is not None and _said(quick):
         return
-    from vx_token.cli import run
+    from vx_token.cli.main import run
 
     sys.exit(run(sys.argv[1:]))
 

@@ -13,18 +13,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vx_token import __version__, atomic, gateway_switch, paths
+from vx_token import __version__, atomic, paths
 from vx_token.clock import NAP, Clock
 from vx_token.commands import Event, Order, Runner, environment
 from vx_token.config import Config, Profile, credential_files
 from vx_token.errors import TemporaryError, VxTokenError
-from vx_token.gateway_switch import Switch
+from vx_token.gateway import switch as gateway_switch
+from vx_token.gateway.switch import Switch
 from vx_token.keeper import Keeper
 from vx_token.log import Log, libraries
 from vx_token.refresh import Refresher
+from vx_token.service.notify import Silent
 from vx_token.sinks import SINKS, variables
 from vx_token.status import DAEMON_FILE, DAEMON_LOCK, headline
-from vx_token.systemd import Silent
 from vx_token.tokens import State, Token
 from vx_token.values import shown
 from vx_token.watch import Watcher

@@ -32,7 +32,7 @@ def key(environ: Mapping[str, str]) -> str:
     Raises:
         ConfigError: others may read it, or it cannot be kept.
     """
-    from vx_token.gateway_key import load_or_create_key
+    from vx_token.gateway.key import load_or_create_key
 
     try:
         return load_or_create_key(paths.state_dir(environ))

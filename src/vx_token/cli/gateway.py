@@ -1,0 +1,156 @@
+"""`vx-token gateway …`, and `exec --gateway`: the loopback gateway alone, without the daemon."""
+
+import os
+import queue
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import click
+
+from vx_token import config, endpoint, here, log, paths, sinks, values
+from vx_token.cli import help as cli_help
+from vx_token.config import Config, Profile
+from vx_token.errors import ConfigError
+from vx_token.gateway import switch as gateway_switch
+from vx_token.refresh import Refresher
+
+
+@click.group(cls=cli_help.Group, invoke_without_command=True)
+@click.option("--port", type=click.IntRange(0, 65535), help="Another port than the configured; 0 takes a free one.")
+@click.option("--access-log", is_flag=True, help="One line a request, without bodies and keys.")
+@click.pass_context
+def gateway(context: click.Context, port: int | None, access_log: bool) -> None:
+    """Serve the loopback gateway in the foreground, without the daemon. SIGHUP reads the configuration again.
+
+    \b
+    Example:
+      vx-token gateway
+      OPENAI_BASE_URL=http://127.0.0.1:8490/v1 OPENAI_API_KEY=$(vx-token gateway key) aider
+    """
+    if context.invoked_subcommand is not None:
+        return
+    lines = log.Log(log.form("", os.environ))
+
+    def load() -> Config:
+        found = config.load(os.environ)
+        return config.with_gateway(found, access_log=True) if access_log else found
+
+    events = _signals()
+    settings = load()
+    sockets = gateway_switch.activated(os.environ) if port is None else []
+    serving = gateway_switch.link(settings, here.refresher(settings), lines, port, sockets)
+    lines.event("info", f"the gateway serves {serving.start()}")
+    while events.get() == signal.SIGHUP:
+        try:
+            settings = load()
+            serving.apply(settings, here.refresher(settings))
+        except ConfigError as error:
+            lines.event("error", f"the last good configuration stays in force: {error.message} ({error.hint})")
+    serving.stop()
+    lines.event("info", "stopped")
+
+
+def _signals() -> "queue.SimpleQueue[int]":
+    """The signals that steer the gateway, as they come; a simple queue may be filled from a signal handler."""
+    events: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda received, _: events.put(received))
+    return events
+
+
+@gateway.command()
+def key() -> None:
+    """Print the local key: worth nothing outside of this machine.
+
+    \b
+    Example:
+      export OPENAI_API_KEY="$(vx-token gateway key)"
+    """
+    click.echo(endpoint.key(os.environ))
+
+
+@gateway.command("rotate-key")
+@click.option("--grace", default="1h", show_default=True, metavar="DURATION", help="How long the old key still counts.")
+def rotate_key(grace: str) -> None:
+    """Make a new local key; tools that hold the old one have until the grace period's end.
+
+    \b
+    Example:
+      vx-token gateway rotate-key --grace 0s
+    """
+    from vx_token.gateway.key import rotate_key as rotate
+
+    seconds = values.seconds(grace)
+    if seconds is None:
+        raise click.BadParameter(f"{grace!r} is no duration such as 1h", param_hint="--grace")
+    settings = config.load(os.environ)
+    rotate(paths.state_dir(os.environ), seconds)
+    _publish(settings)
+    until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + seconds))
+    click.echo(f"there is a new local key; the old one counts until {until}")
+
+
+def _publish(settings: Config) -> None:
+    """Bring the new key to where shells look for it."""
+    refresher = here.refresher(settings)
+    for profile in settings.profiles.values():
+        state = refresher.store.read(profile.name)
+        if profile.mode == "gateway" and state.attempts:
+            refresher.publish(profile, state)
+
+
+class _Mute(log.Log):
+    """Says nothing: the terminal belongs to the command, and its own errors tell what the gateway would."""
+
+    def event(self, level: str, message: str, profile: str = "") -> None:
+        """Drop a line."""
+
+
+def run_behind(settings: Config, refresher: Refresher, profile: Profile, command: tuple[str, ...]) -> int:
+    """Run `command` behind a gateway of its own on a free port; its exit status, 128 + N for a signal N.
+
+    Raises:
+        ConfigError, LoginNeededError, TemporaryError: there is no token to begin with, or no gateway.
+        OSError: the command cannot be started.
+    """
+    token = refresher.current(profile)
+    lines = log.Log() if os.environ.get("VX_TOKEN_DEBUG") else _Mute()
+    serving = gateway_switch.link(settings, refresher, lines, port=0)
+    url = endpoint.url(settings, profile.name, serving.start().removesuffix("/v1"))
+    try:
+        variables = sinks.variables(profile, token, endpoint.key(os.environ), url)
+        return _supervise(command, {**os.environ, **variables, **endpoint.beside_a_proxy(os.environ)})
+    finally:
+        serving.stop()
+
+
+PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT)
+
+
+def _supervise(command: tuple[str, ...], environ: dict[str, str]) -> int:
+    early: list[int] = []  # signals that came before there was a child
+    children: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, _: object) -> None:
+        if children:
+            children[0].send_signal(number)
+        else:
+            early.append(number)
+
+    _handle(PASSED_ON, pass_on)
+    # The terminal's own signals reach the child by itself; we outlive it to pass its status on.
+    _handle((signal.SIGINT, signal.SIGQUIT), lambda *_: None)
+    with subprocess.Popen(command, env=environ) as child:
+        children.append(child)
+        for number in early:
+            child.send_signal(number)
+        status = child.wait()
+    return status if status >= 0 else 128 - status
+
+
+def _handle(numbers: tuple[signal.Signals, ...], handler: Callable[[int, object], None]) -> None:
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it, for the child too
+            signal.signal(number, handler)

@@ -1,0 +1,127 @@
+"""The commands `vx-token service …`."""
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from vx_token import config, paths
+from vx_token.cli import help as cli_help
+
+if TYPE_CHECKING:
+    from vx_token.service import agent
+
+
+@click.group(cls=cli_help.Group)
+def service() -> None:
+    """Have vx-token started at every login and kept running."""
+
+
+def manager_for(gateway: config.Gateway) -> "agent.Manager":
+    """The service manager of this machine, for this user and program."""
+    import subprocess
+    from pathlib import Path
+
+    from vx_token.service import agent, launchd, systemd
+
+    def run_program(argv: list[str]) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
+    ours = agent.Agent(
+        command=agent.command(sys.argv[0], sys.executable),
+        home=Path.home(),
+        environ=agent.environment(os.environ, Path.cwd()),
+        runtime=paths.runtime_dir(os.environ),
+        state=paths.state_dir(os.environ),
+        listen=agent.listen(gateway.host, gateway.port, gateway.unix_socket) if gateway.enabled else (),
+    )
+    if sys.platform == "darwin":
+        return launchd.Launchd(ours, run_program, os.getuid())
+    return systemd.here(ours, run_program)
+
+
+def _manager() -> "agent.Manager":
+    """For all verbs but install, which work under a wrong configuration too."""
+    return manager_for(config.Gateway())
+
+
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+
+
+@service.command("install")
+@DRY_RUN
+def install(dry_run: bool) -> None:
+    """Install, or bring up to date, the service; returns when it has a token, or says what is wrong.
+
+    \b
+    Example:
+      vx-token service install --dry-run
+    """
+    from vx_token import plan
+
+    manager = manager_for(config.load(os.environ).gateway)
+    manager.check()
+    steps = manager.install()
+    click.echo(plan.show(steps).rstrip() if dry_run else manager.carry_out(steps, time.time))
+
+
+@service.command("uninstall")
+@DRY_RUN
+def uninstall(dry_run: bool) -> None:
+    """Stop the service and take away all that it left: its files, its tokens, its log."""
+    from vx_token import plan
+
+    manager = _manager()
+    steps = manager.uninstall()
+    if dry_run:
+        click.echo(plan.show(steps).rstrip())
+        return
+    plan.perform(steps, manager.run)
+    click.echo("the service is gone")
+
+
+@service.command("start")
+def start() -> None:
+    """Start it; returns when it has a token, or says what is wrong."""
+    manager = _manager()
+    click.echo(manager.carry_out(manager.verb("start"), time.time))
+
+
+@service.command("restart")
+def restart() -> None:
+    """Restart it; the last tokens stay in place meanwhile."""
+    manager = _manager()
+    click.echo(manager.carry_out(manager.verb("restart"), time.time))
+
+
+@service.command("stop")
+def stop() -> None:
+    """Stop it until the next login; the last tokens stay until their end."""
+    from vx_token import plan
+
+    manager = _manager()
+    plan.perform(manager.verb("stop"), manager.run)
+    click.echo("the service is stopped")
+
+
+@service.command("status")
+def service_status() -> None:
+    """Say whether the service runs; `vx-token status` tells of its tokens."""
+    from vx_token.service import agent
+
+    found = _manager().standing()
+    click.echo(f"file:    {found.file if found.installed else 'not installed'}")
+    click.echo(f"state:   {found.active}" + (f", process {found.pid}" if found.pid else ""))
+    click.echo(f"says:    {found.text}" if found.text else "says:    nothing")
+    agent.running(found)
+
+
+@service.command("logs")
+@click.option("--lines", "-n", default=50, show_default=True, help="How many.")
+@click.option("--follow", "-f", is_flag=True, help="Go on until Ctrl-C.")
+def service_logs(lines: int, follow: bool) -> None:
+    """Show what the service wrote."""
+    argv = _manager().logs(lines, follow=follow)
+    os.execvp(argv[0], argv)

@@ -1,0 +1,171 @@
+"""The commands `vx-token setup` and `vx-token doctor`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vx_token import config, endpoint, paths, shell
+from vx_token.cli import help as cli_help
+from vx_token.cli import service as cli_service
+from vx_token.clock import SystemClock
+from vx_token.errors import ConfigError, UsageError
+from vx_token.mint import mint
+from vx_token.refresh import Refresher
+from vx_token.store import Store
+from vx_token.values import shown
+
+if TYPE_CHECKING:
+    from vx_token.doctor.scene import Surroundings
+    from vx_token.setup.world import World
+
+TEST = """
+test it, in a new shell:
+  vx-token status
+  curl "$OPENAI_BASE_URL/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY" \\
+    -H 'Content-Type: application/json' \\
+    -d '{"model": "google/gemini-2.5-flash", "messages": [{"role": "user", "content": "hello"}]}'
+something is wrong:  vx-token doctor --live
+take it all back:    vx-token setup --undo"""
+
+
+class _Terminal:
+    """A person who answers at the terminal."""
+
+    def text(self, question: str, default: str) -> str:
+        """What is typed, or the default."""
+        return str(click.prompt(question, default=default or None))
+
+    def yes(self, question: str) -> bool:
+        """Yes unless it is declined."""
+        return click.confirm(question, default=True)
+
+
+@click.command(cls=cli_help.Command)
+@click.option("--project", metavar="ID", help="The Google Cloud project.")
+@click.option("--location", metavar="NAME", help="global, us, eu or a region.")
+@click.option("--credentials", metavar="FILE", help="A credential file instead of the gcloud login.")
+@click.option("--base-url", metavar="URL", help="Use this base URL as it is.")
+@click.option("--profile", metavar="NAME", help="The profile to set up.  [default: the default one]")
+@click.option("--shell", "kind", type=click.Choice([*shell.HOOKS, "none"]), help="Whose hook.  [default: your shell's]")
+@click.option("--hook/--no-hook", default=None, help="Load the hook in new shells, or do not.")
+@click.option("--service/--no-service", default=None, help="Install the service, or do not.")
+@click.option("--yes", is_flag=True, help="Take every default and ask nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+@click.option("--undo", is_flag=True, help="Take back what setup did.")
+def setup(
+    profile: str | None,
+    kind: str | None,
+    hook: bool | None,
+    service: bool | None,
+    yes: bool,
+    dry_run: bool,
+    undo: bool,
+    **values: str | None,
+) -> None:
+    """Set vx-token up: configuration, shell hook and service; what is right already stays as it is.
+
+    \b
+    Example:
+      vx-token setup
+      vx-token setup --yes --project my-project --location us-central1
+      vx-token setup --undo
+    """
+    from vx_token.setup.world import Wishes
+
+    if not (yes or dry_run or sys.stdin.isatty()):
+        raise UsageError("setup asks questions, and there is no terminal", "add --yes to take every default")
+    world = _world(silent=yes or dry_run)
+    if undo:
+        _undo(world, yes=yes, dry_run=dry_run)
+        return
+    given = {key: value for key, value in values.items() if value}
+    _setup(Wishes(profile or "", given, kind or "", hook, service), world, yes=yes, dry_run=dry_run)
+
+
+def _world(*, silent: bool) -> "World":
+    from vx_token.setup.world import Silent, World
+
+    clock, environ = SystemClock(), dict(os.environ)
+
+    def prove(name: str) -> str:
+        settings = config.load(os.environ, {"profile": name})
+        refresher = Refresher(
+            Store(paths.runtime_dir(os.environ)), clock, mint, environ, settings, endpoint.local(settings, environ)
+        )
+        token = refresher.current(settings.profile(name))
+        return f"{settings.profile(name).name}: a live token, {shown(token.remaining(clock.now()))} left"
+
+    ask = Silent() if silent else _Terminal()
+    return World(environ, click.echo, ask, cli_service.manager_for, prove, clock.now)
+
+
+def _setup(wishes: Any, world: "World", *, yes: bool, dry_run: bool) -> None:
+    from vx_token.setup import steps as work
+
+    todo = work.prepare(wishes, world)
+    click.echo(str(todo) or "everything is in place already")
+    if dry_run or (str(todo) and not yes and not world.ask.yes("Do this?")):
+        return
+    work.perform(todo, world)
+    click.echo(TEST)
+
+
+def _undo(world: "World", *, yes: bool, dry_run: bool) -> None:
+    from vx_token.setup import steps as work
+
+    steps, remark = work.undoing(world), work.kept(world)
+    if not steps:
+        click.echo("there is nothing to take back")
+        return
+    click.echo("\n".join(filter(None, [*(str(step).rstrip("\n") for step in steps), remark])))
+    if dry_run or not (yes or world.ask.yes("Do this?")):
+        return
+    work.undo(steps, world)
+    click.echo("done; shells that are open keep the hook until they end")
+
+
+@click.command(cls=cli_help.Command)
+@click.option("--profile", metavar="NAME", help="The profile this shell uses.")
+@click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
+@click.option("--live", is_flag=True, help="Ask Google, too: the token's scopes, the clock, one tiny completion.")
+@click.pass_context
+def doctor(ctx: click.Context, profile: str | None, as_json: bool, live: bool) -> None:
+    """Look for everything that is known to go wrong, and say what to do; exit status 1 when something is wrong.
+
+    \b
+    Example:
+      vx-token doctor
+      vx-token doctor --live
+      vx-token doctor --json | jq '.checks[] | select(.ok == "fail")'
+    """
+    from vx_token.doctor import checks as work
+
+    around = _surroundings(profile)
+    found = work.examine(around)
+    if live:
+        from vx_token.doctor import live as doctor_live
+
+        found += doctor_live.examine(around)
+    click.echo(work.as_json(found) if as_json else work.as_text(found), nl=False)
+    ctx.exit(1 if work.wrong(found) else 0)
+
+
+def _surroundings(profile: str | None) -> "Surroundings":
+    from vx_token.doctor.scene import gather
+
+    environ, store = dict(os.environ), Store(paths.runtime_dir(os.environ))
+    given = {"profile": profile} if profile else {}
+    try:
+        settings: config.Config | ConfigError = config.load(environ, given)
+    except ConfigError as error:
+        settings = error
+    return gather(settings, store, SystemClock(), environ, Path.cwd(), profile or environ.get("VX_TOKEN_PROFILE"))
+
+
+def add(group: click.Group) -> None:
+    """Give the command line these commands."""
+    group.add_command(setup)
+    group.add_command(doctor)

@@ -1,0 +1,192 @@
+"""All that doctor looks at, gathered once and without the network, so that a check is a pure function."""
+
+import contextlib
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from vx_token import __version__, adc, endpoint, paths, startup, status
+from vx_token.clock import Clock
+from vx_token.config import Config, Gateway, Profile, credential_file, metadata_likely
+from vx_token.errors import ConfigError
+from vx_token.mint import mint
+from vx_token.refresh import Refresher
+from vx_token.service import agent
+from vx_token.store import Store
+from vx_token.tokens import State
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one look found.
+
+    Attributes:
+        name: what was looked at.
+        ok: `ok`, `warn` or `fail`.
+        detail: what was found; never a secret.
+        hint: what to do, "" when there is nothing.
+    """
+
+    name: str
+    ok: str
+    detail: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """One profile as it stands; `login` is None where a metadata server takes the file's place, or nothing."""
+
+    profile: Profile
+    state: State
+    login: adc.Facts | None
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Everything that the checks judge.
+
+    Attributes:
+        environ: this shell's variables, with the secrets among them.
+        now: epoch seconds.
+        version: this program's.
+        config: the configuration, or what is wrong with it.
+        patients: the profiles.
+        chosen: the name of the one that this shell uses, "" for none.
+        runtime: the runtime folder.
+        runtime_problem: why it is not safe, or "".
+        metadata: whether a metadata server may be expected.
+        daemon: what the running daemon says of itself, None when none runs.
+        differs: the variables that the daemon sees otherwise than this shell.
+        texts: the files of others that are looked into, by path.
+        gateway_problem: why the gateway cannot be reached, "" when it can, None when there is none.
+    """
+
+    environ: Mapping[str, str] = field(repr=False)
+    now: float
+    version: str
+    config: Config | ConfigError
+    patients: tuple[Patient, ...]
+    chosen: str
+    runtime: Path
+    runtime_problem: str
+    metadata: bool
+    daemon: Mapping[str, object] | None
+    differs: tuple[str, ...]
+    texts: Mapping[Path, str] = field(repr=False)
+    gateway_problem: str | None
+
+    @property
+    def patient(self) -> Patient | None:
+        """The profile that this shell uses."""
+        return next((each for each in self.patients if each.profile.name == self.chosen), None)
+
+
+def gather(
+    settings: Config | ConfigError,
+    store: Store,
+    clock: Clock,
+    environ: Mapping[str, str],
+    cwd: Path,
+    wanted: str | None,
+) -> Surroundings:
+    """Look around; reads only, asks no one but this machine."""
+    running = status.daemon(store.root)
+    good = settings if isinstance(settings, Config) else None
+    return Surroundings(
+        environ=environ,
+        now=clock.now(),
+        version=__version__,
+        config=settings,
+        patients=tuple(_patients(good, _refresher(good, store, clock, environ))) if good else (),
+        chosen=good.profile(wanted).name if good else "",
+        runtime=store.root,
+        runtime_problem=_folder_problem(store.root),
+        metadata=metadata_likely(environ),
+        daemon=running,
+        differs=_differences(running, environ, cwd),
+        texts=_texts([*startup.files(environ), *dotenvs(environ, cwd), llm_keys(environ)]),
+        gateway_problem=_gateway_problem(good.gateway) if good and endpoint.wanted(good) else None,
+    )
+
+
+def _refresher(config: Config, store: Store, clock: Clock, environ: Mapping[str, str]) -> Refresher:
+    return Refresher(store, clock, mint, environ, config, endpoint.local(config, environ))
+
+
+def _patients(config: Config, refresher: Refresher) -> list[Patient]:
+    found = []
+    for profile in config.profiles.values():
+        state = refresher.store.read(profile.name)
+        path = credential_file(profile, refresher.environ)
+        problems = tuple(refresher.problems(profile, state).values()) if state.attempts else ()
+        found.append(Patient(profile, state, adc.look(path) if path else None, problems))
+    return found
+
+
+def _folder_problem(folder: Path) -> str:
+    try:
+        paths.check_folder(folder)
+    except FileNotFoundError:
+        return ""
+    except ConfigError as error:
+        return f"{error.message}; {error.hint}"
+    except OSError as error:
+        return f"{folder}: {error.strerror}"
+    return ""
+
+
+def _differences(daemon: Mapping[str, object] | None, environ: Mapping[str, str], cwd: Path) -> tuple[str, ...]:
+    """By /proc, so on Linux only; elsewhere nothing is known to differ."""
+    try:
+        raw = Path(f"/proc/{(daemon or {})['pid']}/environ").read_bytes().decode("utf-8", "replace")
+        theirs = agent.environment(dict(item.partition("=")[::2] for item in raw.split("\0") if "=" in item), cwd)
+        ours = agent.environment(environ, cwd)
+    except (KeyError, OSError, ConfigError):
+        return ()
+    # Each shell chooses its profile, and whoever sees the daemon shares its folder.
+    names = {*theirs, *ours} - {"VX_TOKEN_PROFILE", "VX_TOKEN_RUNTIME_DIR"}
+    return tuple(sorted(name for name in names if theirs.get(name) != ours.get(name)))
+
+
+def dotenvs(environ: Mapping[str, str], cwd: Path) -> list[Path]:
+    """The files whose OPENAI_API_KEY aider prefers to the environment's: here, at the repository's root, at home."""
+    root = next((folder for folder in (cwd, *cwd.parents) if (folder / ".git").exists()), cwd)
+    folders = dict.fromkeys([cwd, root, startup.home(environ)])
+    return [folder / name for folder in folders for name in (".env", ".aider.conf.yml")]
+
+
+def llm_keys(environ: Mapping[str, str]) -> Path:
+    """Where the tool `llm` keeps keys, which beat the environment's; its own rule, by click's folder for an app."""
+    import click
+
+    return Path(environ.get("LLM_USER_PATH") or click.get_app_dir("io.datasette.llm")) / "keys.json"
+
+
+def _texts(files: list[Path]) -> dict[Path, str]:
+    found = {}
+    for path in files:
+        with contextlib.suppress(OSError):
+            if path.is_file():
+                found[path] = path.read_text(encoding="utf-8", errors="replace")
+    return found
+
+
+def _gateway_problem(gateway: Gateway) -> str:
+    family = socket.AF_UNIX if gateway.unix_socket else socket.AF_INET6 if ":" in gateway.host else socket.AF_INET
+    address = str(Path(gateway.unix_socket).expanduser()) if gateway.unix_socket else (gateway.host, gateway.port)
+    with socket.socket(family, socket.SOCK_STREAM) as client:
+        client.settimeout(2)
+        try:
+            client.connect(address)
+        except OSError as error:
+            return error.strerror or "no answer within 2 s"
+    return ""
+
+
+def on_loopback(url: str) -> bool:
+    """Whether `url` stays on this machine."""
+    return urlsplit(url).hostname in (*endpoint.LOOPBACK_NAMES, "::1")

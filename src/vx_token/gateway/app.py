@@ -1,0 +1,209 @@
+"""A reverse proxy on loopback that takes a local key and gives upstream the Google token of the moment."""
+
+import asyncio
+import json
+import logging
+import time
+import traceback
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from vx_token import __version__
+from vx_token.gateway.errors import Refusal
+from vx_token.gateway.forward import Forwarder
+from vx_token.gateway.freshness import Freshness
+from vx_token.gateway.guard import (
+    bearer,
+    check_host,
+    check_method,
+    check_origin,
+    cors,
+    is_preflight,
+    parse_target,
+)
+from vx_token.gateway.metrics import CONTENT_TYPE, Metrics, Snapshot
+from vx_token.gateway.models import card, listing
+from vx_token.gateway.relay import Stream, UpstreamGoneError
+from vx_token.gateway.settings import GatewaySettings, Route, Tokens
+from vx_token.gateway.upstream import Call
+
+_log = logging.getLogger(__name__)
+_access = logging.getLogger(f"{__name__}.access")
+_CLIENT_GONE = 499  # nginx's number for it
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """What is known of one request when it has ended; never a body, key or token."""
+
+    profile: str = ""
+    path: str = ""
+    status: int = 500
+    extra: dict[str, str] = field(default_factory=dict)  # headers of any answer to this client
+
+
+class Gateway:
+    """The application: `handle` answers one request.
+
+    Args:
+        settings: all it is told; `apply` changes them while it serves.
+        tokens: where tokens come from.
+    """
+
+    def __init__(self, settings: GatewaySettings, tokens: Tokens) -> None:
+        self.settings = settings
+        self._draining = False
+        self._metrics = Metrics(self._seconds_left)
+        self._freshness = Freshness(tokens, settings.wait, self._metrics.refreshed)
+        self._forwarder = Forwarder(self._freshness, self._metrics, settings.limits)
+
+    def apply(self, settings: GatewaySettings) -> None:
+        """Take new routes, default, keys, origins and access log from the next request on; safe from any thread.
+
+        Addresses, limits, `wait` and `ca_file` stay as they were at the start.
+        """
+        self.settings = settings
+
+    def drain(self) -> None:
+        """Ask clients to make new connections from now on: this process is about to end."""
+        self._draining = True
+
+    def snapshot(self) -> Snapshot:
+        """The gateway in a few numbers; safe from any thread."""
+        return self._metrics.snapshot()
+
+    async def handle(self, session: aiohttp.ClientSession, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request, count it, and log it when that is wanted; `session` is the way to upstream."""
+        exchange = _Exchange(extra={"Connection": "close"} if self._draining else {})
+        started = time.monotonic()
+        self._metrics.began()
+        response: web.StreamResponse | None = None
+        try:
+            response = await self._answered(session, request, exchange)
+            return response
+        except (asyncio.CancelledError, ConnectionError):
+            exchange.status = _CLIENT_GONE
+            raise
+        finally:
+            self._metrics.ended(exchange.profile, exchange.path, exchange.status)
+            if self.settings.access_log:
+                _log_access(request.method, exchange, _size(response), time.monotonic() - started)
+
+    async def _answered(
+        self, session: aiohttp.ClientSession, request: web.BaseRequest, exchange: _Exchange
+    ) -> web.StreamResponse:
+        try:
+            response = await self._answer(session, request, exchange)
+        except UpstreamGoneError as gone:
+            exchange.status = 502
+            return gone.response
+        except Refusal as refusal:
+            response = _refused(refusal, exchange.extra)
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug must cost one request, not show a client a traceback
+            _log.error("gateway: %s at %s", type(error).__name__, _place(error))
+            if request.writer.output_size > 0:
+                raise ConnectionResetError from None
+            response = _refused(
+                Refusal(500, "the gateway failed; its log says where", "internal_error"), exchange.extra
+            )
+        exchange.status = response.status
+        return response
+
+    async def _answer(
+        self, session: aiohttp.ClientSession, request: web.BaseRequest, exchange: _Exchange
+    ) -> web.StreamResponse:
+        settings = self.settings
+        check_method(request.method)
+        check_host(request.headers.getall("Host", ()))
+        origin = check_origin(request.headers.getall("Origin", ()), settings.origins)
+        exchange.extra.update(cors(origin))
+        if origin and is_preflight(request.method, request.headers):
+            return _own(204, b"", exchange.extra)
+        public = self._public(request.path_qs)
+        if public is not None:
+            return public
+        _check_key(request, settings)
+        if request.raw_path == "/statusz":
+            return _json(asdict(self.snapshot()))
+        target = parse_target(request.raw_path, settings.routes, settings.default)
+        exchange.profile, exchange.path = target.profile, target.path
+        route = settings.routes[target.profile]
+        if request.method in {"GET", "HEAD"} and target.path.partition("/")[0] == "models":
+            return _models(route, target.path, exchange.extra)
+        call = Call(request.method, target, route)
+        return await self._forwarder.forward(session, request, call, list(exchange.extra.items()))
+
+    def _public(self, path: str) -> web.Response | None:
+        """What needs no key: it tells nothing worth one."""
+        match path:
+            case "/healthz":
+                return _json({"status": "ok", "version": __version__})
+            case "/readyz":
+                return self._readiness()
+            case "/metrics":
+                return _own(200, self._metrics.text(), {"Content-Type": CONTENT_TYPE})
+        return None
+
+    def _readiness(self) -> web.Response:
+        profile = self.settings.default
+        ready = self._freshness.current(profile) is not None
+        status = {"status": "ready" if ready else "no token", "profile": profile}
+        return _json(status, 200 if ready else 503)
+
+    def _seconds_left(self) -> dict[str, float]:
+        now = time.time()
+        tokens = {profile: self._freshness.current(profile) for profile in self.settings.routes}
+        return {profile: token.remaining(now) if token else 0.0 for profile, token in tokens.items()}
+
+
+def _check_key(request: web.BaseRequest, settings: GatewaySettings) -> None:
+    if not settings.accepts(bearer(request.headers.getall("Authorization", ()))):
+        raise Refusal(
+            401,
+            "this is not the local key of the vx-token gateway; vx-token env shows the variables to set",
+            "invalid_api_key",
+        )
+
+
+def _models(route: Route, path: str, headers: dict[str, str]) -> web.Response:
+    _, _, name = path.partition("/")
+    found = listing(route)
+    if not name:
+        return _json(found, headers=headers)
+    if name in {entry["id"] for entry in found["data"]}:
+        return _json(card(name, route), headers=headers)
+    raise Refusal(404, f"the model list of profile {route.profile} has no {name}", "model_not_found")
+
+
+def _json(value: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return _own(status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
+
+
+def _own(status: int, body: bytes, headers: dict[str, str]) -> web.Response:
+    return web.Response(status=status, body=body, headers={"Server": "vx-token", **headers})
+
+
+def _refused(refusal: Refusal, extra: dict[str, str]) -> web.Response:
+    return _own(refusal.status, refusal.body, {**refusal.headers, **extra})
+
+
+def _place(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
+
+
+def _size(response: web.StreamResponse | None) -> int:
+    if isinstance(response, web.Response):
+        return len(response.body) if isinstance(response.body, bytes) else 0
+    return response.size if isinstance(response, Stream) else 0
+
+
+def _log_access(method: str, exchange: _Exchange, size: int, seconds: float) -> None:
+    route = f"{exchange.profile}/{exchange.path}" if exchange.profile else "-"
+    _access.info("%s %s %d %d bytes %.1f ms", method, route, exchange.status, size, seconds * 1000)

@@ -1,0 +1,249 @@
+"""Joins the gateway to the store and the refresher, and runs it in a thread beside the keepers."""
+
+import asyncio
+import logging
+import math
+import socket
+import ssl
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vx_token import endpoint, paths
+from vx_token.config import Config, Profile
+from vx_token.errors import ConfigError, TemporaryError, VxTokenError
+from vx_token.gateway.app import Gateway
+from vx_token.gateway.key import Keys
+from vx_token.gateway.proxy import proxy_for
+from vx_token.gateway.server import serve
+from vx_token.gateway.settings import GatewaySettings, Route
+from vx_token.gateway.sockets import open_sockets
+from vx_token.log import Lines, Log
+from vx_token.refresh import Refresher, error_of
+from vx_token.schedule import LONGEST_PAUSE, next_refresh
+from vx_token.tokens import State, Token
+
+USEFUL = 5.0
+"""Seconds of life below which a waiting request rather has a new token."""
+
+START = 10.0
+"""Seconds that opening the sockets may take."""
+
+SETTLE = 0.05
+"""Seconds in which the connections just accepted find their server."""
+
+
+class StoredTokens:
+    """Hands the gateway what the store holds.
+
+    A request that meets a token past its time for renewal has it renewed behind its back, so that a gateway without a
+    daemon does not begin to ask Google when the last second has come.
+    """
+
+    def __init__(self, config: Config, refresher: Refresher) -> None:
+        self._profiles = config.profiles
+        self._refresher = refresher
+        self._rests: dict[str, float] = {}
+
+    def current(self, profile: str) -> Token | None:
+        """The last good token; may be called from any thread."""
+        state, now = self._refresher.store.read(profile), self._refresher.clock.now()
+        # The least jitter: where a daemon keeps the token fresh, it was there before.
+        if state.live(now) and now >= self._rests.get(profile, 0.0) and self._due(profile, state, now):
+            self._rests[profile] = math.inf
+            threading.Thread(target=self._renew, args=(profile,), name=f"renew {profile}", daemon=True).start()
+        return state.token
+
+    def _due(self, profile: str, state: State, now: float) -> bool:
+        return next_refresh(now, state, 0.0, self._profiles[profile].refresh_margin) <= now
+
+    def _renew(self, profile: str) -> None:
+        rest = self._refresher.clock.now() + LONGEST_PAUSE
+        try:
+            self._refresher.refresh(self._profiles[profile])
+            rest = 0.0  # from here on the schedule knows
+        except VxTokenError:
+            pass  # nothing could be written down; the token at hand lives on, and when it ends, requests are told
+        finally:
+            self._rests[profile] = rest
+
+    async def fresh(self, profile: str, rejected: str | None) -> Token:
+        """A live token, newly made when `rejected` was refused.
+
+        Raises:
+            LoginNeededError, TemporaryError, ConfigError: there is none, and why.
+        """
+        return await asyncio.to_thread(self._fresh, self._profiles[profile], rejected)
+
+    def _fresh(self, profile: Profile, rejected: str | None) -> Token:
+        if rejected is None:
+            return self._refresher.current(profile, USEFUL)
+        state = self._refresher.refresh(profile, rejected)
+        token = state.live(self._refresher.clock.now())
+        if token is None or token.value == rejected:
+            raise error_of(state.failure)
+        return token
+
+
+def settings(config: Config, environ: Mapping[str, str], port: int | None = None) -> GatewaySettings:
+    """The gateway's settings, as the configuration and the environment give them.
+
+    Raises:
+        ConfigError: the local key cannot be kept safe, or the certificate file is no good.
+    """
+    endpoint.key(environ)
+    gateway = config.gateway
+    return GatewaySettings(
+        routes={profile.name: _route(profile, environ) for profile in config.profiles.values()},
+        default=config.default_profile,
+        accepts=Keys(paths.state_dir(environ)),
+        host="127.0.0.1" if gateway.host == "localhost" else gateway.host,
+        port=gateway.port if port is None else port,
+        unix_socket=_path(gateway.unix_socket, config) if port is None else None,
+        origins=gateway.allowed_origins,
+        access_log=gateway.access_log,
+        ca_file=_certificates(_path(gateway.ca_file, config)),
+    )
+
+
+def _route(profile: Profile, environ: Mapping[str, str]) -> Route:
+    return Route(
+        profile=profile.name,
+        base_url=profile.url,
+        extra_headers=profile.headers,
+        aliases=profile.aliases,
+        models=profile.models,
+        model=profile.model,
+        # Ids at a deployed endpoint are its container's own.
+        publisher=profile.publisher if profile.url.endswith("/endpoints/openapi") else "",
+        proxy=proxy_for(profile.url, environ),
+    )
+
+
+def _path(value: str, config: Config) -> Path | None:
+    return config.path.parent / Path(value).expanduser() if value else None
+
+
+def _certificates(path: Path | None) -> Path | None:
+    """The file, when it holds certificates; said here, where a running daemon can refuse it."""
+    if path is not None:
+        try:
+            ssl.create_default_context(cafile=path)
+        except OSError as error:
+            hint = "gateway.ca_file takes a file of certificates in PEM form"
+            raise ConfigError(f"cannot use {path}: {error.strerror}", hint) from None
+    return path
+
+
+class Link:
+    """A running gateway; made, changed and ended from another thread than its own."""
+
+    def __init__(
+        self,
+        config: Config,
+        refresher: Refresher,
+        log: Log,
+        port: int | None = None,
+        sockets: Sequence[socket.socket] = (),
+    ) -> None:
+        self.address = ""
+        self._environ, self._port = refresher.environ, port
+        self._sockets = sockets
+        self._log = log
+        self._problem: BaseException | None = None
+        self._up = threading.Event()
+        self._over = False
+        self._stored = self._tokens(config, refresher)
+        self._gateway = Gateway(settings(config, self._environ, port), self)
+        _tell(log)
+        self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
+
+    def start(self) -> str:
+        """Begin to serve; the base URL for clients.
+
+        Raises:
+            ConfigError: an address is taken or not allowed.
+            TemporaryError: it does not start.
+        """
+        self._sockets = self._sockets or open_sockets(self._gateway.settings)
+        self._thread.start()
+        self._up.wait(START)
+        if not self.address:
+            for listening in self._sockets:
+                listening.close()
+            unknown = TemporaryError("the gateway does not start", "see the log; VX_TOKEN_DEBUG=1 tells more")
+            raise self._problem if isinstance(self._problem, VxTokenError) else unknown
+        return self.address
+
+    def apply(self, config: Config, refresher: Refresher) -> None:
+        """Take another configuration from the next request on; addresses stay.
+
+        Raises:
+            ConfigError: it cannot be had; the one in force stays.
+        """
+        new = settings(config, self._environ, self._port)
+        self._stored = self._tokens(config, refresher)
+        self._gateway.apply(new)
+
+    def leave(self) -> None:
+        """Take no more requests and let those under way end, while the caller goes on."""
+        if self._thread.is_alive():
+            asyncio.run_coroutine_threadsafe(self._leave(), self._loop)
+
+    def stop(self) -> None:
+        """Take no more requests, let those under way end, and close."""
+        self.leave()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def alive(self) -> bool:
+        """Whether it serves."""
+        return self._thread.is_alive()
+
+    def _tokens(self, config: Config, refresher: Refresher) -> StoredTokens:
+        return StoredTokens(config, replace(refresher, cancelled=lambda: self._over))
+
+    def current(self, profile: str) -> Token | None:
+        """The last good token of the configuration in force."""
+        return self._stored.current(profile)
+
+    async def fresh(self, profile: str, rejected: str | None) -> Token:
+        """A live token of the configuration in force."""
+        return await self._stored.fresh(profile, rejected)
+
+    async def _leave(self) -> None:
+        # A connection that is being accepted when its server closes hangs for ever (python/cpython#109564), so
+        # accepting ends first.
+        for listening in self._sockets:
+            self._loop.remove_reader(listening)
+        await asyncio.sleep(SETTLE)
+        self._stop.set()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:  # noqa: BLE001 - told to the thread that started us
+            self._problem = error
+            if self._up.is_set():
+                self._log.event("error", f"the gateway has failed: {type(error).__name__}")
+        finally:
+            self._up.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            await serve(self._gateway, stop=self._stop, sockets=self._sockets, ready=self._ready)
+        finally:
+            self._over = True  # nobody waits any more: a refresh that hangs must not hold up the end
+
+    def _ready(self, address: str) -> None:
+        self.address = address
+        self._up.set()
+
+
+def _tell(log: Log) -> None:
+    logger = logging.getLogger("vx_token.gateway")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.handlers[:] = [Lines(log)]

@@ -1,0 +1,103 @@
+"""An answer on its way to the client: each chunk as it comes, and a break that shows."""
+
+import socket
+import struct
+
+import aiohttp
+from aiohttp import HttpVersion11, web
+from multidict import CIMultiDict
+
+from vx_token.gateway.errors import LARGEST, unwrap
+from vx_token.gateway.headers import Headers, to_client
+from vx_token.gateway.upstream import read_up_to
+from vx_token.gateway.usage import UsageMeter
+
+_FORMAT = frozenset({"content-length", "content-encoding"})
+
+
+class UpstreamGoneError(Exception):
+    """Upstream broke off inside its answer; the client's connection is cut, `response` is what it had got so far."""
+
+    def __init__(self, response: web.StreamResponse) -> None:
+        super().__init__("upstream broke off inside its answer")
+        self.response = response
+
+
+class Stream(web.StreamResponse):
+    """An answer that was passed on in pieces.
+
+    Attributes:
+        size: bytes of its body, known at the end.
+    """
+
+    size = 0
+
+
+async def relay(
+    request: web.BaseRequest, upstream: aiohttp.ClientResponse, extra: Headers, meter: UsageMeter
+) -> web.StreamResponse:
+    """Pass an answer on.
+
+    Raises:
+        UpstreamGoneError: it broke off after the client had got its beginning.
+        aiohttp.ClientError, TimeoutError: it broke off before.
+    """
+    headers = to_client(upstream.headers.items()) + extra
+    begun = b""
+    if _is_json_error(upstream):
+        begun = await read_up_to(upstream.content, LARGEST)
+        changed = unwrap(upstream.status, begun, upstream.headers.get("Content-Encoding", ""))
+        if changed is not None and upstream.content.at_eof():
+            headers = [pair for pair in headers if pair[0].lower() not in _FORMAT]
+            return web.Response(
+                status=upstream.status, reason=upstream.reason, headers=CIMultiDict(headers), body=changed
+            )
+    if upstream.content.is_eof() and request.method != "HEAD":
+        return _at_once(upstream, headers, begun, meter)
+    return await _as_it_comes(request, upstream, headers, begun, meter)
+
+
+def _at_once(upstream: aiohttp.ClientResponse, headers: Headers, begun: bytes, meter: UsageMeter) -> web.StreamResponse:
+    """All of it is here already: one write instead of three."""
+    body = begun + upstream.content.read_nowait()
+    meter.feed(body)
+    return web.Response(status=upstream.status, reason=upstream.reason, headers=CIMultiDict(headers), body=body)
+
+
+async def _as_it_comes(
+    request: web.BaseRequest, upstream: aiohttp.ClientResponse, headers: Headers, begun: bytes, meter: UsageMeter
+) -> web.StreamResponse:
+    response = Stream(status=upstream.status, reason=upstream.reason, headers=CIMultiDict(headers))
+    await response.prepare(request)
+    content = upstream.content
+    chunk = begun
+    meter.feed(chunk)
+    while not content.at_eof():
+        if chunk:
+            await response.write(chunk)
+        try:
+            chunk = await content.readany()
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            _cut(request)
+            raise UpstreamGoneError(response) from None
+        meter.feed(chunk)
+    response.size = meter.size
+    await response.write_eof(chunk)
+    return response
+
+
+def _is_json_error(upstream: aiohttp.ClientResponse) -> bool:
+    return upstream.status >= 400 and "json" in upstream.headers.get("Content-Type", "").lower()
+
+
+def _cut(request: web.BaseRequest) -> None:
+    """End the client's connection without the mark of a clean end."""
+    transport = request.transport
+    if transport is None:
+        return
+    sock = transport.get_extra_info("socket")
+    if request.version < HttpVersion11 and sock is not None:
+        # The end of the connection is the end of an HTTP/1.0 body: only a reset tells that this is not it.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+    transport.close()

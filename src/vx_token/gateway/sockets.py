@@ -1,0 +1,124 @@
+"""The sockets the gateway serves: its own, or those that systemd holds for it."""
+
+import errno
+import ipaddress
+import os
+import resource
+import socket
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from vx_token.errors import ConfigError
+from vx_token.gateway.settings import GatewaySettings
+
+_FIRST = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
+BACKLOG = 1024  # connections that wait while one process hands over to the next
+
+
+def inherited_sockets(environ: Mapping[str, str], pid: int) -> list[socket.socket]:
+    """The listening sockets passed by systemd, none when they are meant for another process.
+
+    Source: sd_listen_fds(3).
+
+    Raises:
+        ConfigError: one of them is open to other machines.
+    """
+    if environ.get("LISTEN_PID") != str(pid):
+        return []
+    count = int(environ.get("LISTEN_FDS", "0"))
+    sockets = [socket.socket(fileno=descriptor) for descriptor in range(_FIRST, _FIRST + count)]
+    for inherited in sockets:
+        inherited.set_inheritable(False)
+        inherited.setblocking(False)
+        _check_local(inherited)
+    return sockets
+
+
+def open_sockets(settings: GatewaySettings) -> list[socket.socket]:
+    """Bind what the settings ask for.
+
+    Raises:
+        ConfigError: the port or the path is taken.
+    """
+    sockets = [_tcp(settings.host, settings.port)]
+    if settings.unix_socket is not None:
+        try:
+            sockets.append(_unix(settings.unix_socket))
+        except BaseException:
+            sockets[0].close()
+            raise
+    return sockets
+
+
+def address(sockets: Iterable[socket.socket]) -> str:
+    """The base URL for clients: of the first TCP socket, else the path of a Unix socket."""
+    for sock in sockets:
+        name = sock.getsockname()
+        if sock.family == socket.AF_INET6:
+            return f"http://[{name[0]}]:{name[1]}/v1"
+        if sock.family == socket.AF_INET:
+            return f"http://{name[0]}:{name[1]}/v1"
+    return "".join(f"unix:{sock.getsockname()}" for sock in sockets)
+
+
+def allow_many_files() -> None:
+    """Raise the soft limit of open files to the hard one, within reason: each stream costs two."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _tcp(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        # Linux lets two programs bind with SO_REUSEADDR; only listening tells that the port is taken.
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _bind_error(f"port {port} of {host}", error) from None
+    return sock
+
+
+def _unix(path: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_dead(path)
+        sock.bind(str(path))
+        path.chmod(0o600)  # before listen: until then nobody can connect, whatever the umask
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _bind_error(str(path), error) from None
+    return sock
+
+
+def _remove_dead(path: Path) -> None:
+    """Remove the socket file of a process that is gone."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.connect(str(path))
+    except FileNotFoundError:
+        return
+    except ConnectionRefusedError:
+        path.unlink()
+
+
+def _bind_error(what: str, error: OSError) -> ConfigError:
+    if error.errno == errno.EADDRINUSE:
+        return ConfigError(f"the gateway's {what} is taken", "stop the program that has it, or set another")
+    return ConfigError(f"the gateway cannot serve {what}: {os.strerror(error.errno or 0)}", "set another")
+
+
+def _check_local(sock: socket.socket) -> None:
+    if sock.family == socket.AF_UNIX:
+        return
+    name = sock.getsockname()
+    if not ipaddress.ip_address(str(name[0]).partition("%")[0]).is_loopback:
+        raise ConfigError(f"the gateway serves this machine alone, not {name[0]}", "set ListenStream=127.0.0.1:PORT")

@@ -1,0 +1,103 @@
+"""The way to upstream: one HTTP session, verified TLS, and what its failures mean."""
+
+import ssl
+from asyncio import sslproto
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from vx_token.gateway.body import Body
+from vx_token.gateway.errors import Refusal
+from vx_token.gateway.guard import Target
+from vx_token.gateway.headers import Headers
+from vx_token.gateway.settings import Limits, Route
+
+_TLS_BUFFER = 16 << 10  # bytes: one TLS record
+_HEADER = 64 << 10  # bytes that one header line of upstream may have
+_IDLE = 15.0  # seconds that an idle connection is kept; Google closes its end only after minutes
+_OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request as upstream is to get it, but for its headers and body."""
+
+    method: str
+    target: Target
+    route: Route
+
+
+def open_session(ca_file: Path | None, limits: Limits) -> aiohttp.ClientSession:
+    """A session without cookies, redirects' memory, decompression, or a limit of open streams; close it at the end."""
+    _slim_tls()
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=context, keepalive_timeout=_IDLE, ttl_dns_cache=60),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect, sock_read=limits.silence),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=_OURS,
+        max_line_size=_HEADER,
+        max_field_size=_HEADER,
+    )
+
+
+async def send(session: aiohttp.ClientSession, call: Call, headers: Headers, body: Body) -> aiohttp.ClientResponse:
+    """Send one request; the answer's head is there, its body is still to be read.
+
+    Raises:
+        Refusal: 502 or 504 when upstream gives no answer; the body's own when that cannot be read.
+    """
+    fields = CIMultiDict(headers)
+    if body.length is not None:
+        fields["Content-Length"] = str(body.length)
+    url = URL(call.target.url(call.route.base_url), encoded=True)
+    proxy = call.route.proxy or None
+    try:
+        return await session.request(
+            call.method, url, headers=fields, data=body.data(), allow_redirects=False, proxy=proxy
+        )
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise body.refusal or unreachable(error, url.host or "") from None
+
+
+def let_go(answer: aiohttp.ClientResponse) -> None:
+    """Keep the connection when its answer has been read to the end; else close it, so that upstream stops its work."""
+    if answer.content.at_eof():
+        answer.release()
+    else:
+        answer.close()
+
+
+def unreachable(error: Exception, host: str) -> Refusal:
+    """What a failed exchange means to the tool's user; the error's own text stays here, it may quote headers."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+        return Refusal(502, f"the TLS certificate of {host} cannot be verified", "upstream_untrusted")
+    if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError):
+        return Refusal(502, f"cannot connect to {host}", "upstream_unreachable")
+    if isinstance(error, TimeoutError):
+        return Refusal(504, f"{host} did not answer in time", "upstream_timeout")
+    return Refusal(502, f"{host} closed the connection without a proper answer", "upstream_gone")
+
+
+async def read_up_to(content: aiohttp.StreamReader, size: int) -> bytes:
+    """The beginning of a body, all of it when `content` is at its end afterwards."""
+    chunks = []
+    while size > 0 and not content.at_eof():
+        chunks.append(await content.readany())
+        size -= len(chunks[-1])
+    return b"".join(chunks)
+
+
+def _slim_tls() -> None:
+    """Let asyncio take 16 KiB for a TLS connection's receive buffer, in place of 256 KiB.
+
+    The standard library offers only this attribute of its class, so it counts for the whole process. With a thousand
+    open streams it is the difference of 240 MiB; a TLS record has at most 16 KiB, so nothing becomes slower.
+    """
+    sslproto.SSLProtocol.max_size = _TLS_BUFFER

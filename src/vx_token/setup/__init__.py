@@ -1,0 +1,1 @@
+"""From nothing to a working vx-token, and back."""

@@ -1,0 +1,158 @@
+"""From nothing to a working vx-token, and back: what is found, what would change, and the doing of it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from vx_token import edit, paths, plan, rcfile, shell, startup
+from vx_token.config import Config, Gateway
+from vx_token.edit import Edit
+from vx_token.errors import VxTokenError
+from vx_token.service.agent import Manager
+from vx_token.setup import config as setup_config
+from vx_token.setup.record import Record
+from vx_token.setup.world import Wishes, World
+from vx_token.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would change, in order; `service` is None when there is nothing to do for it."""
+
+    profile: str
+    config: Edit | None
+    hooks: tuple[Edit, ...] = ()
+    service: Manager | None = None
+    steps: tuple[plan.Step, ...] = ()
+
+    def __str__(self) -> str:
+        told = [str(step).rstrip("\n") for step in (self.config, *self.hooks) if step is not None]
+        if self.service:
+            told.append("install and start the service (all of it: vx-token service install --dry-run)")
+        return "\n".join(told)
+
+
+def prepare(wishes: Wishes, world: World) -> Plan:
+    """Find out what is there and what is missing; changes nothing.
+
+    Raises:
+        VxTokenError: see `setup_config.target`; or a start-up file cannot be read.
+    """
+    aim = setup_config.target(wishes, world)
+    hooks = tuple(_hooks(wishes, world))
+    service, steps = _service(wishes, world, aim.config)
+    return Plan(aim.profile, aim.change, hooks, service, steps)
+
+
+def perform(todo: Plan, world: World) -> None:
+    """Do it, and prove it by a token; what was done is on record for `undo` before it is begun.
+
+    Raises:
+        VxTokenError: a step failed, or no token can be had.
+    """
+    record = Record.read(world.environ)
+    record.noted(todo.config, todo.hooks, service=todo.service is not None).write(world.environ)
+    for step in (todo.config, *todo.hooks):
+        if step is not None:
+            step.perform()
+    if todo.service:
+        world.say(todo.service.carry_out(todo.steps, world.now))
+    world.say(world.prove(todo.profile))
+
+
+def undoing(world: World) -> list[plan.Step | Edit]:
+    """The steps that take back what `perform` did, and only that; what the user changed since then stays."""
+    record = Record.read(world.environ)
+    config = record.restored(startup.home(world.environ))
+    steps: list[plan.Step | Edit] = list(_uninstall(record, world))
+    steps += [*_unhooked(record, world), *([config] if config else [])]
+    if config is not None and config.new is None and not record.service:
+        steps += _tokens(Store(paths.runtime_dir(world.environ)))
+    return [*steps, *record.forgotten(world.environ, startup.home(world.environ))]
+
+
+def kept(world: World) -> str:
+    """What `undoing` leaves and why, or ""."""
+    record = Record.read(world.environ)
+    if not record.config or record.restored(startup.home(world.environ)):
+        return ""
+    return f"{record.config} stays: it was changed after setup wrote it"
+
+
+def undo(steps: Iterable[plan.Step | Edit], world: World) -> None:
+    """Take the steps of `undoing`.
+
+    Raises:
+        VxTokenError: one failed.
+    """
+    run = world.service(Gateway()).run
+    for step in steps:
+        step.perform(run)
+
+
+def _hooks(wishes: Wishes, world: World) -> Iterator[Edit]:
+    kind = wishes.shell or startup.login_shell(world.environ)
+    if wishes.hook is False or kind == "none":
+        return
+    if not kind:
+        world.say("hook       your shell is none of bash, zsh and fish; use: vx-token exec -- COMMAND")
+        return
+    edits, by = [], ""
+    for path in startup.TARGETS[kind](world.environ):
+        old = edit.read(path)
+        if old is not None and not rcfile.present(old) and startup.scan(_loose(old)).loads:
+            by = f"{path} line {startup.scan(_loose(old)).loads}"
+        new = rcfile.inserted(old or b"", rcfile.block(startup.lines(kind, shell.hook_file(kind))))
+        edits += [Edit(path, old, new, 0o644, startup.home(world.environ))] if new != old else []
+    if by or not edits:
+        world.say(f"hook       loaded by {by or 'the block in ' + str(startup.TARGETS[kind](world.environ)[0])}")
+        return
+    question = f"Load the hook in every new {kind}, so that its commands find a live token?"
+    if wishes.hook or world.ask.yes(question):
+        yield from edits
+
+
+def _loose(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _service(wishes: Wishes, world: World, config: Config) -> tuple[Manager | None, tuple[plan.Step, ...]]:
+    if wishes.service is False:
+        return None, ()
+    manager = world.service(config.gateway)
+    try:
+        manager.check()
+    except VxTokenError as error:
+        if wishes.service:
+            raise
+        world.say(f"service    {error.message}; {error.hint}")
+        return None, ()
+    steps = manager.install()
+    if all(_right(step) for step in steps) and manager.standing().running:
+        world.say("service    runs")
+        return None, ()
+    if wishes.service or world.ask.yes("Install the service, so that a fresh token is always there?"):
+        return manager, tuple(steps)
+    return None, ()
+
+
+def _right(step: plan.Step) -> bool:
+    return not isinstance(step, plan.Write) or edit.read(step.path) == step.text.encode()
+
+
+def _uninstall(record: Record, world: World) -> list[plan.Step]:
+    return world.service(Gateway()).uninstall() if record.service else []
+
+
+def _unhooked(record: Record, world: World) -> Iterator[Edit]:
+    home = startup.home(world.environ)
+    for path in dict.fromkeys([*record.hooks, *startup.files(world.environ)]):
+        old = edit.read(path) if path.is_file() else None
+        if old is not None and rcfile.present(old):
+            new = rcfile.removed(old)
+            created = record.hooks.get(path, False)
+            yield Edit(path, old, None if created and not new else new, below=home)
+
+
+def _tokens(store: Store) -> list[plan.Step]:
+    names = [*store.known(), *(["default"] if (store.root / "default").is_symlink() else [])]
+    return [plan.Remove(store.root / name, store.root.parent, tree=True) for name in names]
