@@ -9,15 +9,15 @@ PACKAGE = Path(__file__).parent.parent / "src" / "vx_token"
 
 LEVELS = """
 __init__ cli doctor gateway service setup errors tokens clock log peek atomic adc commands presets tomledit vertex \
-    cli.help service.notify emulator.refusals gateway.proxy gateway.usage
+    cli.help service.notify emulator.aws emulator.refusals gateway.proxy gateway.usage
 values paths plan rcfile schedule shell verdict watch \
     emulator.identity emulator.vertex \
     gateway.errors gateway.headers gateway.key gateway.metrics gateway.settings
 config store edit gcloud startup service.agent \
-    emulator.faults gateway.body gateway.freshness gateway.guard gateway.models gateway.sockets
+    emulator.faults emulator.logins gateway.body gateway.freshness gateway.guard gateway.models gateway.sockets
 endpoint mint sinks source service.launchd service.systemd setup.record setup.world \
     emulator.world gateway.memory gateway.upstream
-refresh cli.service setup.config emulator.control emulator.tokens gateway.relay
+refresh cli.service setup.config emulator.control emulator.machine emulator.tokens gateway.relay
 status here keeper setup.steps emulator.server gateway.forward
 emulator doctor.scene gateway.app
 demo emulator.__main__ doctor.live doctor.shell doctor.token gateway.server

@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 import subprocess
 import time
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from sandbox import Box
 from vx_token.config import Profile
-from vx_token.emulator import Emulator
+from vx_token.emulator import Emulator, running
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError
 from vx_token.mint import mint
 from vx_token.source import validated
@@ -145,9 +147,88 @@ def test_a_program_can_give_the_proof_once_that_is_allowed(box: Box, google: Emu
     assert same(fetch(box), google, workload)
 
 
+def test_a_workload_gets_its_proof_from_a_url(box: Box, google: Emulator) -> None:
+    workload = google.external_account_by_url(box.key)
+    assert same(fetch(box), google, workload)
+    google.fail("subject", None)
+    with pytest.raises(TemporaryError):
+        fetch(box)
+
+
+@pytest.mark.parametrize("place", ["machine", "environment"])
+def test_a_workload_at_aws_gets_a_token(box: Box, google: Emulator, place: str) -> None:
+    workload = google.external_account_at_aws(box.key)
+    if place == "environment":  # as in AWS Lambda, which has no metadata server
+        role = next(iter(google.directory.roles.values()))
+        keys = {
+            "AWS_ACCESS_KEY_ID": role.key_id,
+            "AWS_SECRET_ACCESS_KEY": role.secret,
+            "AWS_SESSION_TOKEN": role.session,
+        }
+        box.environ |= keys | {"AWS_REGION": "us-east-2"}
+    token = fetch(box)
+    assert same(token, google, workload)
+    assert token.kind == "external_account"
+    assert google.count("aws", 200) == (5 if place == "machine" else 0)
+
+
+def test_a_machine_at_aws_without_a_role_is_a_wait(box: Box, google: Emulator) -> None:
+    google.external_account_at_aws(box.key)
+    google.directory.roles.clear()
+    with pytest.raises(TemporaryError, match="answered HTTP 404"):
+        fetch(box)
+
+
+def test_an_aws_key_that_google_does_not_know_is_for_a_human(box: Box, google: Emulator) -> None:
+    google.external_account_at_aws(box.key)
+    box.environ |= {
+        "AWS_ACCESS_KEY_ID": "AKIAOTHER",
+        "AWS_SECRET_ACCESS_KEY": "s3cr3t-value",
+        "AWS_REGION": "us-east-2",
+    }
+    with pytest.raises(LoginNeededError) as failure:
+        fetch(box)
+    assert "s3cr3t" not in failure.value.message + failure.value.hint
+    assert str(box.key) in failure.value.hint
+
+
+def test_a_workload_shows_its_certificate(box: Box) -> None:
+    authority = trustme.CA()
+    leaf, key, trusted = (box.root / name for name in ("leaf.pem", "key.pem", "ca.pem"))
+    shown = authority.issue_cert("workload.example.com")
+    shown.cert_chain_pems[0].write_to_path(leaf)
+    shown.private_key_pem.write_to_path(key)
+    authority.cert_pem.write_to_path(trusted)
+    config = box.root / "certificate_config.json"
+    place = {"cert_path": str(leaf), "key_path": str(key)}
+    config.write_text(json.dumps({"version": 1, "cert_configs": {"workload": place}}))
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.configure_trust(tls)
+    box.environ["REQUESTS_CA_BUNDLE"] = str(trusted)
+    with running(tls=tls) as google:
+        workload = google.external_account_by_certificate(box.key, config)
+        assert same(fetch(box), google, workload)
+        leaf.unlink()
+        with pytest.raises(TemporaryError, match="subject token"):
+            fetch(box)
+
+
+def test_a_service_identity_of_distributed_cloud_gets_a_token(box: Box, google: Emulator) -> None:
+    identity = google.gdch(box.key)
+    token = fetch(box, base_url="https://vertex.org-1.zone1.example.com/v1")
+    assert same(token, google, identity)
+    assert (token.kind, token.quota_project) == ("gdch_service_account", "")
+    assert token.lifetime == pytest.approx(HOUR, abs=2)
+    google.revoke_identity(identity)
+    with pytest.raises(LoginNeededError) as failure:
+        fetch(box)
+    assert failure.value.hint == f"get a new key file for the service identity: {box.key}"
+
+
 def test_a_workforce_user_gets_a_token(box: Box, google: Emulator) -> None:
-    user = google.authorized_user(box.key)
-    rewrite(box.key, type="external_account_authorized_user", token_url=google.token_uri, audience="//iam/pool")
+    user = google.external_account_authorized_user(box.key)
     token = fetch(box, quota_project="billing")
     assert same(token, google, user)
     assert (token.kind, token.quota_project) == ("external_account_authorized_user", "billing")

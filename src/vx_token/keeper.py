@@ -18,8 +18,8 @@ from vx_token.tokens import State
 FORCED_GAP = 0.5
 """Seconds between two tries when files change faster than tokens can be fetched."""
 
-NAPS = 3
-"""Naps between two looks at the files while nothing is told; a look is most of what an idle daemon costs."""
+NAPS = 10
+"""Naps between two looks at the files while the watcher tells nothing; a look costs as much as several naps."""
 
 STUCK = 2 * NAP
 """Seconds without a sign of life after which a keeper counts as stuck; they show one at every nap."""

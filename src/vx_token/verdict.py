@@ -117,6 +117,8 @@ def remedy(login: Login) -> str:
         return f"run: {LOGIN} --impersonate-service-account={shlex.quote(login.target)}"
     if login.kind == "external_account":
         return f"check the identity provider, and the pool that {login.path} names"
+    if login.kind == "gdch_service_account":
+        return f"get a new key file for the service identity: {login.path}"
     if login.kind == "metadata":
         return "check the service account attached to this machine"
     return f"run: {LOGIN}"

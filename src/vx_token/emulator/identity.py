@@ -9,17 +9,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from vx_token.emulator.aws import Role, signer
 from vx_token.emulator.refusals import oauth_error, reauth_needed
 
 Json = dict[str, Any]
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 HOUR = 3600.0
 GRACE = 0.05  # seconds a token is taken past its end, so that a new one of 5 s may say 5 and not 4
 MARK = "vx-token emulator"
+AUDIENCE = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/providers/provider"
 GOOGLE_TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address; google-auth signs it as `aud` whatever the token_uri
 
 
@@ -84,9 +89,10 @@ class Directory:
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
-        self._accounts: dict[str, rsa.RSAPublicKey] = {}
+        self._accounts: dict[str, PublicKey] = {}
         self._users: dict[str, str] = {}
         self._workloads: dict[str, str] = {}
+        self.roles: dict[str, Role] = {}
         self._refused: dict[str, bool] = {}
         self.targets: set[str] = set()
 
@@ -124,6 +130,8 @@ class Directory:
 
     def owner(self, document: Json) -> str:
         """Whom such a file speaks for."""
+        if document.get("type") == "gdch_service_account":
+            return f"system:serviceaccount:{document['project']}:{document['name']}"
         return str(document.get("client_email") or self._users[document["refresh_token"]])
 
     def add_workload(self) -> str:
@@ -131,6 +139,37 @@ class Directory:
         token = f"{MARK} {secrets.token_urlsafe(24)}"
         self._workloads[token] = f"workload-{next(self._numbers)}"
         return token
+
+    def add_certificate(self, pem: bytes) -> str:
+        """Make a workload of whoever shows this certificate; its proof is the chain of certificates, the leaf alone."""
+        der = x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
+        identity = f"workload-{next(self._numbers)}"
+        self._workloads[json.dumps([base64.b64encode(der).decode()])] = identity
+        return identity
+
+    def add_role(self) -> str:
+        """Let the machine at AWS have a new role, which becomes a workload."""
+        role = Role(f"role-{next(self._numbers)}")
+        self.roles[role.key_id] = role
+        return role.name
+
+    def add_service_identity(self, token_uri: str) -> Json:
+        """A new service identity's key file, as Google Distributed Cloud writes it."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        )
+        document = {
+            "type": "gdch_service_account",
+            "format_version": "1",
+            "project": "demo",
+            "private_key_id": "emulated",
+            "private_key": pem.decode(),
+            "name": f"identity-{next(self._numbers)}",
+            "token_uri": token_uri,
+        }
+        self._accounts[self.owner(document)] = key.public_key()
+        return document
 
     def refuse(self, identity: str, *, reauth: bool) -> None:
         """Take an identity's right to new tokens; with `reauth` until its user logs in again."""
@@ -149,16 +188,30 @@ class Directory:
             raise oauth_error("invalid_grant", "Token has been expired or revoked.")
         return identity
 
-    def workload(self, subject_token: str) -> str:
-        """Whose subject token that is."""
-        identity = self._workloads.get(subject_token, "")
+    def proven(self, proof: str) -> str:
+        """Whose proof that is; nobody's when unknown."""
+        return self._workloads.get(proof, "")
+
+    def workload(self, subject_token: str, now: float) -> str:
+        """Whose subject token that is: a proof handed out, a certificate shown, or a request signed at AWS."""
+        role = signer(subject_token, self.roles, AUDIENCE, now)
+        identity = role.name if role else self.proven(subject_token)
         if not identity or identity in self._refused:
             raise oauth_error("invalid_grant", "The given credential is rejected by the attribute condition.")
         return identity
 
+    def service_identity(self, assertion: str, audience: str, now: float) -> str:
+        """Which service identity of Google Distributed Cloud signed this assertion."""
+        claims, signed, signature = _parse_assertion(assertion, "ES256")
+        name = str(claims.get("iss", ""))
+        if name in self._refused or not _verified(self._accounts.get(name), signed, signature):
+            raise oauth_error("invalid_grant", "Invalid JWT Signature.")
+        _check_claims(claims | {"scope": "of the audience"}, frozenset({audience}), now)
+        return name
+
     def account(self, assertion: str, audiences: frozenset[str], now: float) -> str:
         """Which service account signed this assertion, for one of these audiences (RFC 7523)."""
-        claims, signed, signature = _parse_assertion(assertion)
+        claims, signed, signature = _parse_assertion(assertion, "RS256")
         address = str(claims.get("iss", ""))
         if address not in self._accounts:
             raise oauth_error("invalid_grant", "Invalid grant: account not found")
@@ -174,11 +227,11 @@ def _key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
-def _parse_assertion(assertion: str) -> tuple[Json, bytes, bytes]:
+def _parse_assertion(assertion: str, algorithm: str) -> tuple[Json, bytes, bytes]:
     try:
         header, body, signature = (_unbase64(part) for part in assertion.split("."))
         head, claims = json.loads(header), json.loads(body)
-        if head["alg"] == "RS256" and isinstance(claims, dict):
+        if head["alg"] == algorithm and isinstance(claims, dict):
             return claims, assertion.rpartition(".")[0].encode(), signature
     except (ValueError, KeyError, TypeError):
         pass
@@ -189,9 +242,17 @@ def _unbase64(part: str) -> bytes:
     return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
-def _verified(key: rsa.RSAPublicKey, signed: bytes, signature: bytes) -> bool:
+def _verified(key: PublicKey | None, signed: bytes, signature: bytes) -> bool:
     try:
-        key.verify(signature, signed, padding.PKCS1v15(), hashes.SHA256())
+        match key:
+            case rsa.RSAPublicKey():
+                key.verify(signature, signed, padding.PKCS1v15(), hashes.SHA256())
+            case ec.EllipticCurvePublicKey():
+                half = len(signature) // 2  # RFC 7518 section 3.4: the two numbers one after the other
+                numbers = (int.from_bytes(part, "big") for part in (signature[:half], signature[half:]))
+                key.verify(encode_dss_signature(*numbers), signed, ec.ECDSA(hashes.SHA256()))
+            case None:
+                return False
     except InvalidSignature:
         return False
     return True

@@ -15,6 +15,7 @@ from aiohttp import web
 from vx_token.emulator import vertex
 from vx_token.emulator.control import Control
 from vx_token.emulator.faults import Handler, Visit, go_wrong
+from vx_token.emulator.machine import MachineSide
 from vx_token.emulator.refusals import DeniedError, html, unauthenticated
 from vx_token.emulator.tokens import IdentitySide
 from vx_token.emulator.world import World
@@ -41,7 +42,7 @@ class Emulator(World):
         )
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self.host, self.port).start()
+            await web.TCPSite(self._runner, self.host, self.port, ssl_context=self.tls).start()
         except BaseException:
             await self._runner.cleanup()
             raise
@@ -56,7 +57,7 @@ class Emulator(World):
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=1 << 30)
         app.on_response_prepare.append(self._depart)
-        for method, path, route, handler in IdentitySide(self).routes():
+        for method, path, route, handler in [*IdentitySide(self).routes(), *MachineSide(self.directory.roles).routes()]:
             app.router.add_route(method, path, self._door(route, handler))
         for route, (path, answer) in vertex.ROUTES.items():
             for version in vertex.VERSIONS:

@@ -11,9 +11,9 @@ from aiohttp import web
 
 from vx_token.emulator import vertex
 from vx_token.emulator.faults import Handler, Visit
-from vx_token.emulator.identity import GOOGLE_TOKEN_URL, GRACE, HOUR, Issued
+from vx_token.emulator.identity import AUDIENCE, GOOGLE_TOKEN_URL, GRACE, HOUR, Issued
 from vx_token.emulator.refusals import DeniedError, error, error_info, html, oauth_error
-from vx_token.emulator.world import AUDIENCE, SCOPE, World
+from vx_token.emulator.world import SCOPE, World
 
 Json = dict[str, Any]
 
@@ -33,6 +33,7 @@ class IdentitySide:
         return [
             ("POST", "/token", "token", self._token),
             ("POST", "/v1/token", "sts", self._sts),
+            ("GET", "/subject/{proof}", "subject", self._subject),
             ("POST", "/v1/projects/-/serviceAccounts/{target}:generateAccessToken", "iam", self._iam),
             ("POST", "/tokeninfo", "tokeninfo", self._tokeninfo),
             ("GET", _MACHINE + "/{account}/token", "metadata", token),
@@ -42,13 +43,17 @@ class IdentitySide:
         ]
 
     async def _token(self, visit: Visit) -> web.StreamResponse:
-        form = await visit.request.post()
+        form = await _form(visit.request)
         match form.get("grant_type"):
             case "urn:ietf:params:oauth:grant-type:jwt-bearer":
                 audiences = frozenset({GOOGLE_TOKEN_URL, self._google.token_uri})
                 identity = self._google.directory.account(_said(form, "assertion"), audiences, self._google.now())
             case "refresh_token":
                 identity = self._google.directory.user(_said(form, "refresh_token"))
+            case "urn:ietf:params:oauth:token-type:token-exchange":  # so Distributed Cloud names its grant
+                here = self._google.token_uri
+                assertion = _said(form, "subject_token")
+                identity = self._google.directory.service_identity(assertion, here, self._google.now())
             case _:
                 raise oauth_error("unsupported_grant_type", "Invalid grant_type: " + _said(form, "grant_type"))
         return self._oauth(visit, self._issue(visit, identity), scope=SCOPE)
@@ -59,8 +64,14 @@ class IdentitySide:
             raise oauth_error("unsupported_grant_type", "Only token exchange is supported.")
         if form.get("audience") != AUDIENCE:
             raise oauth_error("invalid_target", 'The target service indicated by the "audience" parameters is invalid.')
-        identity = self._google.directory.workload(_said(form, "subject_token"))
+        identity = self._google.directory.workload(_said(form, "subject_token"), self._google.now())
         return self._oauth(visit, self._issue(visit, identity), issued_token_type=_ACCESS_TOKEN)
+
+    async def _subject(self, visit: Visit) -> web.StreamResponse:
+        """A workload's own identity provider, by the manners of Azure's metadata service."""
+        if visit.request.headers.get("Metadata") != "True":
+            return html(400)
+        return web.json_response({"access_token": visit.request.match_info["proof"], "token_type": "Bearer"})
 
     async def _iam(self, visit: Visit) -> web.StreamResponse:
         caller = self._google.bearer(visit.request)
@@ -149,6 +160,12 @@ class IdentitySide:
         expiry = {} if left is None else {"expires_in": math.floor(left + GRACE)}
         body = {"access_token": value, "token_type": "Bearer"} | expiry | more
         return web.json_response(body)
+
+
+async def _form(request: web.Request) -> Mapping[str, object]:
+    if request.content_type == "application/json":
+        return vertex.parse(await request.read()) or {}
+    return await request.post()
 
 
 def _said(form: Mapping[str, object], name: str) -> str:

@@ -2,28 +2,25 @@
 
 import ipaddress
 import itertools
-import json
-import os
 import random
-import secrets
+import ssl
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from vx_token.emulator import vertex
 from vx_token.emulator.faults import Fault, Faults, Rule
-from vx_token.emulator.identity import HOUR, MARK, Directory, Issued, Mint
+from vx_token.emulator.identity import HOUR, Directory, Issued, Mint
+from vx_token.emulator.logins import Logins
 
 Json = dict[str, Any]
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-AUDIENCE = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/providers/provider"
-ROUTES = ("token", "sts", "iam", "metadata", "metadata-info", "tokeninfo", *vertex.ROUTES)
+ROUTES = ("token", "sts", "iam", "metadata", "metadata-info", "tokeninfo", "subject", "aws", *vertex.ROUTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +73,14 @@ class Ledger:
         return list(self._seen)
 
 
-class World:
+class World(Logins):
     """What the emulator's routes share.
 
     Attributes:
         lifetime: how many seconds Google's hour lasts here; every token's life scales with it. May be changed live.
         metadata_window: the metadata server hands out one token until its last so many seconds (at most a tenth of it).
         metadata_account: whom the metadata server speaks for.
+        tls: how it serves https, or None for http.
         extended_lifetimes: whether IAM grants more than an hour, as the organization policy would let it.
 
     Raises:
@@ -95,6 +93,7 @@ class World:
         port: int = 0,
         host: str = "127.0.0.1",
         now: Callable[[], float] = time.time,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         if not ipaddress.ip_address(host).is_loopback:
             message = f"the emulator listens on loopback only, not on {host}"
@@ -106,6 +105,7 @@ class World:
         self.now = now
         self.port = port
         self.host = host
+        self.tls = tls
         self.ledger = Ledger()
         self.mint = Mint(now)
         self.directory = Directory()
@@ -115,21 +115,12 @@ class World:
     @property
     def url(self) -> str:
         """Its root."""
-        return f"http://{self.metadata_host}"
+        return f"{'https' if self.tls else 'http'}://{self.metadata_host}"
 
     @property
     def metadata_host(self) -> str:
         """The value for GCE_METADATA_HOST and GCE_METADATA_IP."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def token_uri(self) -> str:
-        """The token endpoint."""
-        return f"{self.url}/token"
-
-    def iam_url(self, target: str) -> str:
-        """Where to impersonate `target`; fits `iam_endpoint_override`."""
-        return f"{self.url}/v1/projects/-/serviceAccounts/{target}:generateAccessToken"
 
     def base_url(self, project: str = "demo", location: str = "global", endpoint: str = "openapi") -> str:
         """The base URL for an OpenAI client."""
@@ -178,82 +169,6 @@ class World:
         """Take back `revoke_identity`."""
         self.directory.accept(identity)
 
-    # Credential files, each for a new identity, whose name is returned
-
-    def service_account(self, path: Path) -> str:
-        """Write a service account's key file."""
-        document = self.directory.add_account(self.token_uri)
-        _write(path, document)
-        return self.directory.owner(document)
-
-    def authorized_user(self, path: Path, quota_project_id: str = "") -> str:
-        """Write a user's login, as `gcloud auth application-default login` does."""
-        document = self.directory.add_user(self.token_uri)
-        _write(path, document | ({"quota_project_id": quota_project_id} if quota_project_id else {}))
-        return self.directory.owner(document)
-
-    def impersonated(self, path: Path, target: str = "", source: str = "service_account") -> str:
-        """Write a file by which a new identity impersonates `target` (default: a new account), and let it.
-
-        `source` is the new identity's kind, `service_account` or `authorized_user`; its name is returned.
-        """
-        add = {"service_account": self.directory.add_account, "authorized_user": self.directory.add_user}[source]
-        inner = add(self.token_uri)
-        target = target or self.directory.add_account(self.token_uri)["client_email"]
-        self.allow(target)
-        _write(
-            path,
-            {
-                "type": "impersonated_service_account",
-                "service_account_impersonation_url": self.iam_url(target),
-                "delegates": [],
-                "source_credentials": inner,
-            },
-        )
-        return self.directory.owner(inner)
-
-    def external_account(self, path: Path, subject: Path, target: str = "") -> str:
-        """Write a workload's file and the file with its subject token; with `target` it impersonates that account."""
-        proof = self.directory.add_workload()
-        _write_text(subject, proof)
-        document: Json = {
-            "type": "external_account",
-            "audience": AUDIENCE,
-            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
-            "token_url": f"{self.url}/v1/token",
-            "credential_source": {"file": str(subject)},
-        }
-        if target:
-            self.allow(target)
-            document["service_account_impersonation_url"] = self.iam_url(target)
-        _write(path, document)
-        return self.directory.workload(proof)
-
-    def credentials(self, type: str, path: str | Path, **more: Any) -> str:  # noqa: A002 - as credential files call it
-        """Write a file of that type, but never over one that no emulator made; for the outside world.
-
-        Raises:
-            ValueError: there is no such type.
-            FileExistsError: the path holds something of value.
-        """
-        writers: dict[str, Callable[..., str]] = {
-            "service_account": self.service_account,
-            "authorized_user": self.authorized_user,
-            "impersonated_service_account": self.impersonated,
-            "external_account": self.external_account,
-        }
-        if type not in writers:
-            message = f"unknown credential type {type!r}; there are {', '.join(writers)}"
-            raise ValueError(message)
-        paths = {"path": Path(path)} | ({"subject": Path(more.pop("subject"))} if "subject" in more else {})
-        for place in paths.values():
-            _spare(place)
-        return writers[type](**paths, **more)
-
-    def allow(self, target: str) -> None:
-        """Let every identity impersonate `target`."""
-        self.directory.targets.add(target)
-
     # Faults
 
     def fail(self, route: str, times: int | None = 1, *, probability: float = 1.0, seed: int = 0, **fault: Any) -> None:
@@ -286,21 +201,3 @@ class World:
         if issued is None:
             return "ACCESS_TOKEN_TYPE_UNSUPPORTED"
         return issued if self.mint.alive(issued) else "ACCESS_TOKEN_EXPIRED"
-
-
-def _write(path: Path, document: Json) -> None:
-    _write_text(path, json.dumps(document | {"made_by": MARK}, indent=2) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Replace a file at once, so that nobody reads half a login; private, as gcloud writes them."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    temporary.replace(path)
-
-
-def _spare(path: Path) -> None:
-    if path.exists() and MARK not in path.read_text(errors="replace"):
-        message = f"{path} was not made by an emulator and stays as it is"
-        raise FileExistsError(message)
