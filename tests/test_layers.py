@@ -19,11 +19,12 @@ endpoint mint sinks source service.launchd service.systemd setup.record setup.wo
     emulator.world gateway.memory gateway.upstream
 refresh cli.service setup.config emulator.control emulator.machine emulator.tokens gateway.relay
 status here keeper setup.steps emulator.server gateway.forward
-emulator doctor.scene gateway.app
+emulator cli.options doctor.scene gateway.app
 demo emulator.__main__ doctor.live doctor.shell doctor.token gateway.server
 doctor.checks gateway.link
 gateway.switch
-daemon cli.gateway cli.setup
+daemon cli.files cli.gateway cli.setup cli.status
+cli.keys
 cli.main
 __main__
 """.strip().splitlines()

@@ -1,0 +1,64 @@
+"""The commands that print a file that ships with the package, or where one lies: hook, completion, path."""
+
+import os
+from collections.abc import Callable, Mapping
+
+import click
+
+from vx_token import config, paths, shell
+from vx_token.cli import help as cli_help
+from vx_token.cli.options import given
+
+
+@click.command(cls=cli_help.Command)
+@click.argument("shell_name", metavar="SHELL", type=click.Choice(shell.HOOKS))
+def hook(shell_name: str) -> None:
+    """Print the shell hook that keeps a live shell's variables fresh.
+
+    \b
+    Example:
+      eval "$(vx-token hook bash)"             in ~/.bashrc
+      eval "$(vx-token hook zsh)"              in ~/.zshrc
+      vx-token hook fish | source              in ~/.config/fish/config.fish
+    """
+    click.echo(shell.hook(shell_name), nl=False)
+
+
+@click.command(cls=cli_help.Command)
+@click.argument("shell_name", metavar="SHELL", type=click.Choice(shell.HOOKS))
+def completion(shell_name: str) -> None:
+    """Print the completion of commands, options and profiles; it starts no program when you press Tab.
+
+    \b
+    Example:
+      vx-token completion bash > ~/.local/share/bash-completion/completions/vx-token
+      vx-token completion zsh > ~/.zfunc/_vx-token
+      vx-token completion fish > ~/.config/fish/completions/vx-token.fish
+    """
+    click.echo(shell.completion_file(shell_name).read_text(encoding="utf-8"), nl=False)
+
+
+PLACES: Mapping[str, Callable[[], object]] = {
+    "config": lambda: paths.config_file(os.environ),
+    "runtime": lambda: paths.runtime_dir(os.environ),
+    **{f"hook-{kind}": (lambda kind=kind: shell.hook_file(kind)) for kind in shell.HOOKS},  # type: ignore[misc]
+}
+FILES = ("token", "header", "env.sh", "env.fish", "state.json", "lock")
+
+
+@click.command(cls=cli_help.Command)
+@click.option("--profile", metavar="NAME", help="The profile whose file it is.")
+@click.argument("name", type=click.Choice([*PLACES, *FILES]))
+def path(name: str, profile: str | None) -> None:
+    """Print where a thing is kept.
+
+    \b
+    Example:
+      curl -H @"$(vx-token path header)" …
+    """
+    if name in PLACES:
+        click.echo(PLACES[name]())
+        return
+    chosen = profile or os.environ.get("VX_TOKEN_PROFILE")
+    folder = config.load(os.environ, given({"profile": profile})).profile(chosen).name if chosen else "default"
+    click.echo(paths.runtime_dir(os.environ) / folder / name)

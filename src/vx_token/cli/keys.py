@@ -1,0 +1,97 @@
+"""The commands that hand out a token: print, env, exec, refresh."""
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from vx_token import endpoint, peek, shell, sinks, values
+from vx_token.cli import gateway as cli_gateway
+from vx_token.cli import help as cli_help
+from vx_token.cli.options import Ttl, load, with_profile
+from vx_token.refresh import error_of
+
+
+@click.command("print", cls=cli_help.Command)
+@with_profile
+@click.option("--min-ttl", type=Ttl(), metavar="DURATION", help="Refresh first when less life is left.  [default: 5m]")
+@click.option("--format", "form", type=click.Choice(["token", "header", "json"]), default="token", show_default=True)
+def print_(min_ttl: float | None, form: str, **options: Any) -> None:
+    """Print a token with life left, and nothing else; made to be called by tools.
+
+    \b
+    Example:
+      curl -H "$(vx-token print --format header)" "$OPENAI_BASE_URL/chat/completions" …
+    """
+    _, refresher, profile = load(options)
+    strict = min_ttl is not None
+    token = refresher.current(profile, peek.DEFAULT_MIN_TTL if min_ttl is None else min_ttl, strict)
+    click.echo(sinks.printed(profile, token, form, refresher.clock.now()))
+
+
+@click.command(cls=cli_help.Command)
+@with_profile
+@click.option("--shell", "kind", type=click.Choice(shell.SHELLS), default="sh", show_default=True)
+def env(kind: str, **options: Any) -> None:
+    """Print assignments of the variables that tools read.
+
+    \b
+    Example:
+      eval "$(vx-token env)"
+      vx-token env --shell fish | source
+      docker run --env-file <(vx-token env --shell dotenv) …
+    """
+    click.echo(shell.assignments(kind, _variables(options)), nl=False)
+
+
+def _variables(options: Mapping[str, Any]) -> dict[str, str]:
+    _, refresher, profile = load(options)
+    token = refresher.current(profile)
+    found = sinks.variables(profile, token, *refresher.endpoint(profile))
+    return found | (endpoint.beside_a_proxy(os.environ) if profile.mode == "gateway" else {})
+
+
+@click.command("exec", cls=cli_help.Command, context_settings={"ignore_unknown_options": False})
+@with_profile
+@click.option("--gateway", is_flag=True, help="Serve COMMAND from a gateway of its own, so that it outlives tokens.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
+def exec_(command: tuple[str, ...], gateway: bool, **options: Any) -> None:
+    """Replace this process by COMMAND with the variables set.
+
+    \b
+    Example:
+      vx-token exec --profile gemini -- aider --model openai/google/gemini-2.5-flash
+      vx-token exec --gateway -- jupyter lab
+    """
+    try:
+        if gateway:
+            settings, refresher, profile = load(options)
+            sys.exit(cli_gateway.run_behind(settings, refresher, profile, command))
+        os.execvpe(command[0], command, {**os.environ, **_variables(options)})
+    except FileNotFoundError:
+        click.echo(f"vx-token: there is no command {command[0]!r}\nhint: check the name and PATH", err=True)
+        sys.exit(127)
+    except OSError as error:
+        click.echo(f"vx-token: cannot run {command[0]!r}: {error.strerror}\nhint: is it a program?", err=True)
+        sys.exit(126)
+
+
+@click.command(cls=cli_help.Command)
+@with_profile
+@click.option("--all", "every", is_flag=True, help="Refresh every profile.")
+def refresh(every: bool, **options: Any) -> None:
+    """Ask Google for a new token now.
+
+    \b
+    Example:
+      vx-token refresh --profile gemini
+    """
+    settings, refresher, profile = load(options)
+    for each in settings.profiles.values() if every else [profile]:
+        state = refresher.refresh(each)
+        if state.failure is not None:
+            raise error_of(state.failure)
+        left = state.token.remaining(refresher.clock.now()) if state.token else 0
+        click.echo(f"{each.name}: fresh token, {values.shown(left)} left")

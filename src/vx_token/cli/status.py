@@ -1,0 +1,47 @@
+"""The command `vx-token status`."""
+
+import os
+from typing import Any
+
+import click
+
+from vx_token import config, endpoint, here, paths
+from vx_token.cli import help as cli_help
+from vx_token.clock import SystemClock
+from vx_token.errors import ConfigError
+from vx_token.store import Store
+
+
+@click.command(cls=cli_help.Command)
+@click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
+@click.option("--watch", is_flag=True, help="Show it again every second until Ctrl-C.")
+def status(as_json: bool, watch: bool) -> None:
+    """Show each profile's token: life left, last and next refresh, and what to do when something is wrong.
+
+    \b
+    Example:
+      vx-token status --json | jq '.profiles[].expires_in'
+    """
+    from vx_token import status as view
+
+    clock = SystemClock()
+    while True:
+        found, problem = _status()
+        text = view.as_json(found) if as_json else view.as_text(found, clock.now())
+        click.echo(("\x1b[H\x1b[J" if watch and not as_json else "") + text, nl=False)
+        if not watch:
+            break
+        view.wait(1.0)
+    if problem is not None:
+        raise problem
+
+
+def _status() -> tuple[Any, ConfigError | None]:
+    from vx_token import status as view
+
+    store, now, path = Store(paths.runtime_dir(os.environ)), SystemClock().now(), paths.config_file(os.environ)
+    try:
+        settings = config.load(os.environ)
+    except ConfigError as error:
+        return view.gather(store, now, error, None, path), error
+    return view.gather(store, now, settings, here.refresher(settings), path, lambda: endpoint.key(os.environ)), None
