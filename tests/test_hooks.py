@@ -30,7 +30,7 @@ from shells import (
 )
 from vx_token.emulator import Emulator
 
-LIFE = 6.0  # seconds that a token of the emulator's lives: a busy machine may need two to get the next one
+LIFE = 4.0  # seconds that a token of the emulator's lives: a busy machine may need more than one to get the next
 Start = Callable[..., AbstractContextManager[Shell]]
 SHELLS = [*((kind, "") for kind in HOOKS), *(("bash", path) for path in BASHES)]
 COMPANIONS = ("OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_BASE_URL")
@@ -175,7 +175,7 @@ def test_a_shell_left_idle_past_two_lives_of_a_token_gets_a_200_by_its_very_next
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_a_shell_idle_while_the_daemon_renews_its_token_is_answered_by_vertex(
     shell: Start, tmp_path: Path, google: Emulator
 ) -> None:
@@ -192,7 +192,7 @@ def test_a_shell_idle_while_the_daemon_renews_its_token_is_answered_by_vertex(
     served = partial(shell, environ={"VX_TOKEN_RUNTIME_DIR": str(user.runtime)})
     with user.daemon(), served() as it:
         until(lambda: user.read("token", "default"))
-        answers = [after_idling(it, 2 * LIFE + 0.2, ask) for _ in range(25 if LONG else 1)]
+        answers = [after_idling(it, 2 * LIFE + 0.2, ask) for _ in range(100 if LONG else 1)]
     assert answers == ["200\n"] * len(answers)
 
 

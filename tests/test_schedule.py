@@ -17,7 +17,15 @@ from vx_token.config import Config, Profile
 from vx_token.errors import LoginNeededError, TemporaryError
 from vx_token.keeper import FORCED_GAP, keep_fresh
 from vx_token.refresh import Refresher, failed, renewed
-from vx_token.schedule import LATE_WINDOW, LOGIN_PAUSE, LONGEST_PAUSE, LONGEST_RETRY_AFTER, MIN_GAP, next_refresh
+from vx_token.schedule import (
+    FIRST_PAUSE,
+    LATE_WINDOW,
+    LOGIN_PAUSE,
+    LONGEST_PAUSE,
+    LONGEST_RETRY_AFTER,
+    MIN_GAP,
+    next_refresh,
+)
 from vx_token.store import Store
 from vx_token.tokens import Failure, Origin, State, Token
 
@@ -71,6 +79,12 @@ def test_a_token_is_renewed_within_its_life_and_not_at_its_birth(
     assert NOON + MIN_GAP <= due < NOON + lifetime
 
 
+@given(st.floats(2, 12 * HOUR), chances)
+def test_a_token_is_renewed_before_its_last_whole_second(lifetime: float, jitter: float) -> None:
+    # Shells know its end in whole seconds, so to them it may end a second early.
+    assert NOON + lifetime - next_refresh(NOON, fresh(lifetime), jitter) >= 1.5
+
+
 @given(st.floats(600, 12 * HOUR), chances, st.floats(0, HOUR))
 def test_a_metadata_server_is_not_asked_before_it_can_have_another_token(
     lifetime: float, jitter: float, age: float
@@ -83,7 +97,8 @@ def test_a_metadata_server_is_not_asked_before_it_can_have_another_token(
 def test_two_tries_are_never_closer_than_the_least_gap(state: State, jitter: float, margin: float | None) -> None:
     if not state.attempts:
         return
-    assert next_refresh(state.tried_at, state, jitter, margin) >= state.tried_at + MIN_GAP
+    gap = FIRST_PAUSE if state.failures or state.unmoved else MIN_GAP
+    assert next_refresh(state.tried_at, state, jitter, margin) >= state.tried_at + gap
 
 
 @given(states(), chances, margins)
@@ -108,7 +123,7 @@ def test_a_try_made_in_the_future_puts_nothing_off(state: State, jitter: float, 
 @given(chances, st.integers(1, 10_000))
 def test_offline_is_asked_again_within_half_a_minute_however_long_it_lasts(jitter: float, times: int) -> None:
     pause = next_refresh(NOON, offline(State(), NOON, times), jitter) - NOON
-    assert MIN_GAP <= pause <= LONGEST_PAUSE
+    assert FIRST_PAUSE <= pause <= LONGEST_PAUSE
 
 
 @pytest.mark.parametrize("lifetime", [60.0, 300.0, HOUR])
@@ -143,7 +158,7 @@ def test_a_token_that_does_not_move_is_asked_for_in_growing_pauses(
 ) -> None:
     now = NOON + age
     state = replace(fresh(lifetime), unmoved=unmoved, tried_at=now)
-    assert MIN_GAP <= next_refresh(now, state, jitter) - now <= LONGEST_PAUSE
+    assert FIRST_PAUSE <= next_refresh(now, state, jitter) - now <= LONGEST_PAUSE
 
 
 def test_machines_that_started_together_drift_apart() -> None:
@@ -224,10 +239,10 @@ def test_a_day_of_refreshing(
     assert house.dead <= 30  # before the first token
 
 
-def test_a_token_of_two_seconds_is_renewed_about_once_a_second(memory: Path) -> None:
+def test_a_token_of_two_seconds_is_renewed_at_most_twice_a_second(memory: Path) -> None:
     house = House(memory, lifetime=2.0)
     house.keep(60)
-    assert 30 <= len(house.google.asked) <= 60
+    assert 60 <= len(house.google.asked) <= 121
     assert min(house.google.gaps) >= MIN_GAP
 
 

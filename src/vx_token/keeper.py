@@ -34,18 +34,19 @@ def keep_fresh(
 ) -> None:
     """Keep one profile's token fresh and its files right until `wake` says stop."""
     clock, store = refresher.clock, refresher.store
-    jitter, asked, seen = chance(), False, None
+    jitter, asked, seen, now = chance(), False, None, clock.now()
 
     def sleep(until: float) -> bool:
         """Whether the clock was set meanwhile: then no instant on record can be trusted."""
-        set_by = 0.0
+        set_by, before = 0.0, now
         for _ in range(NAPS):
             set_by = clock.nap(until, wake)
             refresher.cancelled()  # a sign of life
             if set_by < 0:
                 refresher.set_back(profile, set_by)
-            if set_by or wake.pending or clock.now() >= until:
+            if set_by or wake.pending or not before <= clock.now() < until:  # it may be set between two naps as well
                 break
+            before = clock.now()
         return set_by != 0
 
     while not wake.stopped:

@@ -1,14 +1,22 @@
 """When to refresh next: pure, from what is known of the profile.
 
-The laws (tests/test_schedule.py states them with Hypothesis): a 3600 s token is renewed with 25 to 29 minutes left; no
-two tries are less than `MIN_GAP` apart; no answer lies further ahead than the token's own life allows or, after
-failures, than `LONGEST_PAUSE`; a clock that jumps either way delays nothing beyond that.
+The laws (tests/test_schedule.py states them with Hypothesis): a 3600 s token is renewed with 25 to 29 minutes left, any
+token before its last whole second; no two tries are less than `MIN_GAP` apart nor, when the first brought nothing new,
+less than `FIRST_PAUSE`; no answer lies further ahead than the token's own life allows or, after failures, than
+`LONGEST_PAUSE`; a clock that jumps either way delays nothing beyond that.
 """
 
 from vx_token.tokens import State, Token
 
-MIN_GAP = 1.0
+MIN_GAP = 0.5
 """Seconds between two tries at the least, whatever else says."""
+
+FIRST_PAUSE = 1.0
+"""Seconds after a try that brought nothing new, at the least; later pauses are longer."""
+
+WHOLE_SECONDS = 1.5
+"""Seconds before its end at which a token is renewed at the latest: shells know its end in whole seconds, which may
+take one from it, and fetching another takes a part of one."""
 
 LONGEST_PAUSE = 30.0
 """Seconds between tries while only time can help: waking from suspend must not wait longer."""
@@ -54,15 +62,15 @@ def _margin(token: Token, jitter: float, margin: float | None) -> float:
         return min(margin, 0.9 * lifetime)
     if token.kind == "metadata":
         return min(LATE_WINDOW - 15 * jitter, 0.48 * lifetime)
-    return lifetime * (0.42 + 0.06 * jitter)
+    return max(lifetime * (0.42 + 0.06 * jitter), min(WHOLE_SECONDS, 0.75 * lifetime))
 
 
 def _pause(now: float, state: State, jitter: float) -> float:
     failure = state.failure
     if failure is not None and failure.kind != "temporary":
         return LOGIN_PAUSE * (1 + 0.2 * jitter)
-    pause = min(MIN_GAP * 2.0 ** min(state.failures - 1, 16), LONGEST_PAUSE)
-    pause = max(MIN_GAP, pause * (1 - 0.25 * jitter))
+    pause = min(FIRST_PAUSE * 2.0 ** min(state.failures - 1, 16), LONGEST_PAUSE)
+    pause = max(FIRST_PAUSE, pause * (1 - 0.25 * jitter))
     if failure is not None and failure.retry_at is not None:
         asked = failure.retry_at - min(state.tried_at, now)
         pause = max(pause, min(asked, LONGEST_RETRY_AFTER))
@@ -72,4 +80,4 @@ def _pause(now: float, state: State, jitter: float) -> float:
 def _moveless_pause(remaining: float, unmoved: int, jitter: float) -> float:
     # Ask more often as the end comes near, so that several asks fit, yet never in a hot loop.
     slower = min(5.0 * 2.0 ** min(unmoved - 1, 16), LONGEST_PAUSE)
-    return max(MIN_GAP, min(slower * (1 - 0.25 * jitter), remaining / 4))
+    return max(FIRST_PAUSE, min(slower * (1 - 0.25 * jitter), remaining / 4))
