@@ -127,7 +127,7 @@ __vx_token_parse() {
 }
 
 __vx_token_forget() {
-  __vx_token_text=() __vx_token_names=() __vx_token_values=()
+  __vx_token_text=() __vx_token_lines=() __vx_token_names=() __vx_token_values=()
   __vx_token_profile=('') __vx_token_word=('') __vx_token_expires=(0) __vx_token_mode=('') __vx_token_notice=('')
 }
 
@@ -149,7 +149,7 @@ __vx_token_load_offer() {
   elif [[ "${_vx_lines[*]-}" != "${__vx_token_text[0]-}" || ! ${__vx_token_text[0]-} ]]; then
     _vx_changed=1
     if __vx_token_parse; then
-      __vx_token_text=("${_vx_lines[*]}")
+      __vx_token_text=("${_vx_lines[*]}") __vx_token_lines=("${_vx_lines[@]}")
     else
       __vx_token_text=() _vx_problem=malformed
     fi
@@ -368,7 +368,7 @@ __vx_token_sync() {
     __vx_token_wait
     return 0
   fi
-  __vx_token_steady=(0)
+  __vx_token_steady=(0) __vx_token_same=()
   __vx_token_due=("$_vx_now")
   if ((!${#__vx_token_names[@]})); then
     _vx_state=${_vx_problem:-expired}
@@ -451,6 +451,56 @@ __vx_token_tell() {
   [[ ! -t 2 ]] || builtin printf 'vx-token: %s\n' "$_vx_text" >&2
 }
 
+# --- when nothing has changed --------------------------------------------------------------------------------------
+
+# Is all as it was at the prompt before? Nearly always it is, so this comes first and is as few commands as can be;
+# __vx_token_settle makes them. An old bash, and any shell in which something is the matter, takes the long way.
+__vx_token_calm() { return 1; }
+
+# Makes __vx_token_calm, good until the shown minutes change. The file is read whole as ever, after the same checks (that
+# it is readable, its opening tells); its text and all that the last look depended on must together be the one key of an
+# associative array, because looking a long string up costs a third of `[[ $a == "$b" ]]`. Tabs keep the parts apart:
+# no value of ours has one.
+__vx_token_settle() {
+  local _vx_name _vx_key='' _vx_ranks='' _vx_clock="\${EPOCHSECONDS-0}" _vx_tick='' _vx_until
+  local -a _vx_watched
+  ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || return 0
+  [[ ${__vx_token_state[0]} == ok && ${__vx_token_said[0]} == ok && ${__vx_token_text[0]-} ]] || return 0
+  _vx_watched=("${__vx_token_held_names[@]}" VX_TOKEN_STATUS VX_TOKEN_RUNTIME_DIR VX_TOKEN_PROFILE)
+  [[ ${VX_TOKEN_RUNTIME_DIR-} ]] || _vx_watched+=(XDG_RUNTIME_DIR TMPDIR HOME)
+  [[ ! ${__vx_token_trap-} ]] || _vx_watched+=(PS0 BASHOPTS)
+  if [[ ${__vx_token_mode[0]} == gateway ]]; then
+    _vx_watched+=(HTTP_PROXY http_proxy HTTPS_PROXY https_proxy ALL_PROXY all_proxy NO_PROXY no_proxy)
+    _vx_until=$((__vx_token_now + 60))
+  else
+    _vx_until=$((__vx_token_now + (__vx_token_expires - __vx_token_now) % 60 + 1))
+    ((_vx_until < __vx_token_expires - 2)) || _vx_until=$((__vx_token_expires - 2))
+  fi
+  for _vx_name in "${_vx_watched[@]}"; do _vx_key+=$'\t'"\${$_vx_name-}"; done
+  # A folder of a higher rank than the file's may appear at any time.
+  if [[ ! ${VX_TOKEN_RUNTIME_DIR-} && ${__vx_token_file[0]} != "${XDG_RUNTIME_DIR-}"/vx-token/* ]]; then
+    # shellcheck disable=SC2016 # a part of the function that is made below
+    _vx_ranks=' && ! -d ${XDG_RUNTIME_DIR-}'
+    [[ ${__vx_token_file[0]} == "/run/user/$EUID"/* ]] || _vx_ranks+=" && ! -d /run/user/$EUID"
+  fi
+  # EPOCHSECONDS came with 5.0, and in a shell that has unset it it is a variable like any other.
+  if ((${EPOCHSECONDS-0} < __vx_token_now)); then
+    _vx_clock=__vx_token_second _vx_tick="builtin printf -v __vx_token_second '%(%s)T' -1 &&"
+  fi
+  builtin eval "
+    __vx_token_calm() {
+      [[ \$- != *x* && -f \$__vx_token_file && -O \$__vx_token_file$_vx_ranks ]] &&
+        builtin mapfile -n 64 __vx_token_raw 2>&- <\"\$__vx_token_file\" &&
+        [[ \${__vx_token_same[\${__vx_token_raw[@]-}$_vx_key]-} ]] && $_vx_tick
+        ((${__vx_token_now[0]} <= $_vx_clock && $_vx_clock < $_vx_until && (__vx_token_due = $_vx_clock + 2)))
+    }
+    __vx_token_second=()
+    __vx_token_raw=(\"\${__vx_token_lines[@]/%/\$'\n'}\")
+    builtin unset -v __vx_token_same
+    builtin declare -gA __vx_token_same
+    __vx_token_same[\${__vx_token_raw[@]-}$_vx_key]=yes"
+}
+
 # --- where bash calls us -------------------------------------------------------------------------------------------
 
 # First in PROMPT_COMMAND: the hooks after it still see the command's status, which it hands on, and those that arm a
@@ -483,12 +533,12 @@ __vx_token_quietly() {
 
 # $? and PIPESTATUS are bash's own care around a trap; $_ is kept by being the last argument of the call.
 __vx_token_before_command() {
-  [[ ${__vx_token_off-} ]] || __vx_token_quietly __vx_token_sync
+  __vx_token_calm || [[ ${__vx_token_off-} ]] || __vx_token_quietly __vx_token_sync
 }
 
 __vx_token_prompt() {
   local _vx_code=$?
-  [[ ${__vx_token_off-} ]] || __vx_token_quietly __vx_token_at_prompt
+  __vx_token_calm || [[ ${__vx_token_off-} ]] || __vx_token_quietly __vx_token_at_prompt
   return "$_vx_code"
 }
 
@@ -497,6 +547,7 @@ __vx_token_at_prompt() {
   __vx_token_show
   [[ ${__vx_token_state[0]} == "${__vx_token_said[0]}" ]] || __vx_token_tell
   __vx_token_heal_ps0
+  __vx_token_settle
 }
 
 # Puts our piece last in PS0: until 5.2 a pending trap also runs while a later substitution of PS0 is being read.
@@ -555,7 +606,7 @@ __vx_token_unregister() {
 __vx_token_reset() {
   __vx_token_file=('')
   __vx_token_forget
-  __vx_token_state=(gone) __vx_token_said=("${1-gone}") __vx_token_due=(0) __vx_token_steady=(0)
+  __vx_token_state=(gone) __vx_token_said=("${1-gone}") __vx_token_due=(0) __vx_token_steady=(0) __vx_token_same=()
   __vx_token_seen=(' ') __vx_token_off=()
 }
 
@@ -570,7 +621,7 @@ __vx_token_turn_off() {
   __vx_token_hide
   __vx_token_unregister
   builtin unset -v VX_TOKEN_STATUS
-  __vx_token_off=(yes)
+  __vx_token_off=(yes) __vx_token_same=()
 }
 
 # Brings them back, also over a value that was set by hand in the meantime, which is then the one kept aside.
