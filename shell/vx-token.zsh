@@ -295,7 +295,7 @@ __vx_token_sync() {
   __vx_token_time
   __vx_token[now]=$_vx_now
   [[ -n $_vx_changed$_vx_problem ]] || (( _vx_now >= __vx_token[steady] )) || ! __vx_token_intact || return 0
-  __vx_token[steady]=0
+  __vx_token[steady]=0 __vx_token_same=()
   if (( ! $#__vx_token_offer )); then
     _vx_state=${_vx_problem:-expired}
     __vx_token_hide
@@ -369,31 +369,69 @@ __vx_token_tell() {
   [[ ! -t 2 ]] || builtin print -u2 -r -- "vx-token: $_vx_text"
 }
 
-# --- where zsh calls us --------------------------------------------------------------------------------------------
+# --- when nothing has changed --------------------------------------------------------------------------------------
 
-__vx_token_preexec() {
-  builtin emulate -LR zsh
-  [[ -n $__vx_token[off] ]] || __vx_token_sync
-  return 0
+# Notes what __vx_token_look compares, good until the shown minutes change: in __vx_token_same the file's text and the
+# values of all that this look depended on. Tabs keep those apart, for no value of ours has one.
+__vx_token_settle() {
+  local -a _vx_watched
+  local _vx_name
+  [[ $__vx_token[state] == ok && $__vx_token[said] == ok && -n $__vx_token[text] ]] || return 0
+  _vx_watched=("${(@k)__vx_token_held}" VX_TOKEN_STATUS VX_TOKEN_RUNTIME_DIR VX_TOKEN_PROFILE)
+  __vx_token[above]=
+  if [[ -z $VX_TOKEN_RUNTIME_DIR ]]; then
+    # A folder of a higher rank than the file's may appear at any time.
+    [[ -z $XDG_RUNTIME_DIR || $__vx_token[file] == $XDG_RUNTIME_DIR/* ]] || return 0
+    [[ $__vx_token[file] != ${TMPDIR:-/tmp}/* ]] || __vx_token[above]=/run/user/$EUID
+    _vx_watched+=(XDG_RUNTIME_DIR TMPDIR HOME)
+  fi
+  if [[ $__vx_token_head[mode] == gateway ]]; then
+    _vx_watched+=(HTTP_PROXY http_proxy HTTPS_PROXY https_proxy ALL_PROXY all_proxy NO_PROXY no_proxy)
+    __vx_token[until]=$(( __vx_token[now] + 60 ))
+  else
+    __vx_token[until]=$(( __vx_token[now] + (__vx_token_head[expires] - __vx_token[now]) % 60 + 1 ))
+    (( __vx_token[until] < __vx_token_head[expires] )) || __vx_token[until]=$__vx_token_head[expires]
+  fi
+  __vx_token[watched]=
+  for _vx_name in $_vx_watched; do
+    __vx_token[watched]+=$'\t'"\${$_vx_name-}"
+  done
+  __vx_token_same=("$__vx_token[text]"$'\n' text "${(e)__vx_token[watched]}" watched)
 }
 
-__vx_token_precmd() {
+# --- where zsh calls us --------------------------------------------------------------------------------------------
+
+# Before a prompt, and, with the command line as arguments, before a command. Nearly always all is as it was, so that is
+# found out first, by as few commands as can be and without another call. The file is read whole as ever, after the same
+# checks (that it is readable, its opening tells), but by one system call where `$(<file)` takes one for each 64 bytes;
+# the look-ups are faster than `[[ $a == "$b" ]]`. A longer file, or a zsh without zsh/system, takes the long way.
+__vx_token_look() {
   # A failing prompt function would end a shell under ERR_EXIT; otherwise the next one still sees the command's status.
-  local _vx_code=$?
-  [[ ! -o errexit ]] || _vx_code=0
+  local _vx_code=$? _vx_text _vx_now
+  [[ ! -o errexit && $# -eq 0 ]] || _vx_code=0
   builtin emulate -LR zsh
-  if [[ -z $__vx_token[off] ]]; then
-    __vx_token_sync
-    __vx_token_show
-    [[ $__vx_token[state] == "$__vx_token[said]" ]] || __vx_token_tell
+  if [[ -f $__vx_token[file] && -O $__vx_token[file] && ! -d $__vx_token[above] ]] &&
+    builtin sysread -s 8192 _vx_text 2>&- <$__vx_token[file] &&
+    [[ -n $__vx_token_same[$_vx_text] && -n $__vx_token_same[${(e)__vx_token[watched]}] ]]; then
+    _vx_now=${(%):-%D{%s}}
+    (( _vx_now < __vx_token[now] || _vx_now >= __vx_token[until] )) || return $_vx_code
   fi
+  [[ -z $__vx_token[off] ]] || return $_vx_code
+  __vx_token_sync
+  (( $# )) || __vx_token_show_and_tell
   return $_vx_code
+}
+
+__vx_token_show_and_tell() {
+  __vx_token_show
+  [[ $__vx_token[state] == "$__vx_token[said]" ]] || __vx_token_tell
+  __vx_token_settle
 }
 
 __vx_token_register() {
   builtin typeset -ga precmd_functions preexec_functions
-  (( $precmd_functions[(Ie)__vx_token_precmd] )) || precmd_functions+=(__vx_token_precmd)
-  (( $preexec_functions[(Ie)__vx_token_preexec] )) || preexec_functions+=(__vx_token_preexec)
+  (( $precmd_functions[(Ie)__vx_token_look] )) || precmd_functions+=(__vx_token_look)
+  (( $preexec_functions[(Ie)__vx_token_look] )) || preexec_functions+=(__vx_token_look)
 }
 
 # --- what the user calls -------------------------------------------------------------------------------------------
@@ -401,7 +439,7 @@ __vx_token_register() {
 # A new shell has told nothing yet ($1 is empty): see __vx_token_tell.
 __vx_token_reset() {
   __vx_token[file]='' __vx_token[state]=gone __vx_token[said]=${1-gone} __vx_token[off]='' __vx_token[steady]=0
-  __vx_token_seen=()
+  __vx_token_seen=() __vx_token_same=()
   __vx_token_forget
 }
 
@@ -415,10 +453,10 @@ vx-token-off() {
   done
   __vx_token_user=() __vx_token_flags=()
   __vx_token_hide
-  precmd_functions=("${(@)precmd_functions:#__vx_token_precmd}")
-  preexec_functions=("${(@)preexec_functions:#__vx_token_preexec}")
+  precmd_functions=("${(@)precmd_functions:#__vx_token_look}")
+  preexec_functions=("${(@)preexec_functions:#__vx_token_look}")
   builtin unset VX_TOKEN_STATUS
-  __vx_token[off]=yes
+  __vx_token[off]=yes __vx_token_same=()
 }
 
 # Brings them back, also over a value that was set by hand in the meantime, which is then the one kept aside.
@@ -452,8 +490,9 @@ vx-token-use() {
 __vx_token_start() {
   builtin emulate -LR zsh
   builtin typeset -gA __vx_token __vx_token_head __vx_token_offer __vx_token_held __vx_token_user __vx_token_flags
-  builtin typeset -gA __vx_token_seen __vx_token_proxied
+  builtin typeset -gA __vx_token_seen __vx_token_proxied __vx_token_same
   builtin typeset -ga __vx_token_past
+  builtin zmodload -s -F zsh/system b:sysread
   if [[ -z $__vx_token[loaded] ]]; then
     __vx_token_reset ''
     __vx_token_inherit
