@@ -326,6 +326,7 @@ function __vx_token_sync
     test -z "$__vx_token_changed$__vx_token_problem" -a $__vx_token_now -lt $__vx_token_steady
     and __vx_token_intact; and return
     set -gu __vx_token_steady 0
+    set -gu __vx_token_same
     set -gu __vx_token_state ok
     if not set -q __vx_token_names[1]
         set __vx_token_state expired
@@ -411,6 +412,52 @@ function __vx_token_tell
     test -t 2; and builtin printf 'vx-token: %s\n' $text[1] >&2
 end
 
+# --- when nothing has changed --------------------------------------------------------------------------------------
+
+# Makes __vx_token_calm, which tells whether all is as it was at the prompt before, good until the shown minutes change.
+# Nearly always it is, so that is as few commands as can be and without a substitution, each of which costs as much as
+# five of them. The file is read whole as ever, after the same checks; its text and all that the last look depended on
+# must together be what they were. Tabs keep the parts apart: no value of ours has one.
+function __vx_token_settle
+    test "$__vx_token_state" = ok -a "$__vx_token_said" = ok; or return 0
+    set -l watched $__vx_token_held VX_TOKEN_STATUS VX_TOKEN_RUNTIME_DIR VX_TOKEN_PROFILE
+    set -l above
+    if test -z "$VX_TOKEN_RUNTIME_DIR"
+        # A folder of a higher rank than the file's may appear at any time.
+        test -z "$XDG_RUNTIME_DIR" -o -d "$XDG_RUNTIME_DIR" -a -O "$XDG_RUNTIME_DIR"; or return 0
+        test -n "$XDG_RUNTIME_DIR" -o -d /run/user/$EUID; or set above "not test -d /run/user/$EUID; and"
+        set -a watched XDG_RUNTIME_DIR TMPDIR HOME
+    end
+    # The time since the system started is read without a substitution, where there is /proc.
+    set -l clock 'set -l age (builtin path mtime --relative /)'
+    set -l age
+    if test -r /proc/uptime
+        set clock 'read -l -d " " age rest </proc/uptime'
+        read -d ' ' age rest </proc/uptime
+    else
+        set age (builtin path mtime --relative / 2>/dev/null); or return 0
+    end
+    # Of the second that has begun none may be left.
+    set -l left (builtin math $__vx_token_expires - (__vx_token_time))
+    set -l life "min($left % 60, $left - 1)"
+    if test "$__vx_token_mode" = gateway
+        set life 60
+        set -a watched HTTP_PROXY http_proxy HTTPS_PROXY https_proxy ALL_PROXY all_proxy NO_PROXY no_proxy
+    end
+    set -l end (builtin math "$age + $life")
+    set -l key
+    for name in $watched
+        set key "$key"\t"\$$name"
+    end
+    set -l text $__vx_token_text
+    eval "set -gu __vx_token_same \"\$text$key\"
+        function __vx_token_calm
+            test -f \$__vx_token_file -a -O \$__vx_token_file -a -r \$__vx_token_file; and $above read -l -z text <\$__vx_token_file
+            and builtin contains -- \"\$text$key\" \$__vx_token_same
+            and $clock; and test \$age -ge $age -a \$age -lt $end
+        end"
+end
+
 # --- where fish calls us -------------------------------------------------------------------------------------------
 
 # A local, empty fish_trace keeps values out of a trace; an exported local reaches the functions that are called, and an
@@ -418,15 +465,18 @@ end
 function __vx_token_register
     function __vx_token_preexec --on-event fish_preexec
         set -l fish_trace
+        __vx_token_calm; and return
         set -lx IFS \n
         __vx_token_sync
     end
     function __vx_token_prompt --on-event fish_prompt
         set -l fish_trace
+        __vx_token_calm; and return
         set -lx IFS \n
         __vx_token_sync
         __vx_token_show
         test "$__vx_token_state" = "$__vx_token_said"; or __vx_token_tell
+        __vx_token_settle
     end
 end
 
@@ -437,6 +487,10 @@ function __vx_token_reset
     set -gu __vx_token_file
     set -gu __vx_token_said $argv[1]
     set -gu __vx_token_steady 0
+    set -gu __vx_token_same
+    function __vx_token_calm
+        return 1
+    end
     set -gu __vx_token_seen
     set -eg __vx_token_off
     __vx_token_forget
@@ -452,6 +506,7 @@ function vx-token-off --description 'Take the variables of vx-token, and its hoo
     __vx_token_hide
     functions -e __vx_token_preexec __vx_token_prompt
     set -eg VX_TOKEN_STATUS
+    set -gu __vx_token_same
     set -gu __vx_token_off yes
 end
 

@@ -382,7 +382,7 @@ __vx_token_settle() {
   if [[ -z $VX_TOKEN_RUNTIME_DIR ]]; then
     # A folder of a higher rank than the file's may appear at any time.
     [[ -z $XDG_RUNTIME_DIR || $__vx_token[file] == $XDG_RUNTIME_DIR/* ]] || return 0
-    [[ $__vx_token[file] != ${TMPDIR:-/tmp}/* ]] || __vx_token[above]=/run/user/$EUID
+    [[ -n $XDG_RUNTIME_DIR || $__vx_token[file] == /run/user/$EUID/* ]] || __vx_token[above]=/run/user/$EUID
     _vx_watched+=(XDG_RUNTIME_DIR TMPDIR HOME)
   fi
   if [[ $__vx_token_head[mode] == gateway ]]; then

@@ -1,6 +1,7 @@
 """What bash alone makes hard: PS0, PROMPT_COMMAND in all its forms, traps, and options that change the language."""
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shells import BASHES, HOOKS, Runtime, Shell, interactive, need, notices, version_of
+from shells import BASHES, HOOKS, Runtime, Shell, interactive, need, notices, until, version_of
 
 Start = Callable[..., AbstractContextManager[Shell]]
 
@@ -319,6 +320,36 @@ def test_a_prompt_that_rewrites_everything_each_time_keeps_us_at_the_prompt(bash
         it.run("vx-token-off")
         runtime.write("tok-3")
         it.run()
+        assert it.seen("OPENAI_API_KEY") is None
+
+
+def test_ps0_is_healed_although_nothing_else_has_changed(waiting: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    with waiting() as it:
+        for _ in range(3):
+            it.run()
+        it.run("PS0='[other]'")
+        assert it.out('echo "$PS0"').startswith("[other]${__vx_token_gate")
+        it.run("shopt -u promptvars")
+        assert it.out('echo "$PS0"') == "[other]\n"
+        it.run("shopt -s promptvars")
+        assert it.out('echo "$PS0"').startswith("[other]${__vx_token_gate")
+
+
+@pytest.mark.parametrize("clock", ["unset EPOCHSECONDS", "unset EPOCHSECONDS; EPOCHSECONDS=0", "EPOCHSECONDS=0"])
+@pytest.mark.parametrize("strict", [":", "set -u"])
+def test_a_clock_that_the_user_has_stopped_keeps_no_dead_token(
+    bash: Start, runtime: Runtime, clock: str, strict: str
+) -> None:
+    runtime.write("tok-1", life=5)
+    with bash(before=strict) as it:
+        for _ in range(3):
+            it.run()
+        it.run(clock)
+        it.run()
+        expires = int(it.seen("VX_TOKEN_EXPIRES_AT") or 0)
+        until(lambda: time.time() > expires + 0.1)
+        assert "has ended" in it.run()
         assert it.seen("OPENAI_API_KEY") is None
 
 

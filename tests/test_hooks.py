@@ -587,6 +587,104 @@ def test_without_a_proxy_nothing_is_said_about_proxies(shell: Start, runtime: Ru
         assert not {"NO_PROXY", "no_proxy"} & it.environment().keys()
 
 
+# --- when nothing has changed --------------------------------------------------------------------------------------
+
+WATCH = {
+    "bash": "__vx_token_sync() { builtin echo LOOKED; }",
+    "zsh": "__vx_token_sync() { builtin echo LOOKED; }",
+    "fish": "function __vx_token_sync; builtin echo LOOKED; end",
+}
+
+
+def settled(it: Shell) -> None:
+    """Bring a shell to where prompts are answered at once, and make it say so when one takes the long way."""
+    for _ in range(3):
+        it.run()
+    it.run(WATCH[it.kind])
+    it.run()
+
+
+def rewrite(runtime: Runtime) -> None:
+    """Another token of the same length in the same files, with the time of change of the first one."""
+    for kind in HOOKS:
+        path = runtime.file(kind)
+        before = path.stat()
+        text = path.read_text().replace("tok-1", "tok-2")
+        with path.open("r+") as file:
+            file.write(text)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def lengthen(runtime: Runtime) -> None:
+    for kind in HOOKS:
+        with runtime.file(kind).open("a") as file:
+            file.write("\n")
+
+
+CHANGES: dict[str, Callable[[Runtime, Shell], object]] = {
+    "a file in its place": lambda runtime, it: runtime.write("tok-2"),
+    "a file rewritten within a tick of the clock": lambda runtime, it: rewrite(runtime),
+    "no file": lambda runtime, it: runtime.remove(),
+    "a longer file": lambda runtime, it: lengthen(runtime),
+    "a key of the user's": lambda runtime, it: it.run(assign(it.kind, "OPENAI_API_KEY", "mine")),
+    "no key": lambda runtime, it: it.run(unassign(it.kind, "OPENAI_API_KEY")),
+    "another URL": lambda runtime, it: it.run(assign(it.kind, "OPENAI_API_BASE", "http://mine")),
+    "no status": lambda runtime, it: it.run(unassign(it.kind, "VX_TOKEN_STATUS")),
+    "another profile": lambda runtime, it: it.run(assign(it.kind, "VX_TOKEN_PROFILE", "other")),
+    "another folder": lambda runtime, it: it.run(assign(it.kind, "VX_TOKEN_RUNTIME_DIR", "/nowhere")),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_prompt_is_answered_at_once_until_something_changes(shell: Start, runtime: Runtime, change: str) -> None:
+    need_a_look_before_commands(shell)
+    runtime.write("tok-1", life=3600 + 40)
+    with shell() as it:
+        settled(it)
+        assert "LOOKED" not in it.run()
+        shown = CHANGES[change](runtime, it)
+        assert "LOOKED" in f"{shown}{it.run()}"
+
+
+def test_gateway_mode_is_answered_at_once_until_a_proxy_is_set(shell: Start, runtime: Runtime) -> None:
+    runtime.write("vx-local-1", mode="gateway", url="http://127.0.0.1:8490/v1")
+    with shell() as it:
+        for _ in range(3):
+            it.run()
+        it.run(assign(it.kind, "HTTPS_PROXY", "http://proxy:3128"))
+        assert it.seen("NO_PROXY") == "127.0.0.1,localhost"
+        it.run(assign(it.kind, "NO_PROXY", "mine"))
+        assert it.seen("NO_PROXY") == "mine,127.0.0.1,localhost"
+
+
+def test_a_folder_of_a_higher_rank_is_taken_as_soon_as_it_is_there(shell: Start, tmp_path: Path) -> None:
+    low, high = (Runtime(tmp_path / name / "vx-token") for name in (f"runtime-{os.geteuid()}", "xdg"))
+    place = {"TMPDIR": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path / "xdg"), "VX_TOKEN_RUNTIME_DIR": ""}
+    low.write("tok-low")
+    with shell(environ=place) as it:
+        for _ in range(3):
+            it.run()
+        high.write("tok-high")
+        it.run()
+        assert it.seen("OPENAI_API_KEY") == "tok-high"
+
+
+@pytest.mark.parametrize("seconds", [3, 61, 3600])
+def test_the_shown_minutes_are_those_that_are_left(shell: Start, runtime: Runtime, seconds: int) -> None:
+    """Also at the change from one minute to the next, which a prompt that is answered at once must not miss."""
+    runtime.write("tok-1", life=seconds)
+    with shell() as it:
+        for _ in range(3):
+            it.run()
+        expires = int(it.seen("VX_TOKEN_EXPIRES_AT") or 0)
+        before = (expires - int(time.time())) // 60
+        until(lambda: (expires - time.time()) // 60 < before)
+        past(time.time() + 1)
+        it.run()
+        after = (expires - int(time.time())) // 60
+        assert it.seen("VX_TOKEN_STATUS") == ("gemini expired" if after < 0 else f"gemini {after}m")
+
+
 # --- the rest of the shell -----------------------------------------------------------------------------------------
 
 
