@@ -37,14 +37,18 @@ function __vx_token_check_file
     end
 end
 
-# Prints epoch seconds. fish has no clock of its own, but `path` knows when a folder changed and how long ago that was.
-if builtin path mtime --relative / >/dev/null 2>/dev/null
-    function __vx_token_time
-        builtin math (builtin path mtime /) + (builtin path mtime --relative /)
-    end
-else
-    function __vx_token_time
-        command date +%s
+# Sets __vx_token_now to epoch seconds. fish has no clock of its own, but `path` knows when a folder changed and how long
+# ago that was. Before that, __vx_token_age is set to seconds that pass as fast: since the system started, where /proc
+# tells them, else since the root folder changed, which it never does where there is no /proc (a Mac's is sealed).
+function __vx_token_time
+    set -l age
+    test -r /proc/uptime; and read -l -d ' ' age rest </proc/uptime
+    set -l ago (builtin path mtime --relative / 2>/dev/null)
+    set -gu __vx_token_age $age $ago
+    if test -n "$ago"
+        set -gu __vx_token_now (builtin math (builtin path mtime /) + $ago)
+    else
+        set -gu __vx_token_now (command date +%s)
     end
 end
 
@@ -322,7 +326,7 @@ end
 # nothing changes.
 function __vx_token_sync
     __vx_token_load_offer
-    set -gu __vx_token_now (__vx_token_time)
+    __vx_token_time
     test -z "$__vx_token_changed$__vx_token_problem" -a $__vx_token_now -lt $__vx_token_steady
     and __vx_token_intact; and return
     set -gu __vx_token_steady 0
@@ -419,7 +423,7 @@ end
 # five of them. The file is read whole as ever, after the same checks; its text and all that the last look depended on
 # must together be what they were. Tabs keep the parts apart: no value of ours has one.
 function __vx_token_settle
-    test "$__vx_token_state" = ok -a "$__vx_token_said" = ok; or return 0
+    test "$__vx_token_state" = ok -a "$__vx_token_said" = ok -a -n "$__vx_token_age[1]"; or return 0
     set -l watched $__vx_token_held VX_TOKEN_STATUS VX_TOKEN_RUNTIME_DIR VX_TOKEN_PROFILE
     set -l above
     if test -z "$VX_TOKEN_RUNTIME_DIR"
@@ -428,23 +432,16 @@ function __vx_token_settle
         test -n "$XDG_RUNTIME_DIR" -o -d /run/user/$EUID; or set above "not test -d /run/user/$EUID; and"
         set -a watched XDG_RUNTIME_DIR TMPDIR HOME
     end
-    # The time since the system started is read without a substitution, where there is /proc.
-    set -l clock 'set -l age (builtin path mtime --relative /)'
-    set -l age
-    if test -r /proc/uptime
-        set clock 'read -l -d " " age rest </proc/uptime'
-        read -d ' ' age rest </proc/uptime
-    else
-        set age (builtin path mtime --relative / 2>/dev/null); or return 0
-    end
     # Of the second that has begun none may be left.
-    set -l left (builtin math $__vx_token_expires - (__vx_token_time))
+    set -l left (builtin math $__vx_token_expires - $__vx_token_now)
     set -l life "min($left % 60, $left - 1)"
     if test "$__vx_token_mode" = gateway
         set life 60
         set -a watched HTTP_PROXY http_proxy HTTPS_PROXY https_proxy ALL_PROXY all_proxy NO_PROXY no_proxy
     end
-    set -l end (builtin math "$age + $life")
+    set -l end (builtin math "$__vx_token_age[1] + $life")
+    set -l clock 'set -l age (builtin path mtime --relative /)'
+    test -r /proc/uptime; and set clock "read -l -d ' ' age rest </proc/uptime"
     set -l key
     for name in $watched
         set key "$key"\t"\$$name"
@@ -454,7 +451,8 @@ function __vx_token_settle
         function __vx_token_calm
             test -f \$__vx_token_file -a -O \$__vx_token_file -a -r \$__vx_token_file; and $above read -l -z text <\$__vx_token_file
             and builtin contains -- \"\$text$key\" \$__vx_token_same
-            and $clock; and test \$age -ge $age -a \$age -lt $end
+            and $clock
+            and test \$age -ge $__vx_token_age[1] -a \$age -lt $end
         end"
 end
 

@@ -1,5 +1,6 @@
 """What fish alone makes hard: universal variables, key bindings, private mode, functions over builtins."""
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shells import Runtime, Shell, interactive
+from shells import HOOKS, Runtime, Shell, interactive, until
 
 Start = Callable[..., AbstractContextManager[Shell]]
 
@@ -124,6 +125,25 @@ def test_no_name_but_ours_is_left_and_none_of_them_is_exported(fish: Start, runt
     added = {name for name in found[1] - found[0] if "vx" not in name.lower() and not name.startswith("OPENAI_")}
     assert not added
     assert not found[0] - found[1]
+
+
+def test_without_proc_a_prompt_is_answered_at_once_and_a_token_ends_in_time(
+    fish: Start, runtime: Runtime, tmp_path: Path
+) -> None:
+    """As on a Mac, where only the age of the root folder tells how time passes."""
+    hook = tmp_path / "hook.fish"
+    hook.write_text(HOOKS["fish"].read_text().replace("/proc/uptime", "/nowhere"))
+    runtime.write("tok-1", life=12)
+    with fish(hook=False, before=f"source {hook}") as it:
+        for _ in range(3):
+            it.run()
+        expires = int(it.seen("VX_TOKEN_EXPIRES_AT") or 0)
+        it.run("functions -c __vx_token_sync keep; function __vx_token_sync; builtin echo LOOKED; end")
+        assert "LOOKED" not in it.run()
+        it.run("functions -e __vx_token_sync; functions -c keep __vx_token_sync")
+        until(lambda: time.time() > expires + 0.1)
+        assert "has ended" in it.run()
+        assert it.seen("OPENAI_API_KEY") is None
 
 
 @pytest.mark.parametrize(

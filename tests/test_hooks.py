@@ -646,6 +646,19 @@ def test_a_prompt_is_answered_at_once_until_something_changes(shell: Start, runt
         assert "LOOKED" in f"{shown}{it.run()}"
 
 
+def test_odd_characters_are_compared_and_not_run(shell: Start, runtime: Runtime, tmp_path: Path) -> None:
+    need_a_look_before_commands(shell)
+    odd = f'a]b[c"d $(touch {tmp_path}/run) `touch {tmp_path}/run` $HOME ${{x}} (e) * ? \\\\ ü'
+    runtime.write("tok-1", life=3640, extra={"ODD": odd})
+    with shell() as it:
+        settled(it)
+        assert "LOOKED" not in it.run()
+        found = it.seen("ODD")
+        assert "LOOKED" in it.run(assign(it.kind, "ODD", "plain"))
+    assert found == (odd.replace("\\\\", "\\") if it.kind == "fish" else odd)
+    assert not (tmp_path / "run").exists()
+
+
 def test_gateway_mode_is_answered_at_once_until_a_proxy_is_set(shell: Start, runtime: Runtime) -> None:
     runtime.write("vx-local-1", mode="gateway", url="http://127.0.0.1:8490/v1")
     with shell() as it:
