@@ -485,19 +485,20 @@ __vx_token_settle() {
   fi
   # EPOCHSECONDS came with 5.0, and in a shell that has unset it it is a variable like any other.
   if ((${EPOCHSECONDS-0} < __vx_token_now)); then
-    _vx_clock=__vx_token_second _vx_tick="builtin printf -v __vx_token_second '%(%s)T' -1 &&"
+    _vx_clock=__vx_token_second _vx_tick="\\builtin printf -v __vx_token_second '%(%s)T' -1 &&"
   fi
+  # Now aliases are expanded: hence the backslashes before words that could be one.
   builtin eval "
     __vx_token_calm() {
       [[ \$- != *x* && -f \$__vx_token_file && -O \$__vx_token_file$_vx_ranks ]] &&
-        builtin mapfile -n 64 __vx_token_raw 2>&- <\"\$__vx_token_file\" &&
+        \\builtin mapfile -n 64 __vx_token_raw 2>&- <\"\$__vx_token_file\" &&
         [[ \${__vx_token_same[\${__vx_token_raw[@]-}$_vx_key]-} ]] && $_vx_tick
         ((${__vx_token_now[0]} <= $_vx_clock && $_vx_clock < $_vx_until && (__vx_token_due = $_vx_clock + 2)))
     }
     __vx_token_second=()
     __vx_token_raw=(\"\${__vx_token_lines[@]/%/\$'\n'}\")
-    builtin unset -v __vx_token_same
-    builtin declare -gA __vx_token_same
+    \\builtin unset -v __vx_token_same
+    \\builtin declare -gA __vx_token_same
     __vx_token_same[\${__vx_token_raw[@]-}$_vx_key]=yes"
 }
 
@@ -675,4 +676,4 @@ __vx_token_start() {
 __vx_token_quietly __vx_token_start
 
 [[ ! ${__vx_token_aliases-} ]] || builtin shopt -s expand_aliases
-builtin unset -v __vx_token_aliases
+\builtin unset -v __vx_token_aliases

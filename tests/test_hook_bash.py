@@ -230,6 +230,17 @@ def test_hostile_aliases_and_functions_are_not_called(bash: Start, runtime: Runt
         assert it.seen("OPENAI_API_KEY") == "tok-2"
 
 
+def test_aliases_are_not_called_by_what_the_hook_makes_at_a_prompt(bash: Start, runtime: Runtime) -> None:
+    words = "builtin export unset printf read mapfile local eval declare return true test"
+    runtime.write("tok-1")
+    with bash(before="\n".join(f"alias {word}='builtin echo HIJACKED'" for word in words.split())) as it:
+        shown = it.banner + it.run() + it.run() + it.run("shopt -u promptvars") + it.run()
+        runtime.write("tok-2")
+        shown += it.run() + it.run() + it.run()
+        assert "HIJACKED" not in shown
+        assert it.seen("OPENAI_API_KEY") == "tok-2"
+
+
 def test_a_read_only_key_leaves_a_usable_shell_and_one_complaint(bash: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     with bash(before="readonly OPENAI_API_KEY=mine") as it:
