@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import accounts
 import usermanager
 from sandbox import Box
 from vx_token.emulator import Emulator, running
@@ -70,3 +71,10 @@ def user_manager() -> Iterator[usermanager.UserManager]:
     """An ordinary user with a real `systemd --user`, for the whole run."""
     with usermanager.for_the_tests() as manager:
         yield manager
+
+
+@pytest.fixture
+def account(user_manager: usermanager.UserManager, google: Emulator) -> Iterator[accounts.Account]:
+    """That user with the command, and nothing else."""
+    with accounts.opened(user_manager, google) as account:
+        yield account

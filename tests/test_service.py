@@ -6,21 +6,18 @@ import os
 import re
 import socket
 import subprocess
-import sys
 import threading
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from sandbox import SOURCE, until
-from usermanager import REPOSITORY, UserManager
+from accounts import LAUNCHER, Account, answers, reading
+from sandbox import until
+from usermanager import REPOSITORY
 from vx_token import plan, sinks, status
-from vx_token.emulator import Emulator
 from vx_token.errors import ConfigError
 from vx_token.keeper import STUCK
 from vx_token.plan import Write
@@ -30,103 +27,13 @@ from vx_token.service.agent import OF_A_PROFILE, OF_THE_DAEMON, Agent, command, 
 UNIT = "vx-token.service"
 HARD = REPOSITORY / "systemd" / service.NAMESPACES
 
-LAUNCHER = f"""#!{sys.executable} -P
-import os, sys
-sys.path.insert(0, {str(SOURCE)!r})
-os.environ["PYTHONPATH"] = {str(SOURCE)!r}
-from vx_token.__main__ import main
-main()
-"""
-
-
-@dataclass
-class Account:
-    """The tests' user with the command, a login and a configuration."""
-
-    manager: UserManager
-    google: Emulator
-
-    @property
-    def runtime(self) -> Path:
-        return self.manager.runtime / "vx-token"
-
-    @property
-    def program(self) -> Path:
-        return self.manager.home / ".local/bin/vx-token"
-
-    def vx(self, *words: str, **environ: str) -> "Answer":
-        done = self.manager.run(str(self.program), *words, env=environ)
-        return Answer(done.returncode, done.stdout, done.stderr)
-
-    def install(self, **environ: str) -> None:
-        answer = self.vx("service", "install", **environ)
-        assert answer.status == 0, f"{answer}\n{self.log()}"
-
-    def login(self) -> None:
-        key = self.manager.write(self.manager.home / "key.json", "")
-        self.google.service_account(key)
-        os.chown(key, self.manager.uid, self.manager.gid)
-
-    def configure(self, text: str = "") -> None:
-        content = f'[profiles.gemini]\nproject = "demo"\nbase_url = "{self.google.base_url()}"\n'
-        key = f'credentials = "{self.manager.home}/key.json"\n'
-        self.manager.write(self.manager.home / ".config/vx-token/config.toml", content + key + text)
-
-    def drop_in(self, text: str, name: str = "test") -> None:
-        """Settings of a machine's owner, in the folder for things of the moment."""
-        folder = self.manager.runtime / f"systemd/user/{UNIT}.d"
-        self.manager.write(folder / f"{name}.conf", f"[Service]\n{text}\n")
-        self.manager.systemctl("daemon-reload")
-
-    def token(self) -> str:
-        try:
-            return (self.runtime / "default/token").read_text()
-        except FileNotFoundError:
-            return ""
-
-    def show(self, name: str) -> str:
-        return self.manager.show(UNIT, name)
-
-    def pid(self) -> int:
-        return int(self.show("MainPID"))
-
-    def log(self) -> str:
-        path = self.manager.home / ".local/state/vx-token/service.log"
-        return path.read_text() if path.exists() else "no log"
-
-
-@dataclass
-class Answer:
-    status: int
-    out: str
-    err: str
-
 
 @pytest.fixture
-def account(user_manager: UserManager, google: Emulator) -> Iterator[Account]:
-    manager, before = user_manager, user_manager.tree()
-    account = Account(manager, google)
-    manager.write(account.program, LAUNCHER, 0o700)
+def account(account: Account) -> Account:
+    """The user with a service account's key and a configuration that names it."""
     account.login()
     account.configure()
-    yield account
-    manager.run("systemctl", "--user", "stop", UNIT, service.SOCKET)
-    manager.run("rm", "-rf", *sorted(manager.tree() - before))
-    manager.run("systemctl", "--user", "daemon-reload")
-    manager.run("systemctl", "--user", "reset-failed")
-
-
-def answers(google: Emulator, token: str) -> int:
-    """The status with which Vertex takes this token."""
-    url = f"{google.base_url()}/chat/completions"
-    body = b'{"model": "google/gemini-2.5-flash", "messages": [{"role": "user", "content": "hi"}]}'
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=10) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
+    return account
 
 
 def test_one_command_installs_it_and_one_leaves_nothing(account: Account) -> None:
@@ -213,34 +120,13 @@ def test_a_reload_fetches_anew_in_the_same_process(account: Account) -> None:
     assert account.pid() == pid
 
 
-@contextmanager
-def reading(account: Account) -> Iterator[list[str]]:
-    """A reader that never rests; gives what it found other than a live token."""
-    wrong: list[str] = []
-    stop = threading.Event()
-
-    def read() -> None:
-        while not stop.wait(0.002):
-            token = account.token()
-            if account.google.identity_of(token) is None:
-                wrong.append(token and "dead")
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        yield wrong
-    finally:
-        stop.set()
-        reader.join()
-
-
 @pytest.mark.slow
 def test_killed_it_comes_back_and_no_reader_ever_misses_a_token(account: Account) -> None:
     account.install()
     with reading(account) as wrong:
         pid = account.pid()
         account.manager.run("kill", "-9", str(pid))
-        until(lambda: account.pid() not in (0, pid) and account.show("ActiveState") == "active", 20)
+        until(lambda: account.restarted(pid), 20)
         assert account.show("NRestarts") == "1"
         account.vx("service", "restart")
     assert wrong == []
@@ -253,7 +139,7 @@ def test_a_hung_service_is_started_again_by_the_watchdog(account: Account) -> No
     account.vx("service", "restart")
     pid = account.pid()
     account.manager.run("kill", "-STOP", str(pid))
-    until(lambda: account.pid() not in (0, pid) and account.show("ActiveState") == "active", 20)
+    until(lambda: account.restarted(pid), 20)
     assert answers(account.google, account.token()) == 200
 
 
@@ -286,7 +172,7 @@ def test_a_hung_keeper_ends_the_heartbeat_and_the_service_is_started_again(accou
 
     def again() -> bool:
         frozen.reap()
-        return account.pid() not in (0, pid) and account.show("ActiveState") == "active"
+        return account.restarted(pid)
 
     until(again, STUCK + 30)
     assert account.show("NRestarts") == "1"
@@ -481,7 +367,7 @@ def test_the_gateways_port_stays_open_while_the_service_restarts(account: Accoun
     with asking(f"http://127.0.0.1:{port}/healthz") as failed:
         pid = account.pid()
         account.manager.run("kill", "-9", str(pid))
-        until(lambda: account.pid() not in (0, pid) and account.show("ActiveState") == "active", 20)
+        until(lambda: account.restarted(pid), 20)
         account.install()
     # Only requests that a process had taken when it was ended may break.
     assert [error for error in failed if "refused" in error] == []

@@ -1,11 +1,9 @@
 """Setup and its undo: transcripts of the real command, real shells afterwards, and homes compared byte by byte."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pexpect
@@ -13,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox import REPOSITORY, SOURCE, Box
+from accounts import Account
+from sandbox import REPOSITORY, Box
 from shells import quiet_fish
 from usermanager import UserManager
 from vx_token import rcfile, startup, tomledit
@@ -452,50 +451,35 @@ def test_ctrl_c_at_a_question_changes_nothing(logged_in: Box) -> None:
 
 # --- with the service, as an ordinary user -----------------------------------------------------------------------
 
-LAUNCHER = f"""#!{sys.executable} -P
-import os, sys
-sys.path.insert(0, {str(SOURCE)!r})
-os.environ["PYTHONPATH"] = {str(SOURCE)!r}
-from vx_token.__main__ import main
-main()
-"""
-
 
 @pytest.fixture
-def account(user_manager: UserManager, google: Emulator) -> Iterator[UserManager]:
-    """A user with the command and a login, in bash."""
-    before = user_manager.tree()
-    user_manager.write(user_manager.home / ".local/bin/vx-token", LAUNCHER, 0o700)
-    login = user_manager.write(user_manager.home / ".config/gcloud/application_default_credentials.json", "")
-    google.authorized_user(login)
-    os.chown(login, user_manager.uid, user_manager.gid)
-    yield user_manager
-    user_manager.run("systemctl", "--user", "disable", "--now", "vx-token.service")
-    user_manager.run("rm", "-rf", *sorted(user_manager.tree() - before))
-    user_manager.run("systemctl", "--user", "daemon-reload")
+def user(account: Account) -> UserManager:
+    """An ordinary user after `gcloud auth application-default login`."""
+    account.login("authorized_user", account.adc)
+    return account.manager
 
 
-def test_from_nothing_to_a_new_login_shell_and_back_to_nothing(account: UserManager, google: Emulator) -> None:
-    before = account.tree()
+def test_from_nothing_to_a_new_login_shell_and_back_to_nothing(user: UserManager, google: Emulator) -> None:
+    before = user.tree()
     words = ("vx-token", "setup", "--yes", "--shell", "bash", "--base-url", google.base_url())
-    done = account.run(*words)
+    done = user.run(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the service runs: default: 60 min left" in done.stdout
 
-    shell = account.run("bash", "-lic", "printenv OPENAI_API_KEY")
+    shell = user.run("bash", "-lic", "printenv OPENAI_API_KEY")
     assert google.identity_of(shell.stdout.strip()), shell.stderr
-    healthy = account.run("bash", "-lic", "vx-token doctor --live --json")
+    healthy = user.run("bash", "-lic", "vx-token doctor --live --json")
     assert [check for check in json.loads(healthy.stdout)["checks"] if check["ok"] != "ok"] == []
 
-    pid = account.show("vx-token.service", "MainPID")
-    again = account.run(*words)
+    pid = user.show("vx-token.service", "MainPID")
+    again = user.run(*words)
     assert "service    runs\neverything is in place already\n" in again.stdout
-    assert account.show("vx-token.service", "MainPID") == pid
+    assert user.show("vx-token.service", "MainPID") == pid
 
-    undone = account.run("vx-token", "setup", "--undo", "--yes")
+    undone = user.run("vx-token", "setup", "--undo", "--yes")
     assert undone.returncode == 0, undone.stderr
-    assert account.tree() == before
-    assert account.show("vx-token.service", "LoadState") == "not-found"
+    assert user.tree() == before
+    assert user.show("vx-token.service", "LoadState") == "not-found"
 
 
 def test_start_up_files_of_each_shell_are_found(tmp_path: Path) -> None:
