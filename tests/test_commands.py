@@ -121,17 +121,51 @@ def test_a_command_that_hangs_holds_up_no_refresh(box: Box, google: Emulator) ->
     os.kill(int(started[0]), signal.SIGKILL)
 
 
+def test_several_commands_run_in_order_and_none_is_kept_from_it_by_another(box: Box, google: Emulator) -> None:
+    google.service_account(box.key)
+    commands = [["sh", "-c", f"echo {word} >> {box.root}/told"] for word in ("one", "two")]
+    box.profile(url=google.base_url(), on_refresh=[commands[0], ["false"], ["/no/such/program"], commands[1]])
+    wrong = ["the command 'false' ended with status 1", "the command '/no/such/program' cannot be run: No such file"]
+    with box.daemon() as process:
+        until(lambda: len(box.status()["problems"]) == 2)
+        assert (box.root / "told").read_text() == "one\ntwo\n"
+        assert [problem.removesuffix(" or directory") for problem in box.status()["problems"]] == wrong
+        assert all(f"warning gemini: {problem}" in box.log for problem in wrong)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: (box.root / "told").read_text() == "one\ntwo\n" * 2)
+
+
+def test_several_commands_run_when_a_login_is_needed(box: Box, google: Emulator) -> None:
+    google.revoke_identity(google.authorized_user(box.key), reauth=True)
+    told = [["sh", "-c", f'echo "$VX_TOKEN_EVENT {word}" >> {box.root}/told'] for word in ("desktop", "mail")]
+    box.profile(url=google.base_url(), on_login_needed=told)
+    with box.daemon():
+        until(lambda: (box.root / "told").exists() and (box.root / "told").read_text().count("\n") == 2)
+    assert (box.root / "told").read_text() == "login-needed desktop\nlogin-needed mail\n"
+
+
 # The runner by itself, with a shorter patience
+
+
+def test_each_command_has_a_time_of_its_own(tmp_path: Path) -> None:
+    found: list[tuple[str, ...]] = []
+    runner = Runner(lambda _, problems: found.append(problems), timeout=1)
+    slow, quick = ("sleep", "60"), ("sh", "-c", f"echo done >> {tmp_path}/told")
+    event = Event("refresh", "gemini", tmp_path)
+    runner.start(Order(event, (slow, quick, slow, quick), os.environ))
+    until(lambda: found)
+    assert found == [("the command 'sleep' did not end within 1 s",) * 2]
+    assert (tmp_path / "told").read_text() == "done\ndone\n"
 
 
 def order(folder: Path, script: str, name: str = "refresh", notice: str = "") -> Order:
     event = Event(name, "gemini", folder, notice)
-    return Order(event, ("sh", "-c", script), environment(os.environ, event, ()))
+    return Order(event, (("sh", "-c", script),), environment(os.environ, event, ()))
 
 
 def test_a_command_that_takes_too_long_ends_with_all_it_started(tmp_path: Path) -> None:
     found: list[str] = []
-    runner = Runner(lambda _, problem: found.append(problem), timeout=0.5)
+    runner = Runner(lambda _, problems: found.extend(problems), timeout=0.5)
     runner.start(order(tmp_path, f"sleep 60 & echo $! > {tmp_path}/child; wait"))
     until(lambda: found)
     assert found == ["the command 'sh' did not end within 0 s"]
@@ -161,7 +195,7 @@ def test_what_comes_meanwhile_waits_and_only_the_last_of_it_runs(tmp_path: Path)
 
 def test_a_runner_that_was_busy_can_run_again(tmp_path: Path) -> None:
     found: list[str] = []
-    runner = Runner(lambda _, problem: found.append(problem))
+    runner = Runner(lambda _, problems: found.extend(problems))
     runner.start(order(tmp_path, "exit 3"))
     until(lambda: len(found) == 1 and not runner._waiting)
     runner.start(order(tmp_path, "exit 4"))

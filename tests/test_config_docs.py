@@ -38,6 +38,15 @@ def test_every_example_is_a_good_configuration() -> None:
         )
 
 
+def test_every_recipe_for_commands_is_a_good_configuration() -> None:
+    recipes = re.findall(r"```toml\n(.*?)```", (DOCS / "commands.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(recipes) == 4
+    for text in recipes:
+        whole = text if "[profiles" in text else f'[profiles.gemini]\nproject = "p"\n{text}'
+        profile = config.parse(whole, Path("config.toml"), {"HOME": "/"}, {}).profile("gemini")
+        assert profile.on_refresh or profile.on_login_needed
+
+
 def test_every_message_in_a_heading_is_one_that_the_program_says() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "src/vx_token").glob("*.py"))
     headings = re.findall(

@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from vx_token.config import Profile
 from vx_token.emulator import Emulator, running
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError
 from vx_token.mint import mint
-from vx_token.source import validated
+from vx_token.source import profile_of, validated
 from vx_token.tokens import Token
 
 HOUR = 3600.0
@@ -49,6 +50,12 @@ def executable(box: Box, script: str) -> Path:
     path.chmod(0o700)
     rewrite(box.key, credential_source={"executable": {"command": str(path), "timeout_millis": 5000}})
     return path
+
+
+def test_the_child_is_asked_for_the_very_profile() -> None:
+    settings = {"scopes": ("a", "b"), "on_refresh": (("a", "b c"), ("d",)), "aliases": {"a": "b"}, "models": ("m",)}
+    profile = Profile("gemini", "demo", refresh_margin=None, **settings)  # type: ignore[arg-type]
+    assert profile_of(json.loads(json.dumps(asdict(profile)))) == profile
 
 
 def test_a_service_account_gets_a_token(box: Box, google: Emulator) -> None:

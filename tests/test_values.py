@@ -22,7 +22,7 @@ CHECKS: dict[str, tuple[Check, type]] = {
     "duration": (values.duration(1, 3600, "1m"), float),
     "texts": (values.texts, tuple),
     "mapping": (values.mapping, dict),
-    "command": (values.command, tuple),
+    "commands": (values.commands, tuple),
     "url": (values.url, str),
     "exports": (values.exports, tuple),
 }
@@ -105,23 +105,30 @@ def test_a_url_that_is_none_or_leaks_is_refused(url: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "argv"),
+    ("written", "meant"),
     [
-        ("notify-send 'log in'", ("notify-send", "log in")),
-        (["notify-send", "log in"], ("notify-send", "log in")),
+        ("notify-send 'log in'", (("notify-send", "log in"),)),
+        (["notify-send", "log in"], (("notify-send", "log in"),)),
         ("", ()),
         ([], ()),
-        ("a $b `c`", ("a", "$b", "`c`")),
+        ("a $b `c`", (("a", "$b", "`c`"),)),
+        ([["a", "b c"]], (("a", "b c"),)),
+        ([["a", "b c"], ["d"]], (("a", "b c"), ("d",))),
     ],
 )
-def test_a_command_is_a_list_of_arguments(written: object, argv: tuple[str, ...]) -> None:
-    assert values.command(written) == argv
+def test_a_command_is_a_list_of_arguments_and_several_are_a_list_of_such(
+    written: object, meant: tuple[tuple[str, ...], ...]
+) -> None:
+    assert values.commands(written) == meant
 
 
-@pytest.mark.parametrize("written", ["open 'quote", ["a", 1], ["a\0b"], {"a": "b"}, 5, None])
+@pytest.mark.parametrize(
+    "written",
+    ["open 'quote", ["a", 1], ["a\0b"], {"a": "b"}, 5, None, [[]], [["a"], []], [["a"], "b"], ["a", ["b"]], [[1]]],
+)
 def test_what_is_no_command_is_refused(written: object) -> None:
     with pytest.raises(InvalidError):
-        values.command(written)
+        values.commands(written)
 
 
 def test_true_is_no_number_and_one_is_no_truth() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TIMEOUT = 30.0
-"""Seconds such a command may take."""
+"""Seconds each of them may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A command to run for an event."""
+    """The commands to run for an event, one after another."""
 
     event: Event
-    argv: tuple[str, ...]
+    commands: tuple[tuple[str, ...], ...]
     environ: Mapping[str, str]
 
     @property
@@ -51,13 +51,13 @@ def environment(environ: Mapping[str, str], event: Event, secret: Collection[str
 
 
 class Runner:
-    """Runs commands beside everything else, one of a kind at a time.
+    """Runs commands beside everything else, one order of a kind at a time.
 
     What comes while one runs waits for its end, and only the last of it: the files that it is about are the newest.
     """
 
-    def __init__(self, ended: Callable[[Order, str], None], timeout: float = TIMEOUT) -> None:
-        """`ended` hears, in another thread, why a command did not end well, "" if it did; never what it printed."""
+    def __init__(self, ended: Callable[[Order, tuple[str, ...]], None], timeout: float = TIMEOUT) -> None:
+        """`ended` hears, in another thread, why commands did not end well, if any; never what they printed."""
         self._ended = ended
         self._timeout = timeout
         self._lock = threading.Lock()
@@ -69,24 +69,26 @@ class Runner:
             busy = order.kind in self._waiting
             self._waiting[order.kind] = order if busy else None
         if not busy:
-            threading.Thread(target=self._work, args=(order,), name=f"command {order.argv[0]}", daemon=True).start()
+            name = f"{order.event.profile} {order.event.name}"
+            threading.Thread(target=self._work, args=(order,), name=name, daemon=True).start()
 
     def _work(self, order: Order) -> None:
         following: Order | None = order
         while following is not None:
-            self._ended(following, _run(following, self._timeout))
+            problems = [_run(argv, following.environ, self._timeout) for argv in following.commands]
+            self._ended(following, tuple(filter(None, problems)))
             with self._lock:
                 following = self._waiting.pop(order.kind)
                 if following is not None:
                     self._waiting[order.kind] = None
 
 
-def _run(order: Order, timeout: float) -> str:
-    name, quiet = f"the command {order.argv[0]!r}", subprocess.DEVNULL
+def _run(argv: tuple[str, ...], environ: Mapping[str, str], timeout: float) -> str:
+    name, quiet = f"the command {argv[0]!r}", subprocess.DEVNULL
     try:
         child = subprocess.Popen(
-            order.argv,
-            env=dict(order.environ),
+            argv,
+            env=dict(environ),
             stdin=quiet,
             stdout=quiet,  # it may print the token
             stderr=quiet,

@@ -16,7 +16,7 @@ from vx_token.values import (
     InvalidError,
     boolean,
     choice,
-    command,
+    commands,
     duration,
     exports,
     integer,
@@ -49,8 +49,8 @@ class Profile:
     mode: str = "direct"
     refresh_margin: float | None = None
     export: tuple[str, ...] = ()
-    on_refresh: tuple[str, ...] = ()
-    on_login_needed: tuple[str, ...] = ()
+    on_refresh: tuple[tuple[str, ...], ...] = ()
+    on_login_needed: tuple[tuple[str, ...], ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     models: tuple[str, ...] = ()
     publisher: str = "google"
@@ -124,8 +124,8 @@ PROFILE_KEYS: Mapping[str, Check] = {
     "mode": choice("direct", "gateway"),
     "refresh_margin": duration(1, 12 * 3600, "20m"),
     "export": exports,
-    "on_refresh": command,
-    "on_login_needed": command,
+    "on_refresh": commands,
+    "on_login_needed": commands,
     "aliases": mapping,
     "models": texts,
     "publisher": matching(r"[a-z0-9-]+", "a publisher such as google"),

@@ -53,10 +53,10 @@ class Daemon:
     keepers: dict[str, Keeper] = field(default_factory=dict)
     ready: bool = False
     checked: float = 0.0
-    problems: dict[tuple[str, str], str] = field(default_factory=dict)
+    problems: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.commands = Runner(lambda order, problem: self.events.put(lambda: self._command_ended(order, problem)))
+        self.commands = Runner(lambda order, found: self.events.put(lambda: self._commands_ended(order, found)))
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
@@ -188,17 +188,17 @@ class Daemon:
                 notice = f"{failure.message}; {failure.hint}"
                 self._start(profile, "login-needed", profile.on_login_needed, notice)
 
-    def _start(self, profile: Profile, name: str, command: tuple[str, ...], notice: str = "") -> None:
+    def _start(self, profile: Profile, name: str, commands: tuple[tuple[str, ...], ...], notice: str = "") -> None:
         event = Event(name, profile.name, self.store.folder(profile.name), notice)
         # Started in a shell with our hook, the daemon has that shell's token in its environment.
         secret = {name for each in self.config.profiles.values() for name in variables(each, _ANY)}
-        self.commands.start(Order(event, command, environment(self.environ, event, secret)))
+        self.commands.start(Order(event, commands, environment(self.environ, event, secret)))
 
-    def _command_ended(self, order: Order, problem: str) -> None:
-        if problem:
+    def _commands_ended(self, order: Order, problems: tuple[str, ...]) -> None:
+        for problem in problems:
             self.log.event("warning", problem, order.event.profile)
-        if problem != self.problems.get(order.kind, ""):
-            self.problems[order.kind] = problem
+        if problems != self.problems.get(order.kind, ()):
+            self.problems[order.kind] = problems
             self._note()
 
     def _tell(self, profile: Profile, state: State) -> None:
@@ -225,7 +225,7 @@ class Daemon:
             "profiles": {p.name: p.url for p in self.config.profiles.values()},
             "gateway": self.gateway.address,
             "problems": {
-                name: [text for (owner, _), text in self.problems.items() if owner == name and text]
+                name: [text for (owner, _), found in self.problems.items() if owner == name for text in found]
                 for name in self.config.profiles
             },
         }

@@ -298,10 +298,8 @@ def main() -> None:
     """The child's life: one question on stdin, one answer on stdout."""
     settings = json.load(sys.stdin)
     _confine(settings.pop("deadline"))
-    for key in ("scopes", "export", "on_refresh", "on_login_needed", "models"):
-        settings[key] = tuple(settings[key])
     try:
-        answer: dict[str, Any] = {"token": asdict(fetch(Profile(**settings), os.environ))}
+        answer: dict[str, Any] = {"token": asdict(fetch(profile_of(settings), os.environ))}
     except VxTokenError as error:
         kind = {3: "config", 4: "login"}.get(error.exit_code, "temporary")
         answer = {"error": {"kind": kind, "message": error.message, "hint": error.hint}}
@@ -310,6 +308,15 @@ def main() -> None:
         text = {"message": "google-auth cannot be imported", "hint": "install vx-token again"}
         answer = {"error": {"kind": "config", **text}}
     json.dump(answer, sys.stdout)
+
+
+def profile_of(settings: Mapping[str, Any]) -> Profile:
+    """The profile of which `settings` is what JSON leaves: lists where it has tuples."""
+    return Profile(**{key: _frozen(value) for key, value in settings.items()})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _confine(deadline: float) -> None:

@@ -131,18 +131,33 @@ def mapping(value: object) -> Mapping[str, str]:
     return dict(value)
 
 
-def command(value: object) -> tuple[str, ...]:
-    """A command: a list of arguments, or a text that is split as a shell splits words. No shell runs it."""
-    allowed = 'a command such as ["notify-send", "log in"] or "notify-send \'log in\'"'
+_A_COMMAND = """a command such as ["notify-send", "log in"] or "notify-send 'log in'", or several: [["one"], ["two"]]"""
+
+
+def commands(value: object) -> tuple[tuple[str, ...], ...]:
+    """Commands: a list of them, each a list of arguments; or only one, also as a text. No shell runs them.
+
+    A list of texts is one command: no text in a list is ever split.
+    """
+    if not isinstance(value, list) or not value or not all(isinstance(part, list) for part in value):
+        only = _command(value)
+        return (only,) if only else ()
+    found = tuple(map(_command, value))
+    if () in found:
+        raise InvalidError("has an empty command", _A_COMMAND)
+    return found
+
+
+def _command(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         try:
             parts: object = shlex.split(value)
         except ValueError:
-            raise InvalidError("has an open quote", allowed) from None
+            raise InvalidError("has an open quote", _A_COMMAND) from None
     else:
         parts = value
     if not isinstance(parts, list) or not all(isinstance(part, str) and "\0" not in part for part in parts):
-        raise InvalidError("must be a command", allowed)
+        raise InvalidError("must be a command", _A_COMMAND)
     return tuple(parts)
 
 
