@@ -24,7 +24,7 @@ from vx_token.keeper import STUCK
 from vx_token.mint import DEADLINE
 from vx_token.plan import Write
 from vx_token.service import systemd as service
-from vx_token.service.agent import OF_A_PROFILE, OF_THE_DAEMON, Agent, command, environment, listen
+from vx_token.service.agent import OF_A_PROFILE, OF_THE_DAEMON, OF_THE_SHELL, Agent, command, environment, listen
 
 UNIT = "vx-token.service"
 HARD = REPOSITORY / "systemd" / service.NAMESPACES
@@ -88,6 +88,19 @@ def test_the_service_has_the_environment_it_was_installed_with(account: Account)
     assert f"NO_PROXY={awkward}" in lines
     assert f"CLOUDSDK_CONFIG={account.manager.home}/sub/gcloud" in lines
     assert not [line for line in lines if line.startswith("OPENAI_API_KEY=")]
+
+
+def test_the_profile_of_one_shell_is_not_the_services(account: Account) -> None:
+    account.install()
+    lines = [". " + str(REPOSITORY / "shell/vx-token.bash"), "vx-token-use gemini", "export VX_TOKEN_LIFETIME=20m"]
+    shell = "; ".join([*lines, "printenv VX_TOKEN_PROFILE VX_TOKEN_HOOK", "exec vx-token service install"])
+    done = account.manager.run("bash", "-c", shell)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("gemini\n")
+    inside = Path(f"/proc/{account.pid()}/environ").read_text().split("\0")
+    names = {line.partition("=")[0] for line in inside if line.startswith("VX_TOKEN_")}
+    assert names == {"VX_TOKEN_LIFETIME", "VX_TOKEN_RUNTIME_DIR"}
+    assert "VX_TOKEN_LIFETIME=20m" in inside
 
 
 def test_a_program_whose_path_needs_quoting_is_started(account: Account) -> None:
@@ -441,7 +454,7 @@ def test_only_what_matters_is_taken_from_the_environment(tmp_path: Path) -> None
     given = {
         "GOOGLE_APPLICATION_CREDENTIALS": "key.json",
         "VX_TOKEN_PROJECT": "p",
-        "VX_TOKEN_STATUS": "gemini 42m",
+        **dict.fromkeys(OF_THE_SHELL, "of one shell"),
         "OPENAI_API_KEY": "x",
         "HTTPS_PROXY": "",
     }

@@ -32,8 +32,12 @@ OF_A_PROFILE = ("token", "header", "env.sh", "env.fish", "peek", "state.json", "
 OF_THE_STATE = (LOG, "gateway.key", "gateway.key.previous")
 OF_THE_DAEMON = (".daemon.json", ".daemon.lock")
 
-OF_THE_SHELL = ("VX_TOKEN_HOOK", "VX_TOKEN_STATUS", "VX_TOKEN_EXPIRES_AT")
-"""Ours, but facts of one shell and one moment."""
+OF_THE_SHELL = (
+    "VX_TOKEN_HOOK", "VX_TOKEN_STATUS", "VX_TOKEN_EXPIRES_AT",
+    "VX_TOKEN_PROFILE",  # by `vx-token-use`; a service keeps every profile, and one that is gone would end it
+    "VX_TOKEN_EVENT", "VX_TOKEN_NOTICE", "VX_TOKEN_TOKEN_FILE", "VX_TOKEN_HEADER_FILE", "VX_TOKEN_ENV_FILE",
+)  # fmt: skip
+"""Ours, but facts of one shell, or of one run of `on_refresh`, and so of one moment."""
 
 
 @dataclass(frozen=True, slots=True)
