@@ -120,9 +120,9 @@ def opened(manager: UserManager, google: Emulator) -> Iterator[Account]:
         manager.run("systemctl", "--user", "reset-failed")
 
 
-def answers(google: Emulator, token: str) -> int:
-    """The status with which Vertex takes this token."""
-    url = f"{google.base_url()}/chat/completions"
+def answers(google: Emulator, token: str, base_url: str = "") -> int:
+    """The status with which Vertex, or a gateway before it, takes this token."""
+    url = f"{base_url or google.base_url()}/chat/completions"
     body = b'{"model": "google/gemini-2.5-flash", "messages": [{"role": "user", "content": "hi"}]}'
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     try:

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from accounts import LAUNCHER, Account, answers, reading
-from sandbox import until
+from sandbox import SOURCE, until
 from usermanager import REPOSITORY
 from vx_token import plan, sinks, status
 from vx_token.errors import ConfigError
@@ -397,6 +398,50 @@ def test_the_gateways_port_stays_open_while_the_service_restarts(account: Accoun
     account.configure()
     account.install()
     assert account.manager.show(service.SOCKET, "LoadState") == "not-found"
+
+
+# Run in the service's sandbox: what makes a trim risky is forbidden there, and the trim works all the same.
+TRIM = f"""
+import ctypes, mmap, pathlib, sys
+sys.path.insert(0, {str(SOURCE)!r})
+from vx_token.gateway.memory import trim
+
+def resident():
+    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+try:
+    mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    forbidden = False
+except PermissionError:
+    forbidden = True
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+blocks = [libc.malloc(10_000) for _ in range(3000)]  # below the size that glibc maps by itself
+for block in blocks:
+    ctypes.memset(block, 1, 10_000)
+for block in blocks[:-1]:  # the last one keeps the heap's end in place, as streams that go on do
+    libc.free(block)
+before = resident()
+trim()
+print("forbidden", forbidden, "given back", before - resident(), flush=True)
+"""
+
+
+def test_the_gateway_and_its_trimming_work_where_no_memory_may_be_written_and_run(account: Account) -> None:
+    port = free_port()
+    account.configure(f"[gateway]\nport = {port}\n")
+    script = account.manager.write(account.manager.home / "trim.py", TRIM)
+    account.drop_in(f"ExecStartPre={sys.executable} -P {script}")
+    account.install()
+    assert account.show("MemoryDenyWriteExecute") == "yes"
+    found = re.search(r"^forbidden (\w+) given back (-?\d+)$", account.log(), re.MULTILINE)
+    assert found, account.log()
+    assert found[1] == "True"
+    assert int(found[2]) > 20_000_000
+
+    key = account.vx("gateway", "key").out.strip()
+    assert answers(account.google, key, f"http://127.0.0.1:{port}/v1") == 200
+    assert (account.show("NRestarts"), account.show("Result")) == ("0", "success")
 
 
 def agent(home: Path, **changes: object) -> Agent:
