@@ -1,5 +1,6 @@
 """The user of the real `systemd --user` with the command in place: what its tests do and look at."""
 
+import json
 import os
 import sys
 import threading
@@ -100,24 +101,38 @@ class Account:
         """Whether another process than `pid` is at work."""
         return self.pid() not in (0, pid) and self.show("ActiveState") == "active"
 
+    def secrets(self) -> list[str]:
+        """What the credential files keep, line by line."""
+        found: list[str] = []
+        for path in (self.adc, self.manager.home / "key.json"):
+            document = json.loads(path.read_text()) if path.exists() else {}
+            found += [document[key] for key in ("refresh_token", "client_secret") if key in document]
+            found += document.get("private_key", "").splitlines()[1:3]
+        return found
+
     def alive(self, token: str) -> bool:
         """Whether Google would take it now."""
         return any(token == each.value and self.google.now() < each.expires_at for each in self.google.issued)
 
 
 @contextmanager
-def opened(manager: UserManager, google: Emulator) -> Iterator[Account]:
-    """The user with the command; whatever is there at the end goes."""
+def opened(manager: UserManager, google: Emulator, *, tidy: bool = True) -> Iterator[Account]:
+    """The user with the command; with `tidy` whatever is there at the end goes."""
     before, account = manager.tree(), Account(manager, google)
     manager.write(account.program, LAUNCHER, 0o700)
     try:
         yield account
     finally:
-        manager.run("systemctl", "--user", "disable", "--now", UNIT, SOCKET)
-        manager.run("systemctl", "--user", "stop", UNIT, SOCKET)
-        manager.run("rm", "-rf", *sorted(manager.tree() - before))
-        manager.run("systemctl", "--user", "daemon-reload")
-        manager.run("systemctl", "--user", "reset-failed")
+        if tidy:
+            _tidy(manager, before)
+
+
+def _tidy(manager: UserManager, before: set[str]) -> None:
+    manager.run("systemctl", "--user", "disable", "--now", UNIT, SOCKET)
+    manager.run("systemctl", "--user", "stop", UNIT, SOCKET)
+    manager.run("rm", "-rf", *sorted(manager.tree() - before))
+    manager.run("systemctl", "--user", "daemon-reload")
+    manager.run("systemctl", "--user", "reset-failed")
 
 
 def answers(google: Emulator, token: str, base_url: str = "") -> int:

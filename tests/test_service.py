@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import json
 import os
 import re
 import socket
@@ -16,14 +17,18 @@ from pathlib import Path
 
 import pytest
 
-from accounts import LAUNCHER, Account, answers, reading
+import usermanager
+from accounts import LAUNCHER, Account, answers, opened, reading
+from journal import Line, journal
 from sandbox import SOURCE, until
 from usermanager import REPOSITORY
 from vx_token import plan, sinks, status
+from vx_token.emulator import Emulator
 from vx_token.errors import ConfigError
 from vx_token.keeper import STUCK
 from vx_token.mint import DEADLINE
 from vx_token.plan import Write
+from vx_token.schedule import LOGIN_PAUSE
 from vx_token.service import systemd as service
 from vx_token.service.agent import OF_A_PROFILE, OF_THE_DAEMON, OF_THE_SHELL, Agent, command, environment, listen
 
@@ -228,15 +233,30 @@ def test_stopped_it_leaves_the_last_token_and_starts_again(account: Account) -> 
 
 
 def test_install_says_that_a_human_must_log_in_and_the_service_waits_for_it(account: Account) -> None:
-    body = '{"error": "invalid_grant", "error_description": "reauth related error (invalid_rapt)"}'
-    account.google.fail("token", times=None, status=400, body=body)
+    google = account.google
+    google.revoke_identity(account.login("authorized_user"), reauth=True)
     answer = account.vx("service", "install")
     assert answer.status == 4, answer
     assert answer.err.startswith("vx-token: the service runs, but has no token: ")
+    command = "run: gcloud auth application-default login"
+    assert answer.err.endswith(f"\nhint: {command}\n")
     assert account.show("ActiveState") == "active"
-    account.google.heal()
-    account.login()
+    assert re.fullmatch(rf"gemini: no token, .* log in again .*; {command}", account.show("StatusText"))
+
+    # Neither a crash nor a restart nor a caller makes another try before five minutes are over.
+    pid = account.pid()
+    account.manager.run("kill", "-9", str(pid))
+    until(lambda: account.restarted(pid), 20)
+    assert account.vx("service", "restart").status == 4
+    assert account.vx("print").status == 4
+    [row] = json.loads(account.vx("status", "--json").out)["profiles"]
+    [only] = [seen.at for seen in google.requests if seen.route == "token"]
+    assert row["next_refresh_at"] - only >= LOGIN_PAUSE == 300
+    assert command in account.show("StatusText")
+
+    account.login("authorized_user")
     until(account.token, 15)
+    until(lambda: "60 min left, next refresh" in account.show("StatusText"))
 
 
 def test_install_says_that_google_does_not_answer(account: Account) -> None:
@@ -311,6 +331,76 @@ def test_a_systemd_credential_serves_as_the_key(account: Account) -> None:
     assert f"{account.manager.runtime}/credentials/{UNIT}/google.json" in str(
         Path(f"/proc/{account.pid()}/environ").read_bytes()
     )
+    # A shell cannot read the key, and is served all the same.
+    assert account.vx("print", GOOGLE_CLOUD_PROJECT="demo").out.strip() == account.token()
+    # systemd reads the key when it starts the service.
+    identity = account.login(path=account.manager.home / "locker.json")
+    assert account.vx("service", "restart", GOOGLE_CLOUD_PROJECT="demo").status == 0
+    until(lambda: account.google.identity_of(account.token()) == identity)
+
+
+def test_without_a_journal_the_log_is_a_file_that_logs_shows(account: Account) -> None:
+    answer = account.vx("service", "logs")
+    file = account.manager.home / ".local/state/vx-token/service.log"
+    assert (answer.status, answer.out) == (1, "")
+    assert answer.err.startswith(f"vx-token: the service has written nothing to {file}\nhint: ")
+    account.install()
+    shown = account.vx("service", "logs").out
+    assert shown == file.read_text()
+    assert "info    vx-token " in shown
+    assert "keeps gemini fresh" in shown
+    last = account.vx("service", "logs", "-n", "1").out
+    assert re.fullmatch(r"\S+Z info    gemini: fresh token of \S+, 59m left\n", last)
+    argv = account.manager.argv(str(account.program), "service", "logs", "--follow")
+    with subprocess.Popen(argv, env=account.manager.environ, stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout is not None
+        assert [following.stdout.readline() for _ in shown.splitlines()] == shown.splitlines(keepends=True)
+        account.vx("service", "stop")
+        assert following.stdout.readline().endswith("Z info    stopped\n")
+        following.kill()
+
+
+def test_a_journal_gets_each_event_with_its_level_and_no_secret(account: Account) -> None:
+    google = account.google
+    with journal(account.manager) as written:
+
+        def ours() -> list[Line]:
+            return [line for line in written() if line.program == "vx-token"]
+
+        account.install()
+        google.fail("token", times=1, kind="reset")
+        account.manager.systemctl("reload", UNIT)
+        until(lambda: len(google.issued) == 2)
+        google.fail("token", times=None, kind="invalid_rapt")
+        account.login("authorized_user")
+        until(lambda: any("log in again" in line.text for line in ours()))
+        account.manager.systemctl("stop", UNIT)
+        until(lambda: ours()[-1].text == "<6>stopped")
+        lines, everything = ours(), "\n".join(line.text for line in written())
+    assert all(line.leveled for line in lines)
+    events = [line.text for line in lines]
+    assert [event for event in events if not re.match(r"<[346]>(vx-token \d|gemini: |stopped)", event)] == []
+    assert {event[:3] for event in events} == {"<6>", "<4>", "<3>"}
+    assert account.log() == "no log"
+    assert not [issued for issued in google.issued if issued.value in everything]
+    assert not [word for word in account.secrets() if word in everything]
+
+
+def test_with_lingering_it_runs_from_boot_without_any_login(google: Emulator) -> None:
+    usermanager.demanded()
+    with usermanager.machine(f"vxb{os.getpid()}") as machine:
+        with machine.booted() as manager, opened(manager, google, tidy=False) as account:
+            account.login()
+            account.configure()
+            account.install()
+            first = account.token()
+        assert account.token() == first  # logind takes the folder away; until then readers are served
+        machine.reset()
+        with machine.booted():
+            until(account.token, 15)
+            assert account.token() != first
+            assert account.show("ActiveState") == "active"
+            assert answers(google, account.token()) == 200
 
 
 def test_the_sandbox_lets_it_write_only_where_it_must(account: Account) -> None:

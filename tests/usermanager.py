@@ -218,25 +218,27 @@ def _empty(group: Path) -> None:
         folder.rmdir()
 
 
-@contextlib.contextmanager
-def running(name: str) -> Iterator[UserManager]:
-    """Make the user, start its manager, and leave nothing behind.
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where that user's manager can be started, as at a login or, with lingering, at boot."""
 
-    Raises:
-        AssertionError: the manager did not come up; the text holds what it said.
-    """
-    with (
-        _user(name) as user,
-        _runtime(user) as runtime,
-        _world(runtime) as enter,
-        _cgroups(user) as groups,
-        tempfile.TemporaryFile() as log,
-    ):
-        home = Path(user.pw_dir)
-        manager = UserManager(name, user.pw_uid, user.pw_gid, home, runtime, enter)
+    manager: UserManager
+    groups: list[Path]
+
+    @contextlib.contextmanager
+    def booted(self) -> Iterator[UserManager]:
+        """The manager while it runs.
+
+        Raises:
+            AssertionError: it did not come up.
+        """
+        manager, enter = self.manager, self.manager.enter
         become = manager.argv(str(SYSTEMD), "--user", "--log-target=console")[len(enter) :]
-        start = [*enter, "sh", "-euc", START, "sh", " ".join(map(str, groups)), *become]
-        with subprocess.Popen(start, env=manager.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process:
+        start = [*enter, "sh", "-euc", START, "sh", " ".join(map(str, self.groups)), *become]
+        with (
+            tempfile.TemporaryFile() as log,
+            subprocess.Popen(start, env=manager.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process,
+        ):
             try:
                 wait_for(
                     lambda: "running" in manager.run("systemctl", "--user", "is-system-running").stdout,
@@ -250,6 +252,23 @@ def running(name: str) -> Iterator[UserManager]:
                     process.wait(15)
                 process.kill()
 
+    def reset(self) -> None:
+        """Empty the runtime folder, which lives in memory, as a reboot does."""
+        for path in self.manager.runtime.iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+@contextlib.contextmanager
+def machine(name: str) -> Iterator[Machine]:
+    """Make the user, and leave nothing of it behind."""
+    with (
+        _user(name) as user,
+        _runtime(user) as runtime,
+        _world(runtime) as enter,
+        _cgroups(user) as groups,
+    ):
+        yield Machine(UserManager(name, user.pw_uid, user.pw_gid, Path(user.pw_dir), runtime, enter), groups)
+
 
 def _open_tmp(manager: UserManager) -> None:
     """Let the service see an interpreter or checkout in /tmp, which its own private one would hide."""
@@ -259,10 +278,15 @@ def _open_tmp(manager: UserManager) -> None:
         manager.systemctl("daemon-reload")
 
 
-@contextlib.contextmanager
-def for_the_tests() -> Iterator[UserManager]:
-    """A user manager; skips with the reason, or fails when VX_TOKEN_STRICT=1."""
+def demanded() -> None:
+    """Skip with the reason where this cannot be had, or fail when VX_TOKEN_STRICT=1."""
     if reason := why_not():
         (pytest.fail if os.environ.get("VX_TOKEN_STRICT") == "1" else pytest.skip)(f"no systemd --user: {reason}")
-    with running(f"vxt{os.getpid()}") as manager:
+
+
+@contextlib.contextmanager
+def for_the_tests() -> Iterator[UserManager]:
+    """A user manager."""
+    demanded()
+    with machine(f"vxt{os.getpid()}") as here, here.booted() as manager:
         yield manager

@@ -117,7 +117,7 @@ class Manager(Protocol):
         """How it is."""
 
     def logs(self, lines: int, *, follow: bool) -> list[str]:
-        """The command that shows its log."""
+        """The command that shows its log; VxTokenError when there is none."""
 
 
 def environment(environ: Mapping[str, str], cwd: Path) -> dict[str, str]:
@@ -186,6 +186,18 @@ def running(standing: Standing) -> None:
         raise VxTokenError(
             f"the service does not run{why}", "run: vx-token service start, or see: vx-token service logs"
         )
+
+
+def tail(agent: Agent, lines: int, *, follow: bool) -> list[str]:
+    """The command that shows the log where it is a file of ours.
+
+    Raises:
+        VxTokenError: there is none yet.
+    """
+    log = agent.state / LOG
+    if not follow and not log.exists():
+        raise VxTokenError(f"the service has written nothing to {log}", "run: vx-token service status")
+    return ["tail", "-n", str(lines), *(["-F"] if follow else []), str(log)]
 
 
 def facts(snippet: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vx_token.errors import TemporaryError, VxTokenError
 from vx_token.plan import Folder, Remove, Run, Runner, Step, Write, call, perform
-from vx_token.service.agent import LOG, Agent, Standing, leftovers, verdict
+from vx_token.service.agent import LOG, Agent, Standing, leftovers, tail, verdict
 
 LABEL = "local.vx-token"
 
@@ -103,7 +103,7 @@ class Launchd:
 
     def logs(self, lines: int, *, follow: bool) -> list[str]:
         """The command that shows the agent's log."""
-        return ["tail", "-n", str(lines), *(["-F"] if follow else []), str(self.agent.state / LOG)]
+        return tail(self.agent, lines, follow=follow)
 
 
 def plist(agent: Agent) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
 from vx_token.plan import Folder, Remove, Run, Runner, Step, Write, call, perform
-from vx_token.service.agent import LOG, Agent, Standing, leftovers, verdict
+from vx_token.service.agent import LOG, Agent, Standing, leftovers, tail, verdict
 from vx_token.shell import shipped
 
 UNIT = "vx-token.service"
@@ -136,11 +136,14 @@ class Systemd:
         """The command that shows the service's log."""
         if self.journal:
             return ["journalctl", "--user", f"--unit={UNIT}", f"--lines={lines}", *(["--follow"] if follow else [])]
-        return ["tail", "-n", str(lines), *(["-F"] if follow else []), str(self.agent.state / LOG)]
+        return tail(self.agent, lines, follow=follow)
 
     def _last_words(self) -> str:
         own = ["journalctl", "--user", f"_SYSTEMD_USER_UNIT={UNIT}", "--lines=5", "--output=cat"]
-        said = call(self.run, *(own if self.journal else self.logs(5, follow=False))).stdout.splitlines()
+        try:
+            said = call(self.run, *(own if self.journal else self.logs(5, follow=False))).stdout.splitlines()
+        except VxTokenError:
+            return ""
         told = [re.sub(r"^(<[0-7]>|vx-token: )", "", line) for line in said if not line.startswith("hint: ")]
         return told[-1] if told else ""
 
