@@ -116,23 +116,18 @@ class Account:
 
 
 @contextmanager
-def opened(manager: UserManager, google: Emulator, *, tidy: bool = True) -> Iterator[Account]:
-    """The user with the command; with `tidy` whatever is there at the end goes."""
+def opened(manager: UserManager, google: Emulator) -> Iterator[Account]:
+    """The user with the command; whatever is there at the end goes."""
     before, account = manager.tree(), Account(manager, google)
     manager.write(account.program, LAUNCHER, 0o700)
     try:
         yield account
     finally:
-        if tidy:
-            _tidy(manager, before)
-
-
-def _tidy(manager: UserManager, before: set[str]) -> None:
-    manager.run("systemctl", "--user", "disable", "--now", UNIT, SOCKET)
-    manager.run("systemctl", "--user", "stop", UNIT, SOCKET)
-    manager.run("rm", "-rf", *sorted(manager.tree() - before))
-    manager.run("systemctl", "--user", "daemon-reload")
-    manager.run("systemctl", "--user", "reset-failed")
+        manager.run("systemctl", "--user", "disable", UNIT, SOCKET)
+        manager.run("systemctl", "--user", "stop", UNIT, SOCKET)
+        manager.run("rm", "-rf", *sorted(manager.tree() - before))
+        manager.run("systemctl", "--user", "daemon-reload")
+        manager.run("systemctl", "--user", "reset-failed")
 
 
 def answers(google: Emulator, token: str, base_url: str = "") -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import usermanager
-from accounts import LAUNCHER, Account, answers, opened, reading
+from accounts import LAUNCHER, Account, answers, reading
 from journal import Line, journal
 from sandbox import SOURCE, until
 from usermanager import REPOSITORY
@@ -389,7 +389,9 @@ def test_a_journal_gets_each_event_with_its_level_and_no_secret(account: Account
 def test_with_lingering_it_runs_from_boot_without_any_login(google: Emulator) -> None:
     usermanager.demanded()
     with usermanager.machine(f"vxb{os.getpid()}") as machine:
-        with machine.booted() as manager, opened(manager, google, tidy=False) as account:
+        with machine.booted() as manager:
+            account = Account(manager, google)
+            manager.write(account.program, LAUNCHER, 0o700)
             account.login()
             account.configure()
             account.install()

@@ -54,9 +54,10 @@ def fresh(account: Account, require: Callable[[str], str]) -> Iterator[Account]:
 
 @contextmanager
 def login_shell(account: Account, kind: str) -> Iterator[Shell]:
-    """A new login shell at a terminal; its history goes nowhere, for the home is compared in the end."""
+    """A new login shell at a terminal; it leaves nothing behind, for the home is compared in the end."""
     manager = account.manager
-    shell = Shell(kind, Path("/"), {**manager.environ, "TERM": "dumb", "HISTFILE": "/dev/null"})
+    quiet = {"TERM": "dumb", "HISTFILE": "/dev/null", "skip_global_compinit": "1"}  # the last for Ubuntu's zsh
+    shell = Shell(kind, Path("/"), {**manager.environ, **quiet})
     shell.start(manager.argv(kind, "-l"))
     try:
         yield shell
