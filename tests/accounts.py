@@ -87,6 +87,11 @@ class Account:
         except FileNotFoundError:
             return ""
 
+    def identity(self) -> str:
+        """Whom the token in the file speaks for, "" while there is none."""
+        token = self.token()
+        return self.google.identity_of(token) if token else ""
+
     def show(self, name: str) -> str:
         return self.manager.show(UNIT, name)
 

@@ -233,8 +233,9 @@ def test_stopped_it_leaves_the_last_token_and_starts_again(account: Account) -> 
 
 
 def test_install_says_that_a_human_must_log_in_and_the_service_waits_for_it(account: Account) -> None:
-    google = account.google
+    google, told = account.google, account.manager.home / ".local/state/vx-token/told"
     google.revoke_identity(account.login("authorized_user"), reauth=True)
+    account.configure(f"""on_login_needed = ["sh", "-c", 'echo "$VX_TOKEN_NOTICE" >> {told}']\n""")
     answer = account.vx("service", "install")
     assert answer.status == 4, answer
     assert answer.err.startswith("vx-token: the service runs, but has no token: ")
@@ -253,10 +254,49 @@ def test_install_says_that_a_human_must_log_in_and_the_service_waits_for_it(acco
     [only] = [seen.at for seen in google.requests if seen.route == "token"]
     assert row["next_refresh_at"] - only >= LOGIN_PAUSE == 300
     assert command in account.show("StatusText")
+    assert told.read_text().endswith(f"; {command}\n")
+    assert told.read_text().count("\n") == 1
 
     account.login("authorized_user")
     until(account.token, 15)
     until(lambda: "60 min left, next refresh" in account.show("StatusText"))
+
+
+def test_a_first_login_and_another_target_of_its_link_are_seen_from_inside_the_sandbox(account: Account) -> None:
+    home = account.manager.home
+    account.manager.run("rm", "key.json", ".config/vx-token/config.toml")
+    assert account.vx("service", "install", GOOGLE_CLOUD_PROJECT="demo").status == 4
+    first = account.login("authorized_user", account.adc)
+    until(lambda: account.identity() == first)
+
+    link, one, two = home / "link.json", home / "one.json", home / "two.json"
+    names = {path: account.login("service_account", path) for path in (one, two)}
+    account.manager.run("ln", "-s", "one.json", str(link))
+    account.install(GOOGLE_CLOUD_PROJECT="demo", GOOGLE_APPLICATION_CREDENTIALS=str(link))
+    until(lambda: account.identity() == names[one])
+    account.manager.run("sh", "-c", "ln -s two.json new && mv -T new link.json")
+    until(lambda: account.identity() == names[two])
+    third = account.login("service_account", two)
+    until(lambda: account.identity() == third)
+
+
+def test_the_users_commands_run_inside_the_sandbox_and_one_that_it_stops_is_told(account: Account) -> None:
+    state, home = account.manager.home / ".local/state/vx-token", account.manager.home
+    allowed = ["sh", "-c", f"env > {state}/told"]
+    account.configure(f"on_refresh = {json.dumps([['sh', '-c', f'echo > {home}/told'], allowed])}\n")
+    account.install()
+    until((state / "told").exists)
+    until(lambda: "VX_TOKEN_NOTICE" in (state / "told").read_text())
+    assert f"VX_TOKEN_TOKEN_FILE={account.runtime}/gemini/token\n" in (state / "told").read_text()
+    assert account.token() not in (state / "told").read_text()
+    until(lambda: "gemini: the command 'sh' ended with status 2" in account.vx("status").out)
+    assert not (home / "told").exists()
+    account.manager.run("rm", str(state / "told"))
+    account.drop_in(f"ReadWritePaths={home}")
+    account.vx("service", "restart")
+    account.manager.systemctl("reload", UNIT)
+    until((state / "told").exists)
+    assert (home / "told").exists()
 
 
 def test_install_says_that_google_does_not_answer(account: Account) -> None:
@@ -336,7 +376,7 @@ def test_a_systemd_credential_serves_as_the_key(account: Account) -> None:
     # systemd reads the key when it starts the service.
     identity = account.login(path=account.manager.home / "locker.json")
     assert account.vx("service", "restart", GOOGLE_CLOUD_PROJECT="demo").status == 0
-    until(lambda: account.google.identity_of(account.token()) == identity)
+    until(lambda: account.identity() == identity)
 
 
 def test_without_a_journal_the_log_is_a_file_that_logs_shows(account: Account) -> None:

@@ -42,6 +42,7 @@ def everything(manager: UserManager) -> dict[str, tuple[int, bytes | str]]:
 def fresh(account: Account, require: Callable[[str], str]) -> Iterator[Account]:
     """A user who has just logged in to Google, with start-up files of their own, whose prompts a test can wait for."""
     manager = account.manager
+    require("curl")
     files = [(manager.home / f".{kind}rc", PROMPTS[kind]) for kind in ("bash", "zsh") if require(kind)]
     was = {path: path.read_text() if path.exists() else None for path, _ in files}
     for path, prompt in files:
@@ -109,7 +110,7 @@ def logged_in_anew(account: Account) -> str:
         identity = account.login("authorized_user", account.adc)
         until(lambda old=old: account.token() != old and served(account))  # type: ignore[misc]
         late.append(time.monotonic() - started - usual)
-        assert account.google.identity_of(account.token()) == identity
+        assert account.identity() == identity
         if late[-1] < AT_ONCE:
             return identity
     pytest.fail(f"seconds until the new login's token was there: {late}")
@@ -172,7 +173,7 @@ def test_a_users_life_with_it_from_nothing_to_nothing(fresh: Account, google: Em
             assert account.show("NRestarts") == "1"
             assert [asked(shell, request) for shell in shells] == ["200", "200"]
         assert wrong == []
-        assert google.identity_of(account.token()) == identity
+        assert account.identity() == identity
 
         # Nobody was ever sent to Google with a token that had ended, and nobody was told of anything.
         assert {seen.status for seen in google.requests if seen.route == "chat"} == {200}
