@@ -1,5 +1,8 @@
 """Own sockets, systemd's sockets, and the way through a proxy."""
 
+import asyncio
+import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -11,6 +14,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from upstreams import KEY, Purse, front, until, upstream
 from vx_token.errors import ConfigError
@@ -86,7 +90,7 @@ ACTIVATED = """
         gateway = Gateway(settings_for(Route("p", sys.argv[1]), limits=Limits()), Purse())
         sockets = inherited_sockets(os.environ, os.getpid())
         assert not os.get_inheritable(sockets[0].fileno())
-        await serve(gateway, stop=stop, sockets=sockets, ready=lambda url: print(url, flush=True))
+        await serve(gateway, stop=stop, sockets=sockets, held=True, ready=lambda url: print(url, flush=True))
 
     try:
         asyncio.run(main())
@@ -134,6 +138,50 @@ def test_restarts_under_socket_activation_refuse_no_connection() -> None:
             assert process.wait(20) == 0
             process.stdout.close()
     assert set(statuses) == {200}
+
+
+def test_a_stop_under_socket_activation_breaks_no_kept_connection() -> None:
+    """Neither one that is idle, nor one whose answer began before the stop; new ones are served on meanwhile."""
+    go_on = threading.Event()
+
+    async def slow(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        if request.path.endswith("slow"):
+            await response.write(b"begun")
+            await asyncio.to_thread(go_on.wait, 30)
+        await response.write_eof(b"done")
+        return response
+
+    def ask(connection: http.client.HTTPConnection, path: str = "/v1/x") -> http.client.HTTPResponse:
+        connection.request("POST", path, b"{}", {"Authorization": f"Bearer {KEY}"})
+        return connection.getresponse()
+
+    def moving() -> bool:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            return ask(connection).headers["Connection"] == "close"
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, upstream(slow) as server:
+        port = listening.getsockname()[1]
+        process = activate(listening, server.url)
+        assert process.stdout is not None
+        with process.stdout:
+            assert process.stdout.readline()
+            idle, busy = (http.client.HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(2))
+            with contextlib.closing(idle), contextlib.closing(busy):
+                assert ask(idle).read() == b"done"
+                streamed = ask(busy, "/v1/slow")
+                process.send_signal(signal.SIGTERM)
+                until(moving)
+                for last in (ask(idle), ask(idle)):  # it is the client that leaves, so nothing can cross its request
+                    assert last.headers["Connection"] == "close"
+                    assert last.read() == b"done"
+                go_on.set()
+                assert streamed.read() == b"begundone"
+                last = ask(busy)
+                assert last.headers["Connection"] == "close"
+                assert last.read() == b"done"
+            assert process.wait(20) == 0
 
 
 def test_an_activated_socket_open_to_the_world_is_refused() -> None:

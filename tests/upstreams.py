@@ -20,7 +20,7 @@ from vx_token.gateway.settings import GatewaySettings, Limits, Route
 from vx_token.tokens import Token
 
 KEY = "vx-local-test"
-BRISK = Limits(move=0.0, drain=1.0)
+BRISK = Limits(quiet=0.2, drain=1.0, first=0.0)
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 

@@ -13,6 +13,7 @@ import aiohttp
 from aiohttp import web
 
 from vx_token import __version__
+from vx_token.gateway.connections import Connections
 from vx_token.gateway.errors import Refusal
 from vx_token.gateway.forward import Forwarder
 from vx_token.gateway.freshness import Freshness
@@ -52,11 +53,14 @@ class Gateway:
     Args:
         settings: all it is told; `apply` changes them while it serves.
         tokens: where tokens come from.
+
+    Attributes:
+        connections: the clients'; while they are `moving`, each answer asks for a new one.
     """
 
     def __init__(self, settings: GatewaySettings, tokens: Tokens) -> None:
         self.settings = settings
-        self._draining = False
+        self.connections = Connections()
         self._metrics = Metrics(self._seconds_left)
         self._freshness = Freshness(tokens, settings.wait, self._metrics.refreshed)
         self._forwarder = Forwarder(self._freshness, self._metrics, settings.limits)
@@ -68,17 +72,15 @@ class Gateway:
         """
         self.settings = settings
 
-    def drain(self) -> None:
-        """Ask clients to make new connections from now on: this process is about to end."""
-        self._draining = True
-
     def snapshot(self) -> Snapshot:
         """The gateway in a few numbers; safe from any thread."""
         return self._metrics.snapshot()
 
     async def handle(self, session: aiohttp.ClientSession, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, count it, and log it when that is wanted; `session` is the way to upstream."""
-        exchange = _Exchange(extra={"Connection": "close"} if self._draining else {})
+        exchange = _Exchange(extra={"Connection": "close"} if self.connections.moving else {})
+        transport = request.transport  # a request whose client has left has none in the end
+        self.connections.asked(transport)
         started = time.monotonic()
         self._metrics.began()
         response: web.StreamResponse | None = None
@@ -89,6 +91,7 @@ class Gateway:
             exchange.status = _CLIENT_GONE
             raise
         finally:
+            self.connections.answered(transport)
             self._metrics.ended(exchange.profile, exchange.path, exchange.status)
             if self.settings.access_log:
                 _log_access(request.method, exchange, _size(response), time.monotonic() - started)

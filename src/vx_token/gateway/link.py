@@ -30,9 +30,6 @@ USEFUL = 5.0
 START = 10.0
 """Seconds that opening the sockets may take."""
 
-SETTLE = 0.05
-"""Seconds in which the connections just accepted find their server."""
-
 
 class StoredTokens:
     """Hands the gateway what the store holds.
@@ -149,7 +146,7 @@ class Link:
     ) -> None:
         self.address = ""
         self._environ, self._port = refresher.environ, port
-        self._sockets = sockets
+        self._sockets, self._held = sockets, bool(sockets)
         self._log = log
         self._problem: BaseException | None = None
         self._up = threading.Event()
@@ -187,12 +184,12 @@ class Link:
         self._gateway.apply(new)
 
     def leave(self) -> None:
-        """Take no more requests and let those under way end, while the caller goes on."""
+        """Let the requests under way end, while the caller goes on."""
         if self._thread.is_alive():
-            asyncio.run_coroutine_threadsafe(self._leave(), self._loop)
+            self._loop.call_soon_threadsafe(self._stop.set)
 
     def stop(self) -> None:
-        """Take no more requests, let those under way end, and close."""
+        """Let the requests under way end, and close; sockets that others hold are served until clients have moved."""
         self.leave()
         if self._thread.is_alive():
             self._thread.join()
@@ -212,14 +209,6 @@ class Link:
         """A live token of the configuration in force."""
         return await self._stored.fresh(profile, rejected)
 
-    async def _leave(self) -> None:
-        # A connection that is being accepted when its server closes hangs for ever (python/cpython#109564), so
-        # accepting ends first.
-        for listening in self._sockets:
-            self._loop.remove_reader(listening)
-        await asyncio.sleep(SETTLE)
-        self._stop.set()
-
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
@@ -233,7 +222,7 @@ class Link:
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         try:
-            await serve(self._gateway, stop=self._stop, sockets=self._sockets, ready=self._ready)
+            await serve(self._gateway, stop=self._stop, sockets=self._sockets, held=self._held, ready=self._ready)
         finally:
             self._over = True  # nobody waits any more: a refresh that hangs must not hold up the end
 

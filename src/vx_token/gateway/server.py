@@ -10,10 +10,14 @@ import aiohttp
 from aiohttp import web
 
 from vx_token.gateway.app import Gateway
+from vx_token.gateway.connections import Connections
 from vx_token.gateway.memory import give_back
 from vx_token.gateway.settings import Limits
 from vx_token.gateway.sockets import BACKLOG, address, allow_many_files, open_sockets
 from vx_token.gateway.upstream import open_session
+
+_SETTLE = 0.05  # seconds in which the connections just accepted find their server
+_LOOK = 0.05  # seconds between two looks at the connections when the gateway ends
 
 
 async def serve(
@@ -21,14 +25,16 @@ async def serve(
     *,
     stop: asyncio.Event,
     sockets: Sequence[socket.socket] = (),
+    held: bool = False,
     ready: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Serve until `stop` is set; then take no more connections and give those under way `limits.drain` seconds.
+    """Serve until `stop` is set; then give the requests under way `limits.drain` seconds.
 
     Args:
         gateway: the application.
         stop: set in this event loop.
         sockets: listening ones to take over, such as systemd's; without any, those that the settings name are opened.
+        held: the sockets listen beyond our end; until clients have left their connections, we serve on.
         ready: told the base URL for clients once they can connect.
 
     Raises:
@@ -47,22 +53,45 @@ async def serve(
                 await web.SockSite(runner, sock, backlog=BACKLOG).start()
             ready(base_url)
             await stop.wait()
-            await _let_go(runner, gateway, settings.limits.move)
+            if held:
+                await _let_move(gateway.connections, settings.limits)
+            await _close(runner, listening, gateway.connections, settings.limits.first)
         finally:
             tidying.cancel()
             await runner.cleanup()
 
 
-async def _let_go(runner: web.ServerRunner, gateway: Gateway, seconds: float) -> None:
-    """Take no more connections, and let clients with a live one move to the next process.
+async def _let_move(connections: Connections, limits: Limits) -> None:
+    """Serve on until no client is about to use a connection that it has; the next process gets their new ones."""
+    connections.moving = True
+    await _until(lambda: connections.quiet(limits.quiet), limits.drain)
 
-    A connection just taken has not said yet what it wants, and a busy one may be about to: closing them now would
-    break requests. Under socket activation new connections wait in the socket's queue meanwhile.
+
+async def _close(
+    runner: web.ServerRunner, listening: Sequence[socket.socket], connections: Connections, seconds: float
+) -> None:
+    """Take no more connections, and wait for the first request of those just taken.
+
+    A connection that is being accepted when its server closes hangs for ever (python/cpython#109564), so accepting ends
+    first. New connections wait in the queue of a held socket meanwhile.
     """
+    connections.moving = True
+    for sock in listening:
+        asyncio.get_running_loop().remove_reader(sock)
+    await asyncio.sleep(_SETTLE)
     for site in runner.sites:
         await site.stop()
-    gateway.drain()
-    await asyncio.sleep(seconds)
+    server = runner.server
+    assert server is not None
+    await _until(lambda: connections.known(each.transport for each in server.connections), seconds)
+
+
+async def _until(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait for `condition`, at most so long."""
+    for _ in range(round(seconds / _LOOK)):
+        if condition():
+            return
+        await asyncio.sleep(_LOOK)
 
 
 def _server(gateway: Gateway, session: aiohttp.ClientSession, limits: Limits) -> web.Server:

@@ -65,8 +65,10 @@ class Limits:
         pause: without a byte inside a request's body.
         connect: until upstream takes the connection.
         silence: without a byte from upstream; models think for minutes.
-        move: for live connections to move to the next process when the gateway stops.
-        drain: after that, for the requests under way when the gateway stops.
+        quiet: without a request, until a client has surely forgotten a connection; those of OpenAI for Python and Node
+            use one again for 5 and 4 seconds.
+        drain: for the requests under way when the gateway stops, and again for those that it took meanwhile.
+        first: then, until a connection just taken brings its first request.
     """
 
     line: int = 8190
@@ -78,8 +80,9 @@ class Limits:
     pause: float = 30.0
     connect: float = 15.0
     silence: float = 900.0
-    move: float = 0.3
+    quiet: float = 6.0
     drain: float = 20.0
+    first: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
