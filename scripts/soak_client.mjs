@@ -1,10 +1,12 @@
-// A stock openai Node client, built once; it knows nothing of gateways. Arguments: requests, seconds, lanes.
+// A stock openai Node client, built once; it knows nothing of gateways. Arguments: requests, seconds, lanes, retries.
 import { createRequire } from "node:module";
 const { OpenAI } = createRequire(process.cwd() + "/")("openai");
-const [total, seconds, lanes] = process.argv.slice(2).map(Number);
+const [total, seconds, lanes, maxRetries] = process.argv.slice(2).map(Number);
 const messages = [{ role: "user", content: "Say hello. emulator: chunks=6 delay=0.01" }];
-const client = new OpenAI();
-const failures = {};
+const client = new OpenAI({ maxRetries });
+const answers = {}, broken = {};
+
+const count = (what, name) => { what[name] = (what[name] ?? 0) + 1; };
 
 async function ask(number) {
   const stream = number % 3 === 0;
@@ -19,6 +21,7 @@ async function ask(number) {
     done = answer.choices[0].finish_reason;
     text = answer.choices[0].message.content;
   }
+  count(answers, 200);
   if (done !== "stop" || !text.startsWith("Hello")) throw new Error("not whole");
 }
 
@@ -30,10 +33,10 @@ async function lane(first) {
     try {
       await ask(number);
     } catch (error) {
-      const name = `${error.constructor.name}: ${error.message}`.slice(0, 300);
-      failures[name] = (failures[name] ?? 0) + 1;
+      if (error.status) count(answers, error.status);
+      else count(broken, `${error.message} ${error.cause?.cause ?? error.cause ?? ""}`.slice(0, 300));
     }
   }
 }
 await Promise.all(Array.from({ length: lanes }, (_, first) => lane(first)));
-console.log(JSON.stringify({ requests: total, failures }));
+console.log(JSON.stringify({ client: "openai-node", answers, broken }));

@@ -1,4 +1,4 @@
-"""A stock openai Python client, built once; it knows nothing of gateways. Arguments: requests, seconds, threads."""
+"""A stock openai Python client, built once, that knows of no gateway. Arguments: requests, seconds, lanes, retries."""
 
 import collections
 import json
@@ -8,10 +8,11 @@ import time
 
 import openai
 
-TOTAL, SECONDS, THREADS = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+TOTAL, SECONDS, LANES, RETRIES = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 MESSAGES = [{"role": "user", "content": "Say hello. emulator: chunks=6 delay=0.01"}]
-client = openai.OpenAI()
-failures: collections.Counter[str] = collections.Counter()
+client = openai.OpenAI(max_retries=RETRIES)
+answers: collections.Counter[int] = collections.Counter()
+broken: collections.Counter[str] = collections.Counter()
 
 
 def ask(number: int) -> None:
@@ -23,24 +24,27 @@ def ask(number: int) -> None:
         chunks = list(client.chat.completions.create(model="gemini-2.5-flash", messages=MESSAGES, stream=True))
         choices = [choice for chunk in chunks for choice in chunk.choices]
         done, text = choices[-1].finish_reason, "".join(choice.delta.content or "" for choice in choices)
+    answers[200] += 1
     if done != "stop" or not text.startswith("Hello"):
-        failures["not whole"] += 1
+        broken["not whole"] += 1
 
 
 def work(first: int) -> None:
     """Every so-manyeth request, each at its time."""
-    for number in range(first, TOTAL, THREADS):
+    for number in range(first, TOTAL, LANES):
         time.sleep(max(0.0, started + number * SECONDS / TOTAL - time.monotonic()))
         try:
             ask(number)
+        except openai.APIStatusError as error:
+            answers[error.status_code] += 1
         except openai.OpenAIError as error:
-            failures[f"{type(error).__name__}: {error}"[:300]] += 1
+            broken[f"{error} {error.__cause__!r}"[:300]] += 1
 
 
 started = time.monotonic()
-workers = [threading.Thread(target=work, args=(first,)) for first in range(THREADS)]
+workers = [threading.Thread(target=work, args=(first,)) for first in range(LANES)]
 for worker in workers:
     worker.start()
 for worker in workers:
     worker.join()
-sys.stdout.write(json.dumps({"requests": TOTAL, "failures": dict(failures)}))
+sys.stdout.write(json.dumps({"client": "openai-python", "answers": answers, "broken": broken}))

@@ -20,7 +20,7 @@ from vx_token.emulator import Emulator, running
 
 SCRIPTS = Path(__file__).resolve().parent
 NODE_CLIENT = "openai@6"
-THREADS = 8
+LANES = 8
 ACTIVATE = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1');"
     "os.execv(sys.executable, [sys.executable, '-P', '-m', 'vx_token', 'run'])"
@@ -54,9 +54,9 @@ class Stage:
             encoding="utf-8",
         )
 
-    def clients(self, requests: int, seconds: float) -> list[list[str]]:
+    def clients(self, requests: int, seconds: float, retries: int) -> list[list[str]]:
         """The commands of the clients that can be had here."""
-        arguments = [str(requests), str(seconds), str(THREADS)]
+        arguments = [str(requests), str(seconds), str(LANES), str(retries)]
         found = [[sys.executable, str(SCRIPTS / "soak_client.py"), *arguments]]
         if shutil.which("node") and self._npm_install():
             found.append(["node", str(SCRIPTS / "soak_client.mjs"), *arguments])
@@ -115,18 +115,19 @@ class Daemon:
         return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
-def trouble(google: Emulator) -> None:
-    """A tenth of all refreshes fails, and upstream resets and is overloaded at times.
+def trouble(google: Emulator, *, upstream: bool) -> None:
+    """A tenth of all refreshes fails; with `upstream`, it resets and is overloaded at times: clients must try again.
 
     Its 401s come from tokens that `disturb` revokes: one for a good token, twice in a row, would rightly be passed on.
     """
     google.fail("token", times=None, probability=0.1, seed=1, status=503)
-    google.fail("chat", times=None, probability=0.01, seed=2, kind="reset")
-    google.fail("chat", times=None, probability=0.01, seed=4, status=503)
+    if upstream:
+        google.fail("chat", times=None, probability=0.01, seed=2, kind="reset")
+        google.fail("chat", times=None, probability=0.01, seed=4, status=503)
 
 
 @contextlib.contextmanager
-def played(stage: Stage) -> Iterator[Daemon]:
+def played(stage: Stage, *, upstream: bool) -> Iterator[Daemon]:
     """The daemon with its gateway, ready for clients."""
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
         port = listening.getsockname()[1]
@@ -137,7 +138,7 @@ def played(stage: Stage) -> Iterator[Daemon]:
             wait_for(f"http://127.0.0.1:{port}/readyz")
             key = next(stage.root.rglob("gateway.key")).read_text()
             stage.environ |= {"OPENAI_API_KEY": key, "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1"}
-            trouble(stage.google)
+            trouble(stage.google, upstream=upstream)
             yield daemon
         finally:
             daemon.stop()
@@ -170,29 +171,39 @@ def disturb(daemon: Daemon, google: Emulator, seconds: float, restarts: int) -> 
 
 
 def main() -> int:
-    """Run it; 0 when no client saw a failure."""
+    """Run it; 0 when both clients saw nothing but whole answers with status 200."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--requests", type=int, default=10_000, help="of each client")
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--lifetime", type=float, default=2.5, help="seconds that a token lives")
     parser.add_argument("--restarts", type=int, default=5)
+    parser.add_argument(
+        "--retries",
+        type=int,
+        default=0,
+        help="of the clients; with any, upstream fails too, whose failures are passed on. Without, all that goes wrong "
+        "on the way is seen",
+    )
     parser.add_argument("--log", type=Path, help="where to keep the daemon's log")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vx-token-soak-") as folder, running(lifetime=asked.lifetime) as google:
         stage = Stage(Path(folder), google)
-        commands = stage.clients(1, 0)
-        share = asked.requests // len(commands)
-        with played(stage) as daemon:
+        commands = stage.clients(asked.requests, asked.seconds, asked.retries)
+        with played(stage, upstream=asked.retries > 0) as daemon:
             clients = [
                 subprocess.Popen(command, env=stage.environ, cwd=stage.root, stdout=subprocess.PIPE, text=True)
-                for command in stage.clients(share, asked.seconds)
+                for command in commands
             ]
             sizes = disturb(daemon, google, asked.seconds, asked.restarts)
-            answers = [client.communicate(timeout=asked.seconds + 120)[0] for client in clients]
+            said = [client.communicate(timeout=asked.seconds + 120)[0] for client in clients]
         if asked.log:
             shutil.copy(stage.root / "daemon.log", asked.log)
+        saw = [json.loads(answer) if answer else {"answers": {}, "broken": {"died": 1}} for answer in said]
         found = {
-            "clients": [json.loads(answer) if answer else {"failures": {"died": 1}} for answer in answers],
+            "clients": saw,
+            "non_200s": sum(sum(client["answers"].values()) - client["answers"].get("200", 0) for client in saw),
+            "connection_failures": sum(sum(client["broken"].values()) for client in saw),
+            "retries": asked.retries,
             "token_lives": len(google.issued),
             "token_endpoint_failures": google.count("token", 503),
             "upstream_401s": google.count("chat", 401),
@@ -202,7 +213,7 @@ def main() -> int:
             "daemon_mib": [round(size) for size in sizes],
         }
     sys.stdout.write(json.dumps(found, indent=2) + "\n")
-    return int(any(client["failures"] for client in found["clients"]))
+    return int(bool(found["non_200s"] or found["connection_failures"]))
 
 
 if __name__ == "__main__":

@@ -100,10 +100,10 @@ def test_a_stream_that_breaks_off_is_an_error(client: openai.OpenAI, google: Emu
 
 @pytest.mark.slow
 def test_the_soak_in_small_sees_no_failure() -> None:
-    """Both clients, a restart under socket activation, reloads, revocations, and a token endpoint that fails."""
+    """Both clients without retries, a restart under socket activation, reloads, revocations, failing refreshes."""
     kept = {name: os.environ[name] for name in ("npm_config_cache", "HOME") if name in os.environ}
     done = subprocess.run(
-        [sys.executable, REPOSITORY / "scripts/soak_gateway.py", "--requests=120", "--seconds=8", "--restarts=1"],
+        [sys.executable, REPOSITORY / "scripts/soak_gateway.py", "--requests=60", "--seconds=8", "--restarts=1"],
         env={**plain_environment(REPOSITORY), **kept},
         capture_output=True,
         text=True,
@@ -112,7 +112,9 @@ def test_the_soak_in_small_sees_no_failure() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
-    assert [client["failures"] for client in found["clients"]] == [{}] * len(found["clients"])
+    assert [(client["answers"], client["broken"]) for client in found["clients"]] == [({"200": 60}, {})] * len(
+        found["clients"]
+    )
     assert found["token_lives"] >= 3
     if len(found["clients"]) < 2:
         missing = "no Node client took part: " + ("npm cannot install it" if shutil.which("node") else "no node")
