@@ -72,6 +72,10 @@ class Gateway:
         """
         self.settings = settings
 
+    def most(self) -> int:
+        """How many requests were under way at once since the last look."""
+        return self._metrics.most()
+
     def snapshot(self) -> Snapshot:
         """The gateway in a few numbers; safe from any thread."""
         return self._metrics.snapshot()

@@ -79,7 +79,7 @@ class Metrics:
         self._left = Gauge("vx_token_seconds_left", "Life left in the token.", ["profile"], registry=self.registry)
         self._seconds_left = seconds_left
         self._minute = Minute()
-        self._answered = self._errors = self._under_way = 0
+        self._answered = self._errors = self._under_way = self._most = 0
         self._started_at = time.time()
         # Looking a child up in the library costs more than counting.
         self._children: dict[tuple[str, str, int], Counter] = {}
@@ -88,6 +88,7 @@ class Metrics:
     def began(self) -> None:
         """A request came."""
         self._under_way += 1
+        self._most = max(self._most, self._under_way)
 
     def ended(self, profile: str, path: str, status: int) -> None:
         """It was answered."""
@@ -125,6 +126,11 @@ class Metrics:
         for profile, left in self._seconds_left().items():
             self._left.labels(profile).set(max(0.0, left))
         return generate_latest(self.registry)
+
+    def most(self) -> int:
+        """How many requests were under way at once since the last look."""
+        most, self._most = self._most, self._under_way
+        return most
 
     def snapshot(self) -> Snapshot:
         """The gateway in a few numbers."""

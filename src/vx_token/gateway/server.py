@@ -47,7 +47,7 @@ async def serve(
     async with open_session(settings.ca_file, settings.limits) as session:
         runner = web.ServerRunner(_server(gateway, session, settings.limits), shutdown_timeout=settings.limits.drain)
         await runner.setup()
-        tidying = asyncio.create_task(give_back(gateway.snapshot))
+        tidying = asyncio.create_task(give_back(gateway.most))
         try:
             for sock in listening:
                 await web.SockSite(runner, sock, backlog=BACKLOG).start()
