@@ -1,5 +1,6 @@
-"""The gateway, a bare aiohttp proxy and nginx before one fast TLS upstream, in interleaved rounds."""
+"""The gateway, a bare aiohttp proxy, nginx and peers before one fast TLS upstream, in interleaved rounds."""
 
+import argparse
 import asyncio
 import contextlib
 import os
@@ -7,33 +8,35 @@ import platform
 import re
 import shutil
 import socket
-import ssl
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
-import aiohttp
+import bench_memory
+import bench_peers
 import psutil
 import trustme
-from aiohttp import web
+from bench_memory import resident
+from bench_servers import KEY
 
-from vx_token.gateway.app import Gateway
-from vx_token.gateway.server import serve
-from vx_token.gateway.settings import GatewaySettings, Route
+from vx_token.emulator import Emulator, running
 from vx_token.gateway.sockets import allow_many_files
-from vx_token.tokens import Token
 
-KEY = "vx-local-bench"
-ANSWER = '{"choices":[{"message":{"content":"Hello"}}],"usage":{"completion_tokens":7,"prompt_tokens":5}}'
+HERE = Path(__file__).resolve().parent
+ANSWER = (
+    '{"id":"c","object":"chat.completion","created":1,"model":"google/gemini-2.5-flash","choices":[{"index":0,'
+    '"finish_reason":"stop","message":{"role":"assistant","content":"Hello"}}],'
+    '"usage":{"completion_tokens":7,"prompt_tokens":5,"total_tokens":12}}'
+)
 BODY = '{"messages":[{"role":"user","content":"Say hello."}],"model":"gemini-2.5-flash","temperature":0.2}'
 SECONDS = 3  # of each load
-STREAMS = 1000
-BARE = "bare aiohttp"
+DIRECT, GATEWAY, BARE = "upstream itself", "gateway", "bare aiohttp"
 
 NGINX = """
 daemon off; worker_processes 1; pid {folder}/{name}.pid; error_log {folder}/{name}.log crit;
@@ -78,83 +81,6 @@ end
 """
 
 
-class Purse:
-    """One token that lives long."""
-
-    token = Token("ya29.bench", time.time() + 3600, time.time())
-
-    def current(self, profile: str) -> Token:  # noqa: ARG002 - one token for all
-        """The token."""
-        return self.token
-
-    async def fresh(self, profile: str, rejected: str | None) -> Token:  # noqa: ARG002 - one token for all
-        """The token."""
-        return self.token
-
-
-async def serve_gateway(port: int, upstream: str, folder: Path) -> None:
-    """The gateway with everything on: aliases, publisher prefix, metrics, usage."""
-    streams = Route("streams", upstream.replace(upstream.rsplit(":", 1)[1], os.environ["STREAMS_PORT"]))
-    route = Route("bench", upstream, aliases={"gpt-4o": "google/gemini-2.5-pro"}, publisher="google")
-    settings = GatewaySettings(
-        {"bench": route, "streams": streams}, "bench", lambda key: key == KEY, port=port, ca_file=folder / "ca.pem"
-    )
-    await serve(Gateway(settings, Purse()), stop=asyncio.Event())
-
-
-async def serve_bare(port: int, upstream: str, folder: Path) -> None:
-    """What thirty lines of aiohttp do."""
-    allow_many_files()
-    context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
-    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=context), auto_decompress=False)
-    streams = upstream.replace(upstream.rsplit(":", 1)[1], os.environ["STREAMS_PORT"])
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        headers = {name: value for name, value in request.headers.items() if name not in {"Host", "Content-Length"}}
-        headers["Authorization"] = f"Bearer {Purse.token.value}"
-        base = streams if "stream" in request.path else upstream
-        url = base + request.path_qs.removeprefix("/streams").removeprefix("/v1")
-        async with session.request(
-            request.method, url, headers=headers, data=await request.read() or None, allow_redirects=False
-        ) as answer:
-            response = web.StreamResponse(status=answer.status)
-            response.content_type = answer.content_type
-            await response.prepare(request)
-            async for chunk in answer.content.iter_any():
-                await response.write(chunk)
-            await response.write_eof()
-            return response
-
-    app = web.Application(client_max_size=1 << 30)
-    app.router.add_route("*", "/{path:.*}", handle)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
-    await asyncio.Event().wait()
-
-
-async def serve_streams(port: int, folder: Path) -> None:
-    """SSE: as many chunks as asked, each with the instant it was written at."""
-    allow_many_files()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert.pem")
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        for _ in range(int(request.query["chunks"])):
-            await response.write(b"data: %d\n\n" % time.monotonic_ns())
-            await asyncio.sleep(float(request.query["pause"]))
-        return response
-
-    app = web.Application()
-    app.router.add_route("*", "/stream", handle)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=context, backlog=1024).start()
-    await asyncio.Event().wait()
-
-
 def free_port() -> int:
     """A port that nobody has now."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
@@ -162,31 +88,32 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def process(port: int, *argv: str, **environ: str) -> Iterator[psutil.Process]:
+def process(port: int, argv: tuple[str, ...], log: Path, **options: object) -> Iterator[psutil.Process]:
     """A server process, ready when its port answers."""
-    # What a server says when the load ends in the middle of requests is of no interest.
-    child = subprocess.Popen(argv, env={**os.environ, **environ}, stderr=subprocess.DEVNULL)
+    with log.open("wb") as out:
+        child = subprocess.Popen(argv, stdout=out, stderr=out, **options)
     try:
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
+        end = time.monotonic() + 60
+        while not _listens(port):
+            if child.poll() is not None or time.monotonic() > end:
+                raise SystemExit(f"{argv[0]} does not start: {log.read_text()[-2000:]}")
             time.sleep(0.05)
         yield psutil.Process(child.pid)
     finally:
         child.terminate()
-        child.wait(10)
+        child.wait(30)
 
 
-def resident(server: psutil.Process) -> float:
-    """MiB of a process and its children."""
-    return float(sum(each.memory_info().rss for each in [server, *server.children(recursive=True)])) / 2**20
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
 
 
-def nginx(folder: Path, name: str, server: str) -> tuple[str, ...]:
+def nginx(folder: Path, name: str, server: str, **values: object) -> tuple[str, ...]:
     """The command of an nginx with one server."""
     path = folder / f"{name}.conf"
-    path.write_text(NGINX.format(folder=folder, name=name, server=server))
+    path.write_text(NGINX.format(folder=folder, name=name, server=server.format(folder=folder, **values)))
     return ("nginx", "-c", str(path), "-p", str(folder), "-e", str(folder / "error.log"))
 
 
@@ -217,26 +144,10 @@ def processor(server: psutil.Process | None) -> float:
     return float(sum(sum(each.cpu_times()[:2]) for each in [server, *server.children(recursive=True)]))
 
 
-async def stream(session: aiohttp.ClientSession, url: str, chunks: int, pause: float) -> list[float]:
-    """Milliseconds from upstream's write to our read, of each chunk."""
-    async with session.post(f"{url}?chunks={chunks}&pause={pause}", data=b"{}", ssl=False) as answer:
-        answer.raise_for_status()
-        lines = [(time.monotonic_ns(), line) async for line in answer.content if line.startswith(b"data: ")]
-    if len(lines) != chunks:
-        raise SystemExit(f"{url}: {len(lines)} of {chunks} chunks")
-    return [(read - int(line[6:])) / 1e6 for read, line in lines]
-
-
-def session() -> aiohttp.ClientSession:
-    """A client with the local key and no limit."""
-    headers = {"Authorization": f"Bearer {KEY}"}
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers)
-
-
 async def chunk_delays(url: str) -> tuple[float, float]:
     """Median milliseconds until the first chunk, counted from the request, and of each later chunk's way."""
     firsts, rest = [], []
-    async with session() as client:
+    async with bench_memory.session() as client:
         for _ in range(40):
             started = time.monotonic()
             async with client.post(f"{url}?chunks=1&pause=0", data=b"{}", ssl=False) as answer:
@@ -244,22 +155,8 @@ async def chunk_delays(url: str) -> tuple[float, float]:
                 firsts.append((time.monotonic() - started) * 1000)
                 await answer.read()
         for _ in range(5):
-            rest += (await stream(client, url, 60, 0.005))[1:]
+            rest += (await bench_memory.stream(client, url, 60, 0.005))[1:]
     return statistics.median(firsts), statistics.median(rest)
-
-
-async def crowd(url: str, server: psutil.Process) -> float:
-    """MiB more while 1,000 streams are open; each must bring all its chunks."""
-    before = resident(server)
-    peak = before
-    async with session() as client:
-        tasks = [asyncio.create_task(stream(client, url, 12, 0.5)) for _ in range(STREAMS)]
-        while not all(task.done() for task in tasks):
-            peak = max(peak, resident(server))
-            await asyncio.sleep(0.2)
-        for task in tasks:
-            task.result()
-    return peak - before
 
 
 def say(line: str) -> None:
@@ -268,108 +165,141 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def row(name: str, *cells: str) -> str:
-    """One line of a table."""
-    return f"| {name} | " + " | ".join(cells) + " |"
+def row(name: str, *cells: str) -> None:
+    """Print one line of a table."""
+    say(f"| {name} | " + " | ".join(cells) + " |")
 
 
-def measure(urls: dict[str, str], servers: dict[str, psutil.Process], folder: Path, rounds: int) -> None:
-    """All the tables."""
-    idle = {name: resident(server) for name, server in servers.items()}
-    busy: dict[str, list[Load]] = {name: [] for name in urls}
-    alone: dict[str, list[Load]] = {name: [] for name in urls}
-    for url in urls.values():
-        load(url, 32, folder, None)
+@dataclass
+class Stage:
+    """What runs, and where: URLs of single answers and of streams, and the processes, by name."""
+
+    folder: Path
+    google: Emulator
+    stack: contextlib.ExitStack
+    urls: dict[str, str] = field(default_factory=dict)
+    feeds: dict[str, str] = field(default_factory=dict)
+    servers: dict[str, psutil.Process] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """Start the upstreams, and before them the gateway, bare aiohttp and nginx."""
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(self.folder / "ca.pem"))
+        authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(self.folder / "cert.pem"))
+        (self.folder / "post.lua").write_text(LUA.format(body=BODY, key=KEY))
+        upstream, streams = free_port(), free_port()
+        self._start("upstream", upstream, nginx(self.folder, "upstream", UPSTREAM, port=upstream, answer=ANSWER))
+        self.urls[DIRECT], base = f"https://localhost:{upstream}", f"https://localhost:{streams}"
+        self.feeds[DIRECT] = f"{base}/stream"
+        self._start("streams", streams, self._ours("streams", streams, base))
+        for kind in (GATEWAY, BARE, "nginx"):
+            port = free_port()
+            if kind == "nginx":
+                argv = nginx(self.folder, "proxy", PROXY, port=port, upstream=upstream, streams=streams)
+            else:
+                argv = self._ours(kind.split()[0], port, base)
+            self.servers[kind] = self._start(kind, port, argv)
+            self.urls[kind] = f"http://127.0.0.1:{port}/v1/chat/completions"
+            self.feeds[kind] = f"http://127.0.0.1:{port}{'/streams' if kind == GATEWAY else ''}/v1/stream"
+
+    def begin_peers(self, venvs: Path | None) -> None:
+        """Start those that are installed."""
+        account = self.folder / "account.json"
+        self.google.service_account(account)
+        for name, venv in bench_peers.installed(venvs).items():
+            if venv is None:
+                say(f"{name}: not installed")
+                continue
+            port = free_port()
+            peer = bench_peers.peer(name, venv, self.folder, port, self.urls[DIRECT], account)
+            self.servers[name] = self._start(name, port, peer.argv, env=peer.environ, cwd=peer.folder)
+            self.urls[name] = f"http://127.0.0.1:{port}/v1/chat/completions"
+
+    def _ours(self, kind: str, port: int, streams: str) -> tuple[str, ...]:
+        script = str(HERE / "bench_servers.py")
+        return (sys.executable, script, kind, str(port), self.urls[DIRECT], streams, str(self.folder))
+
+    def _start(self, name: str, port: int, argv: tuple[str, ...], **options: object) -> psutil.Process:
+        return self.stack.enter_context(process(port, argv, self.folder / f"{name}.out", **options))
+
+
+def measure(stage: Stage, rounds: int) -> None:
+    """Throughput, latency and memory of all."""
+    busy: dict[str, list[Load]] = {name: [] for name in stage.urls}
+    alone: dict[str, list[Load]] = {name: [] for name in stage.urls}
+    idle = {name: resident(server) for name, server in stage.servers.items()}
+    for url in stage.urls.values():
+        load(url, 32, stage.folder, None)
     for _ in range(rounds):
-        for name, url in urls.items():
-            busy[name].append(load(url, 32, folder, servers.get(name)))
-            alone[name].append(load(url, 1, folder, servers.get(name)))
+        for name, url in stage.urls.items():
+            busy[name].append(load(url, 32, stage.folder, stage.servers.get(name)))
+            alone[name].append(load(url, 1, stage.folder, stage.servers.get(name)))
     rate = {name: statistics.median(each.rate for each in loads) for name, loads in busy.items()}
     cpu = {name: statistics.median(each.cpu for each in loads) for name, loads in busy.items()}
     median = {name: statistics.median(each.median for each in loads) for name, loads in alone.items()}
-    added = {name: median[name] - median["upstream itself"] for name in servers}
+    added = {name: median[name] - median[DIRECT] for name in stage.servers}
     say("| | requests/s at 32 connections | x bare | processor time a request | added p50 at 1 | x bare | idle MiB |")
     say("|---|---|---|---|---|---|---|")
-    say(row("upstream itself", f"{rate['upstream itself']:,.0f}", "", "", "", "", ""))
-    for name in servers:
-        times = f"{rate[name] / rate[BARE]:.2f}"
-        slower = f"{added[name] / added[BARE]:.2f}"
-        say(
-            row(
-                name,
-                f"{rate[name]:,.0f}",
-                times,
-                f"{cpu[name]:.0f} µs",
-                f"{added[name]:.2f} ms",
-                slower,
-                f"{idle[name]:.0f}",
-            )
-        )
+    row(DIRECT, f"{rate[DIRECT]:,.0f}", "", "", "", "", "")
+    for name in stage.servers:
+        times, slower = f"{rate[name] / rate[BARE]:.2f}", f"{added[name] / added[BARE]:.2f}"
+        spent = f"{cpu[name]:.0f} µs"
+        row(name, f"{rate[name]:,.0f}", times, spent, f"{added[name]:.2f} ms", slower, f"{idle[name]:.0f}")
+    ratios = [each.rate / other.rate for each, other in zip(busy[GATEWAY], busy[BARE], strict=True)]
+    say(f"\ngateway / bare aiohttp, round by round: {', '.join(f'{each:.2f}' for each in ratios)}")
+    for name in stage.servers:
+        if name in bench_peers.KINDS:
+            say(f"gateway / {name}: {rate[GATEWAY] / rate[name]:.1f}")
 
 
-def measure_streams(urls: dict[str, str], servers: dict[str, psutil.Process], rounds: int) -> None:
+def measure_streams(stage: Stage, rounds: int) -> None:
     """First chunk, each chunk, and a thousand at once."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in urls}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in stage.feeds}
     for _ in range(rounds):
-        for name, url in urls.items():
+        for name, url in stage.feeds.items():
             found[name].append(asyncio.run(chunk_delays(url)))
     medians = {
         name: [statistics.median(values) for values in zip(*pairs, strict=True)] for name, pairs in found.items()
     }
-    say("\n| | added p50, first chunk | added p50, later chunks | KiB per open stream | MiB more after 2 x 1,000 |")
+    servers = {name: server for name, server in stage.servers.items() if name in stage.feeds}
+    bursts = {name: bench_memory.Bursts(stage.feeds[name], server) for name, server in servers.items()}
+    bench_memory.play(bursts.values())
+    say("\n| | added p50, first chunk | added p50, later chunks | KiB per open stream | MiB, and after each 1,000 |")
     say("|---|---|---|---|---|")
-    direct = medians["upstream itself"]
-    before = {name: resident(server) for name, server in servers.items()}
-    grown = {name: asyncio.run(crowd(urls[name], server)) for name, server in servers.items()}
-    for name, server in servers.items():
-        asyncio.run(crowd(urls[name], server))
-    time.sleep(130)  # the gateway gives memory back after a minute of quiet
-    for name, server in servers.items():
-        first, later = (mine - theirs for mine, theirs in zip(medians[name], direct, strict=True))
-        size = f"{grown[name] * 1024 / STREAMS:.0f}"
-        say(row(name, f"{first:.2f} ms", f"{later:.2f} ms", size, f"{resident(server) - before[name]:.0f}"))
+    for name, burst in bursts.items():
+        first, later = (mine - theirs for mine, theirs in zip(medians[name], medians[DIRECT], strict=True))
+        sizes = ", ".join(f"{size:.0f}" for size in burst.sizes)
+        row(name, f"{first:.2f} ms", f"{later:.2f} ms", f"{burst.each:.0f}", sizes)
 
 
-def main(rounds: int) -> None:
+def main(asked: argparse.Namespace) -> None:
     """Start everything on free ports, measure, stop everything."""
     allow_many_files()
-    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as name, running(lifetime=86400) as google, contextlib.ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o711)
-        authority = trustme.CA()
-        authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-        authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(folder / "cert.pem"))
-        (folder / "post.lua").write_text(LUA.format(body=BODY, key=KEY))
-        upstream, streams = free_port(), free_port()
-        argv = nginx(folder, "upstream", UPSTREAM.format(folder=folder, port=upstream, answer=ANSWER))
-        stack.enter_context(process(upstream, *argv))
-        me = (sys.executable, __file__)
-        stack.enter_context(process(streams, *me, "streams", str(streams), "", name))
-        base = f"https://localhost:{upstream}"
-        urls = {"upstream itself": base}
-        feeds = {"upstream itself": f"https://localhost:{streams}/stream"}
-        servers = {}
-        for kind in ("gateway", BARE, "nginx"):
-            port = free_port()
-            command: tuple[str, ...] = (*me, kind.split()[0], str(port), base, name)
-            if kind == "nginx":
-                proxy = PROXY.format(folder=folder, port=port, upstream=upstream, streams=streams)
-                command = nginx(folder, "proxy", proxy)
-            servers[kind] = stack.enter_context(process(port, *command, STREAMS_PORT=str(streams)))
-            urls[kind] = f"http://127.0.0.1:{port}/v1/chat/completions"
-            feeds[kind] = f"http://127.0.0.1:{port}{'/streams' if kind == 'gateway' else ''}/v1/stream"
+        stage = Stage(folder, google, stack)
+        stage.begin()
+        stage.begin_peers(asked.peers)
         say(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()},")
-        say(f"aiohttp {aiohttp.__version__}; {rounds} interleaved rounds of {SECONDS} s\n")
-        measure(urls, servers, folder, rounds)
-        measure_streams(feeds, servers, rounds)
+        say(f"aiohttp {version('aiohttp')}; {asked.rounds} interleaved rounds of {SECONDS} s")
+        say(f"load average before: {os.getloadavg()[0]:.2f}\n")
+        measure(stage, asked.rounds)
+        measure_streams(stage, asked.rounds)
+        if asked.minutes:
+            say("\n" + bench_memory.last(stage.feeds[GATEWAY], stage.servers[GATEWAY], asked.minutes * 60))
+
+
+def options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--minutes", type=float, default=0.0, help="of streams without a pause, to see memory grow")
+    parser.add_argument("--peers", type=Path, help="a folder of virtual environments, each with the peer of its name")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        kind, port, upstream, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
-        if kind == "streams":
-            asyncio.run(serve_streams(port, folder))
-        asyncio.run((serve_gateway if kind == "gateway" else serve_bare)(port, upstream, folder))
     if not shutil.which("nginx") or not shutil.which("wrk"):
         raise SystemExit("needs nginx and wrk")
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
+    main(options())
