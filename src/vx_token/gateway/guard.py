@@ -14,6 +14,7 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::\d{1,5})?")
 _PATH = re.compile(r"/[!$-;=@-Z\[\]_a-z~]*")  # the printable ASCII that a path may hold, and brackets
 _QUERY = re.compile(r"[!\"$-~]*")  # any printable ASCII but #
 
+_NO_TARGET = "the request target must be a plain path on this host"
 _CREDENTIALS = frozenset({"key", "api_key", "api-key", "access_token", "oauth_token"})
 
 
@@ -81,15 +82,23 @@ def parse_target(raw: str, profiles: Collection[str], default: str) -> Target:
         Refusal: 400 when it could leave the base URL, 404 for an unknown profile.
     """
     path, _, query = raw.partition("?")
-    if path.startswith("//") or not _PATH.fullmatch(path) or not _QUERY.fullmatch(query):
-        raise Refusal(400, "the request target must be a plain path on this host", "bad_target")
+    if not _QUERY.fullmatch(query):
+        raise Refusal(400, _NO_TARGET, "bad_target")
+    profile, rest = _parse_path(path, default)
+    if profile not in profiles:
+        raise Refusal(404, f"no profile {profile} here; known: {', '.join(sorted(profiles))}", "unknown_profile")
+    return Target(profile, rest, _without_credentials(query) if query else "")
+
+
+@functools.lru_cache(maxsize=64)
+def _parse_path(path: str, default: str) -> tuple[str, str]:
+    if path.startswith("//") or not _PATH.fullmatch(path):
+        raise Refusal(400, _NO_TARGET, "bad_target")
     segments = [segment for segment in path.split("/") if segment]
     if not all(_is_plain(segment) for segment in segments):
         raise Refusal(400, "the request path must not climb or hide slashes", "bad_target")
     profile, rest = _split_profile(segments, default)
-    if profile not in profiles:
-        raise Refusal(404, f"no profile {profile} here; known: {', '.join(sorted(profiles))}", "unknown_profile")
-    return Target(profile, "/".join(rest), _without_credentials(query))
+    return profile, "/".join(rest)
 
 
 def _without_credentials(query: str) -> str:

@@ -1,6 +1,6 @@
 """Which headers cross the gateway."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from vx_token import __version__
 from vx_token.tokens import Token
@@ -22,6 +22,8 @@ _HOP = {
 _CREDENTIALS = {"authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie"}
 _ACCOUNT = {"openai-organization", "openai-project"}
 _CLIENT_ONLY = frozenset(_HOP | _CREDENTIALS | _ACCOUNT | {"host", "origin", "referer", "expect", "content-length"})
+_AGENT = f"vx-token/{__version__}"
+_PLAIN = {"", "keep-alive", "close"}  # what Connection says when it names no header
 # These speak of upstream's own host and port, or would open the gateway to web pages.
 _UPSTREAM_ONLY = frozenset(_HOP | {"alt-svc", "strict-transport-security", "set-cookie"})
 
@@ -32,12 +34,11 @@ def to_upstream(client: Iterable[tuple[str, str]], token: Token, extra: Mapping[
     if token.quota_project:
         own["x-goog-user-project"] = token.quota_project
     own.update((name.lower(), value) for name, value in extra.items())
-    headers = _without(client, _CLIENT_ONLY, own)
-    agent = f"vx-token/{__version__}"
+    pairs = list(client)
     if "user-agent" not in own:
-        theirs = " ".join(value for name, value in headers if name.lower() == "user-agent")
-        headers = [(name, value) for name, value in headers if name.lower() != "user-agent"]
-        own["user-agent"] = f"{theirs} {agent}".lstrip()
+        theirs = [value for name, value in pairs if name.lower() == "user-agent"]
+        own["user-agent"] = " ".join([*theirs, _AGENT])
+    headers = _without(pairs, _CLIENT_ONLY, own)
     headers.extend((name.title(), value) for name, value in own.items())
     return headers
 
@@ -45,11 +46,18 @@ def to_upstream(client: Iterable[tuple[str, str]], token: Token, extra: Mapping[
 def to_client(upstream: Iterable[tuple[str, str]]) -> Headers:
     """The answer's headers as the client sees them."""
     headers = _without(upstream, _UPSTREAM_ONLY, ())
-    return [(name, value) for name, value in headers if not name.lower().startswith("access-control-")]
+    return [pair for pair in headers if not pair[0].lower().startswith("access-control-")]
 
 
-def _without(headers: Iterable[tuple[str, str]], dropped: frozenset[str], replaced: Iterable[str]) -> Headers:
-    pairs = list(headers)
-    named = {word.strip().lower() for name, value in pairs if name.lower() == "connection" for word in value.split(",")}
-    gone = dropped.union(replaced, named)
-    return [pair for pair in pairs if pair[0].lower() not in gone]
+def _without(headers: Iterable[tuple[str, str]], dropped: frozenset[str], replaced: Container[str]) -> Headers:
+    kept: Headers = []
+    named: set[str] = set()
+    for pair in headers:
+        name = pair[0].lower()
+        if name == "connection":
+            named.update(word.strip().lower() for word in pair[1].split(","))
+        elif name not in dropped and name not in replaced:
+            kept.append(pair)
+    if named <= _PLAIN:
+        return kept
+    return [pair for pair in kept if pair[0].lower() not in named]

@@ -84,6 +84,7 @@ class Metrics:
         # Looking a child up in the library costs more than counting.
         self._children: dict[tuple[str, str, int], Counter] = {}
         self._latencies: dict[str, Histogram] = {}
+        self._kinds: dict[str, tuple[Counter, Counter]] = {}
 
     def began(self) -> None:
         """A request came."""
@@ -116,8 +117,12 @@ class Metrics:
         """Upstream counted the tokens of one request."""
         if usage == Usage():
             return
-        self._tokens.labels(profile, "prompt").inc(usage.prompt)
-        self._tokens.labels(profile, "answer").inc(usage.answer)
+        children = self._kinds.get(profile)
+        if children is None:
+            children = self._tokens.labels(profile, "prompt"), self._tokens.labels(profile, "answer")
+            self._kinds[profile] = children
+        children[0].inc(usage.prompt)
+        children[1].inc(usage.answer)
         self._minute.add(usage.prompt + usage.answer)
 
     def text(self) -> bytes:

@@ -1,6 +1,7 @@
 """Model ids: what clients say, what upstream is told, and the list that upstream does not have."""
 
 import json
+import re
 from collections.abc import Iterator
 from json.decoder import JSONDecoder, scanstring  # type: ignore[attr-defined]
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 from vx_token.gateway.settings import Route
 
 _DECODER = JSONDecoder(strict=False)
-_SPACE = " \t\n\r"
+_OPENING = re.compile(r'[ \t\n\r]*\{[ \t\n\r]*(["}])')
+_COLON = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
+_AFTER = re.compile(r'[ \t\n\r]*(?:,[ \t\n\r]*(")|\})')
 _TAKES_DEFAULT = frozenset({"chat/completions", "completions", "responses"})
 
 
@@ -38,7 +41,7 @@ def rewrite(body: bytes, route: Route, path: str, *, whole: bool = True) -> byte
         for key, start, end in _members(text):
             if key == "model":
                 return _replaced(body, start, end, route)
-    except (ValueError, IndexError, RecursionError):
+    except (ValueError, RecursionError):
         return body
     if whole and route.model and path in _TAKES_DEFAULT:
         return _with_default(body, resolve(route.model, route))
@@ -77,30 +80,21 @@ def _members(text: str) -> Iterator[tuple[str, int, int]]:
     """The top-level members of a JSON object as (key, start, end of the value); stops reading when you do.
 
     Raises:
-        ValueError, IndexError: it is not a JSON object, or ends too soon.
+        ValueError: it is not a JSON object, or ends too soon.
     """
-    at = _expect(text, 0, "{")
-    if text[at] == "}":
-        return
-    while True:
-        key, at = scanstring(text, _expect(text, at, '"', skip=False), False)
-        start = _expect(text, _skip(text, at), ":")
+    opening = _OPENING.match(text)
+    if opening is None:
+        raise ValueError(text[:1])
+    at, more = opening.end(), opening[1] == '"'
+    while more:
+        key, at = scanstring(text, at, False)
+        colon = _COLON.match(text, at)
+        if colon is None:
+            raise ValueError(key)
+        start = colon.end()
         _, end = _DECODER.raw_decode(text, start)
         yield key, start, end
-        at = _skip(text, end)
-        if text[at] == "}":
-            return
-        at = _expect(text, at, ",")
-
-
-def _expect(text: str, at: int, sign: str, *, skip: bool = True) -> int:
-    at = _skip(text, at)
-    if text[at] != sign:
-        raise ValueError(sign)
-    return _skip(text, at + 1) if skip else at + 1
-
-
-def _skip(text: str, at: int) -> int:
-    while text[at] in _SPACE:
-        at += 1
-    return at
+        after = _AFTER.match(text, end)
+        if after is None:
+            raise ValueError(key)
+        at, more = after.end(), after[1] == '"'
