@@ -1,5 +1,6 @@
 """Nobody but the key's holder, no web page, and no way out of a profile's base URL."""
 
+import contextlib
 import logging
 import re
 import socket
@@ -72,10 +73,30 @@ def test_loopback_names_are_served(proxy: Front, host: str) -> None:
     assert proxy.ask("GET", "/v1/x", Host=host).status == 200
 
 
-@pytest.mark.parametrize(
-    "host",
-    ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8490", "10.0.0.1", "0.0.0.0", "[::]", "", "a b"],
-)
+REBOUND = [
+    "evil.example",
+    "127.0.0.1.evil.example",
+    "localhost.evil.example:8490",
+    "localhost,evil.example",
+    "a@localhost",
+    "localhost:80:80",
+    "localhost/",
+    "localhost.",
+    "127.1",
+    "2130706433",
+    "0x7f.0.0.1",
+    "10.0.0.1",
+    "0.0.0.0",
+    "::1",
+    "[::]",
+    "[::1%25lo]",
+    "\xb9\xb2\xb7.0.0.1",
+    "",
+    "a b",
+]
+
+
+@pytest.mark.parametrize("host", REBOUND)
 @pytest.mark.parametrize("path", ["/v1/x", "/healthz", "/metrics"])
 def test_a_rebound_name_gets_nothing(proxy: Front, server: Upstream, host: str, path: str) -> None:
     assert proxy.ask("GET", path, Host=host).status in {400, 403}
@@ -89,7 +110,7 @@ def test_a_request_needs_exactly_one_host(proxy: Front) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["https://evil.example", "null", "http://localhost:3000", "https://chat.example.evil"]
+    "origin", ["https://evil.example", "null", "", "file://", "http://localhost:3000", "https://chat.example.evil"]
 )
 def test_web_pages_are_refused(proxy: Front, server: Upstream, origin: str) -> None:
     answer = proxy.ask(Origin=origin)
@@ -165,9 +186,74 @@ def test_whatever_is_asked_the_url_stays_below_the_base(target: str) -> None:
     assert "//" not in path.removeprefix("https://")
 
 
+@pytest.mark.parametrize("query", ["key=1", "a=1&KEY=1", "k%65y=1", "access%5Ftoken=1", "%6b%65%79=1&a=1"])
+def test_no_other_credential_goes_along_in_the_query(proxy: Front, server: Upstream, query: str) -> None:
+    assert proxy.ask("GET", f"/v1/x?{query}").status == 200
+    assert server.seen[0].path.rpartition("/x")[2] in {"", "?a=1"}
+
+
+CHUNKED = "5\nhello\n0\n\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "code"),
+    [
+        ("POST /v1/x HTTP/1.1\nTransfer-Encoding: gzip, chunked", CHUNKED, b"501"),
+        ("GET /v1/x HTTP/2.0\nX: y", "", b"505"),
+    ],
+)
+def test_what_upstream_could_read_otherwise_is_refused(
+    proxy: Front, server: Upstream, first: str, last: str, code: bytes
+) -> None:
+    line = exchange_line(proxy, f"{first}\nHost: localhost\nAuthorization: Bearer {KEY}\n\n{last}")
+    assert line.split()[1] == code
+    assert server.seen == []
+
+
+@pytest.mark.parametrize("upgrade", ["websocket", "h2c"])
+def test_an_offer_to_upgrade_is_passed_over(proxy: Front, server: Upstream, upgrade: str) -> None:
+    with contextlib.closing(proxy.connect()) as connection:
+        for _ in range(2):  # Java's client offers h2c with its first body, and keeps the connection
+            headers = {
+                "Authorization": f"Bearer {KEY}",
+                "Connection": "Upgrade, X-Hop",
+                "Upgrade": upgrade,
+                "X-Hop": "1",
+            }
+            connection.request("POST", "/v1/x", b"hello", headers)
+            assert connection.getresponse().read() == b'{"ok": true}'
+    assert [seen.body for seen in server.seen] == [b"hello"] * 2
+    assert not {"Upgrade", "X-Hop"} & set(server.seen[0].headers)
+
+
+def test_trailers_stay_here(proxy: Front, server: Upstream) -> None:
+    head = f"POST /v1/x HTTP/1.1\nHost: localhost\nAuthorization: Bearer {KEY}\nTransfer-Encoding: chunked\n\n"
+    assert b" 200 " in exchange_line(proxy, f"{head}5\nhello\n0\nAuthorization: Bearer other\nX-Late: 1\n\n")
+    assert server.seen[0].body == b"hello"
+    assert "X-Late" not in server.seen[0].headers
+
+
+SMUGGLED = f"GET /v1/smuggled HTTP/1.1\nHost: localhost\nAuthorization: Bearer {KEY}\n\n"
+
+
 @pytest.mark.parametrize(
     "bad",
     [
+        f"Content-Length: 4\nTransfer-Encoding: chunked\n\n0\n\n{SMUGGLED}",
+        f"Transfer-Encoding: chunked\nTransfer-Encoding: chunked\n\n{CHUNKED}",
+        f"Transfer-Encoding: chunked, identity\n\n{CHUNKED}",
+        f"Transfer-Encoding: xchunked\n\n{CHUNKED}",
+        f"Transfer-Encoding : chunked\n\n{CHUNKED}",
+        f"Transfer-Encoding: \x0bchunked\n\n{CHUNKED}",
+        f"Transfer-Encoding:\n chunked\n\n{CHUNKED}",
+        "Transfer-Encoding: chunked\n\nFFFFFFFFFFFFFFFFFF\nhello\n0\n\n",
+        "Transfer-Encoding: chunked\n\n5\nhelloXX0\n\n",
+        "Content-Length: 3, 3\n\nabc",
+        "Content-Length: 3\nContent-Length: 3\n\nabc",
+        "Content-Length: 0x3\n\nabc",
+        "Content-Length: 99999999999999999999999\n\nabc",
+        "X: a\rTransfer-Encoding: chunked\n\n",
+        "X: a\0b\n\n",
         "Content-Length: 3\nTransfer-Encoding: chunked\n\nabc",
         "Content-Length: 3\nContent-Length: 4\n\nabcd",
         "Content-Length: -1\n\n",

@@ -19,6 +19,7 @@ from vx_token.gateway.forward import Forwarder
 from vx_token.gateway.freshness import Freshness
 from vx_token.gateway.guard import (
     bearer,
+    check_framing,
     check_host,
     check_method,
     check_origin,
@@ -127,6 +128,7 @@ class Gateway:
     ) -> web.StreamResponse:
         settings = self.settings
         check_method(request.method)
+        check_framing(request.version, request.headers.getall("Transfer-Encoding", ()))
         check_host(request.headers.getall("Host", ()))
         origin = check_origin(request.headers.getall("Origin", ()), settings.origins)
         exchange.extra.update(cors(origin))

@@ -41,6 +41,18 @@ def check_method(method: str) -> None:
         raise Refusal(405, f"the gateway does not serve {method} requests", "method_not_allowed")
 
 
+def check_framing(version: Sequence[int], encodings: Sequence[str]) -> None:
+    """Refuse what upstream could read in another way than we do: another protocol, a body coded in another way.
+
+    Raises:
+        Refusal: 505 or 501.
+    """
+    if tuple(version) not in {(1, 0), (1, 1)}:
+        raise Refusal(505, "the gateway speaks HTTP/1.1 and 1.0", "bad_version")
+    if any(encoding.strip().lower() != "chunked" for encoding in encodings):
+        raise Refusal(501, "the gateway knows no transfer coding but chunked", "bad_encoding")
+
+
 def check_host(hosts: Sequence[str]) -> None:
     """Demand one Host header with a loopback name, so that a page under a rebound DNS name gets nothing.
 
@@ -103,7 +115,7 @@ def _parse_path(path: str, default: str) -> tuple[str, str]:
 
 def _without_credentials(query: str) -> str:
     """The query less what Google would take for a credential: tools of other protocols put their key there."""
-    return "&".join(part for part in query.split("&") if part.partition("=")[0].lower() not in _CREDENTIALS)
+    return "&".join(part for part in query.split("&") if unquote(part.partition("=")[0]).lower() not in _CREDENTIALS)
 
 
 def _split_profile(segments: list[str], default: str) -> tuple[str, list[str]]:
