@@ -198,7 +198,8 @@ class Stage:
                 argv = nginx(self.folder, "proxy", PROXY, port=port, upstream=upstream, streams=streams)
             else:
                 argv = self._ours(kind.split()[0], port, base)
-            self.servers[kind] = self._start(kind, port, argv)
+            # As the service's unit has it; it changes memory, not speed.
+            self.servers[kind] = self._start(kind, port, argv, env=os.environ | {"PYTHONMALLOC": "malloc"})
             self.urls[kind] = f"http://127.0.0.1:{port}/v1/chat/completions"
             self.feeds[kind] = f"http://127.0.0.1:{port}{'/streams' if kind == GATEWAY else ''}/v1/stream"
 

@@ -65,6 +65,9 @@ class Forwarder:
             started = time.monotonic()
             answer = await send(session, call, headers, body)
             self._metrics.upstream(profile, time.monotonic() - started)
+            if answer.status == HTTPStatus.SWITCHING_PROTOCOLS:  # it was not asked to
+                answer.close()
+                raise Refusal(502, "upstream leaves HTTP in its answer", "upstream_gone")
             if answer.status != HTTPStatus.UNAUTHORIZED:
                 self._freshness.accepted(profile)
             return answer
