@@ -296,7 +296,11 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--minutes", type=float, default=0.0, help="of streams without a pause, to see memory grow")
-    parser.add_argument("--peers", type=Path, help="a folder of virtual environments, each with the peer of its name")
+    parser.add_argument(
+        "--peers",
+        type=lambda name: Path(name).absolute(),
+        help="a folder of virtual environments, each with the peer of its name",
+    )
     return parser.parse_args()
 
 

@@ -1,12 +1,15 @@
 """Streams: each chunk as it comes, ends that show, and no more memory than a buffer."""
 
 import asyncio
+import contextlib
 import gzip
 import http.client
 import os
 import re
+import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import psutil
@@ -123,6 +126,56 @@ def test_an_upstream_that_breaks_off_never_looks_finished(
         response.read()
     connection.close()
     assert 'status="502"} 1.0' in proxy.ask("GET", "/metrics").body.decode()
+
+
+@contextlib.contextmanager
+def speaking(begun: bytes, rest: bytes = b"") -> Iterator[tuple[str, threading.Event]]:
+    """An upstream of one connection that says this whatever it is asked, the rest at the event; and its base URL."""
+    go_on, done = threading.Event(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+
+        def speak() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(begun)
+                go_on.wait(30)
+                connection.sendall(rest)
+                done.wait(30)
+
+        spoken = pool.submit(speak)
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/base", go_on
+        finally:
+            go_on.set()
+            done.set()
+        spoken.result(10)
+
+
+def test_malformed_chunks_end_the_answer_visibly() -> None:
+    begun = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+    with speaking(begun, b"zz\r\nbroken\r\n") as (url, go_on), front(Purse(), Route("p", url)) as proxy:
+        connection, response = start(proxy)
+        with contextlib.closing(connection):
+            assert response.read1() == b"hello"
+            go_on.set()
+            with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+                response.read()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: a\rb\r\nContent-Length: 2\r\n\r\nok",
+        b"SSH-2.0-OpenSSH\r\n",
+    ],
+)
+def test_an_answer_that_is_none_is_a_502(answer: bytes) -> None:
+    with speaking(answer) as (url, _), front(Purse(), Route("p", url)) as proxy:
+        got = proxy.ask()
+        assert (got.status, got.error["code"]) == (502, "upstream_gone")
 
 
 def test_a_broken_stream_resets_a_client_that_knows_no_chunks(proxy: Front, server: Upstream) -> None:

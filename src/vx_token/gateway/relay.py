@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 
 from vx_token.gateway.errors import LARGEST, unwrap
 from vx_token.gateway.headers import Headers, to_client
-from vx_token.gateway.upstream import read_up_to
+from vx_token.gateway.upstream import Pulse, read_up_to
 from vx_token.gateway.usage import UsageMeter
 
 _FORMAT = frozenset({"content-length", "content-encoding"})
@@ -72,15 +72,19 @@ async def _as_it_comes(
     content = upstream.content
     chunk = begun
     meter.feed(chunk)
-    while not content.at_eof():
-        if chunk:
-            await response.write(chunk)
-        try:
-            chunk = await content.readany()
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            _cut(request)
-            raise UpstreamGoneError(response) from None
-        meter.feed(chunk)
+    pulse = Pulse(upstream)
+    try:
+        while not content.at_eof():
+            if chunk:
+                await response.write(chunk)
+            try:
+                chunk = await content.readany()
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                _cut(request)
+                raise UpstreamGoneError(response) from None
+            meter.feed(chunk)
+    finally:
+        pulse.stop()
     response.size = meter.size
     await response.write_eof(chunk)
     return response

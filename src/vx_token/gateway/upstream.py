@@ -1,5 +1,6 @@
 """The way to upstream: one HTTP session, verified TLS, and what its failures mean."""
 
+import asyncio
 import ssl
 from asyncio import sslproto
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from vx_token.gateway.settings import Limits, Route
 _TLS_BUFFER = 16 << 10  # bytes: one TLS record
 _HEADER = 64 << 10  # bytes that one header line of upstream may have
 _IDLE = 15.0  # seconds that an idle connection is kept; Google closes its end only after minutes
+_BEAT = 1.0  # seconds between two looks at the connection of an answer that is under way
 _OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -72,6 +74,30 @@ def let_go(answer: aiohttp.ClientResponse) -> None:
         answer.release()
     else:
         answer.close()
+
+
+class Pulse:
+    """Ends the wait for an answer's next bytes when its connection is gone; `stop` it at the answer's end.
+
+    The HTTP library closes a connection that brings malformed chunks, and leaves the reader waiting for ever.
+    """
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
+        self._loop = asyncio.get_running_loop()
+        self._handle = self._loop.call_later(_BEAT, self._look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._handle.cancel()
+
+    def _look(self) -> None:
+        connection, content = self._answer.connection, self._answer.content
+        gone = connection is not None and connection.protocol is not None and not connection.protocol.is_connected()
+        if gone and not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError("the connection is gone"))
+        else:
+            self._handle = self._loop.call_later(_BEAT, self._look)
 
 
 def unreachable(error: Exception, host: str) -> Refusal:
