@@ -352,6 +352,16 @@ def test_a_hook_that_the_user_loads_by_hand_is_enough(logged_in: Box, google: Em
     assert not (logged_in.home / ".profile").exists()
 
 
+def test_folders_that_were_empty_before_stay(logged_in: Box, google: Emulator) -> None:
+    for name in (".config/vx-token", ".local/state", ".config/fish/conf.d"):
+        (logged_in.home / name).mkdir(parents=True)
+    before = tree(logged_in)
+    hooked(logged_in, "--base-url", google.base_url())
+    hooked(logged_in, "--base-url", google.base_url(), "--shell", "fish")
+    setup(logged_in, "--undo", "--yes")
+    assert tree(logged_in) == before
+
+
 def test_undo_removes_a_block_that_no_record_knows(fresh: Box) -> None:
     (fresh.home / ".zshrc").write_bytes(b"mine\n" + rcfile.block("ours\n"))
     setup(fresh, "--undo", "--yes")

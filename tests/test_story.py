@@ -48,6 +48,7 @@ def fresh(account: Account, require: Callable[[str], str]) -> Iterator[Account]:
     for path, prompt in files:
         manager.write(path, f"{was[path] or ''}\n{prompt}", 0o644)
     account.login("authorized_user", account.adc)
+    manager.run("mkdir", "-p", ".config/systemd/user", ".local/state")  # what was empty before is the user's, too
     yield account
     for path, text in was.items():
         path.unlink() if text is None else path.write_text(text)

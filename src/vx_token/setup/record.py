@@ -23,6 +23,7 @@ class Record:
         after: the SHA-256 of what it wrote.
         hooks: the start-up files it put a block into, and whether it made them.
         service: whether it installed the service.
+        folders: the folders that it made, which go when they are empty again.
     """
 
     config: str = ""
@@ -30,6 +31,7 @@ class Record:
     after: str = ""
     hooks: Mapping[Path, bool] = field(default_factory=dict)
     service: bool = False
+    folders: frozenset[Path] = frozenset()
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "Record":
@@ -39,14 +41,19 @@ class Record:
             if content.pop("version") != VERSION:
                 return cls()
             hooks = {Path(path): bool(made) for path, made in content.pop("hooks").items()}
-            return cls(**content, hooks=hooks)
+            folders = frozenset(map(Path, content.pop("folders")))
+            return cls(**content, hooks=hooks, folders=folders)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return cls()
 
-    def noted(self, config: Edit | None, hooks: tuple[Edit, ...], *, service: bool) -> "Record":
+    def noted(
+        self, config: Edit | None, hooks: tuple[Edit, ...], folders: frozenset[Path], *, service: bool
+    ) -> "Record":
         """The record with these changes; the first look of each file is the one that undo goes back to."""
         made = {each.path: self.hooks.get(each.path, each.old is None) for each in hooks}
-        record = replace(self, hooks={**self.hooks, **made}, service=self.service or service)
+        record = replace(
+            self, hooks={**self.hooks, **made}, folders=self.folders | folders, service=self.service or service
+        )
         if config is None or config.new is None:
             return record
         before = None if config.old is None else config.old.decode("utf-8-sig")
@@ -65,6 +72,7 @@ class Record:
             "after": self.after,
             "hooks": {str(path): made for path, made in self.hooks.items()},
             "service": self.service,
+            "folders": sorted(map(str, self.folders)),
         }
         path = _path(environ)
         Edit(path, edit.read(path), (json.dumps(content, indent=1) + "\n").encode()).perform()

@@ -1,7 +1,8 @@
 """From nothing to a working vx-token, and back: what is found, what would change, and the doing of it."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from vx_token import edit, paths, plan, rcfile, shell, startup
 from vx_token.config import Config, Gateway
@@ -50,7 +51,8 @@ def perform(todo: Plan, world: World) -> None:
         VxTokenError: a step failed, or no token can be had.
     """
     record = Record.read(world.environ)
-    record.noted(todo.config, todo.hooks, service=todo.service is not None).write(world.environ)
+    folders = _new_folders(todo, world)
+    record.noted(todo.config, todo.hooks, folders, service=todo.service is not None).write(world.environ)
     for step in (todo.config, *todo.hooks):
         if step is not None:
             step.perform()
@@ -67,7 +69,8 @@ def undoing(world: World) -> list[plan.Step | Edit]:
     steps += [*_unhooked(record, world), *([config] if config else [])]
     if config is not None and config.new is None and not record.service:
         steps += _tokens(Store(paths.runtime_dir(world.environ)))
-    return [*steps, *record.forgotten(world.environ, startup.home(world.environ))]
+    steps += record.forgotten(world.environ, startup.home(world.environ))
+    return [_sparing(step, record, world) for step in steps]
 
 
 def kept(world: World) -> str:
@@ -137,6 +140,26 @@ def _service(wishes: Wishes, world: World, config: Config) -> tuple[Manager | No
 
 def _right(step: plan.Step) -> bool:
     return not isinstance(step, plan.Write) or edit.read(step.path) == step.text.encode()
+
+
+def _new_folders(todo: Plan, world: World) -> frozenset[Path]:
+    """The folders that doing it makes."""
+    edits = [each.path.resolve().parent for each in (todo.config, *todo.hooks) if each is not None]
+    folders = [step.path for step in todo.steps if isinstance(step, plan.Folder)]
+    files = [step.path.parent for step in todo.steps if isinstance(step, plan.Write)]
+    if not (edits or folders or files):
+        return frozenset()
+    state = paths.state_dir(world.environ)
+    places = [*edits, *folders, *files, state, state.resolve()]
+    return frozenset(each for place in places for each in (place, *place.parents) if not each.exists())
+
+
+def _sparing(step: plan.Step | Edit, record: Record, world: World) -> plan.Step | Edit:
+    """The step that takes no folder away which setup did not make, empty or not."""
+    if not isinstance(step, plan.Remove | Edit) or step.path.is_relative_to(paths.runtime_dir(world.environ)):
+        return step
+    path = step.path.resolve() if isinstance(step, Edit) else step.path
+    return replace(step, below=next(each for each in path.parents if each not in record.folders))
 
 
 def _uninstall(record: Record, world: World) -> list[plan.Step]:
