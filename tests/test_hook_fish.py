@@ -141,7 +141,7 @@ def test_without_proc_a_prompt_is_answered_at_once_and_a_token_ends_in_time(
         it.run("functions -c __vx_token_sync keep; function __vx_token_sync; builtin echo LOOKED; end")
         assert "LOOKED" not in it.run()
         it.run("functions -e __vx_token_sync; functions -c keep __vx_token_sync")
-        until(lambda: time.time() > expires + 0.1)
+        until(lambda: time.time() > expires + 0.1, seconds=20)
         assert "has ended" in it.run()
         assert it.seen("OPENAI_API_KEY") is None
 
