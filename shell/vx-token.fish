@@ -433,7 +433,7 @@ function __vx_token_settle
         set -a watched XDG_RUNTIME_DIR TMPDIR HOME
     end
     # Of the second that has begun none may be left.
-    set -l left (builtin math $__vx_token_expires - $__vx_token_now)
+    set -l left "($__vx_token_expires - $__vx_token_now)"
     set -l life "min($left % 60, $left - 1)"
     if test "$__vx_token_mode" = gateway
         set life 60
