@@ -14,9 +14,9 @@ MIN_GAP = 0.5
 FIRST_PAUSE = 1.0
 """Seconds after a try that brought nothing new, at the least; later pauses are longer."""
 
-WHOLE_SECONDS = 1.5
-"""Seconds before its end at which a token is renewed at the latest: shells know its end in whole seconds, which may
-take one from it, and fetching another takes a part of one."""
+SLACK = 2.5
+"""Seconds before its end at which a token is renewed at the latest, if it lives that long: shells know its end in whole
+seconds, which may take one from it, and fetching another may take one on a busy machine."""
 
 LONGEST_PAUSE = 30.0
 """Seconds between tries while only time can help: waking from suspend must not wait longer."""
@@ -62,7 +62,7 @@ def _margin(token: Token, jitter: float, margin: float | None) -> float:
         return min(margin, 0.9 * lifetime)
     if token.kind == "metadata":
         return min(LATE_WINDOW - 15 * jitter, 0.48 * lifetime)
-    return max(lifetime * (0.42 + 0.06 * jitter), min(WHOLE_SECONDS, 0.75 * lifetime))
+    return max(lifetime * (0.42 + 0.06 * jitter), min(SLACK, 0.75 * lifetime))
 
 
 def _pause(now: float, state: State, jitter: float) -> float:
