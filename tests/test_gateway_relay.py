@@ -7,6 +7,7 @@ import http.client
 import os
 import re
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -130,7 +131,7 @@ def test_an_upstream_that_breaks_off_never_looks_finished(
 
 @contextlib.contextmanager
 def speaking(begun: bytes, rest: bytes = b"") -> Iterator[tuple[str, threading.Event]]:
-    """An upstream of one connection that says this whatever it is asked, the rest at the event; and its base URL."""
+    """An upstream of one connection: whatever it is asked, it says this, and at the event the rest, or it resets."""
     go_on, done = threading.Event(), threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
 
@@ -140,8 +141,11 @@ def speaking(begun: bytes, rest: bytes = b"") -> Iterator[tuple[str, threading.E
                 connection.recv(65536)
                 connection.sendall(begun)
                 go_on.wait(30)
-                connection.sendall(rest)
-                done.wait(30)
+                if rest:
+                    connection.sendall(rest)
+                    done.wait(30)
+                else:
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
         spoken = pool.submit(speak)
         try:
@@ -155,6 +159,17 @@ def speaking(begun: bytes, rest: bytes = b"") -> Iterator[tuple[str, threading.E
 def test_malformed_chunks_end_the_answer_visibly() -> None:
     begun = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
     with speaking(begun, b"zz\r\nbroken\r\n") as (url, go_on), front(Purse(), Route("p", url)) as proxy:
+        connection, response = start(proxy)
+        with contextlib.closing(connection):
+            assert response.read1() == b"hello"
+            go_on.set()
+            with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+                response.read()
+
+
+def test_a_reset_is_not_the_end_of_an_answer_without_length() -> None:
+    begun = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello"
+    with speaking(begun) as (url, go_on), front(Purse(), Route("p", url)) as proxy:
         connection, response = start(proxy)
         with contextlib.closing(connection):
             assert response.read1() == b"hello"

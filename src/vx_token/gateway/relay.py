@@ -83,6 +83,9 @@ async def _as_it_comes(
                 _cut(request)
                 raise UpstreamGoneError(response) from None
             meter.feed(chunk)
+        if pulse.reset:
+            _cut(request)
+            raise UpstreamGoneError(response)
     finally:
         pulse.stop()
     response.size = meter.size

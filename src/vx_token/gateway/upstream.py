@@ -19,6 +19,7 @@ from vx_token.gateway.settings import Limits, Route
 _TLS_BUFFER = 16 << 10  # bytes: one TLS record
 _HEADER = 64 << 10  # bytes that one header line of upstream may have
 _IDLE = 15.0  # seconds that an idle connection is kept; Google closes its end only after minutes
+_ENDS = ("Content-Length", "Transfer-Encoding")  # with one of them, an answer tells its own end
 _BEAT = 1.0  # seconds between two looks at the connection of an answer that is under way
 _OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
@@ -77,23 +78,33 @@ def let_go(answer: aiohttp.ClientResponse) -> None:
 
 
 class Pulse:
-    """Ends the wait for an answer's next bytes when its connection is gone; `stop` it at the answer's end.
+    """Tells a connection that is lost inside an answer where the HTTP library does not; `stop` it at the answer's end.
 
-    The HTTP library closes a connection that brings malformed chunks, and leaves the reader waiting for ever.
+    The library closes a connection that brings malformed chunks, and leaves the reader waiting for ever; and it takes
+    a reset for the good end of an answer that has neither a length nor chunks.
     """
 
     def __init__(self, answer: aiohttp.ClientResponse) -> None:
         self._answer = answer
+        connection = answer.connection  # at the answer's end it has none any more
+        self._protocol = connection.protocol if connection is not None else None
         self._loop = asyncio.get_running_loop()
         self._handle = self._loop.call_later(_BEAT, self._look)
+
+    @property
+    def reset(self) -> bool:
+        """Whether an answer that ends with its connection ended by an error."""
+        if self._protocol is None or any(name in self._answer.headers for name in _ENDS):
+            return False
+        return isinstance(self._protocol.exception(), OSError)
 
     def stop(self) -> None:
         """Look no more."""
         self._handle.cancel()
 
     def _look(self) -> None:
-        connection, content = self._answer.connection, self._answer.content
-        gone = connection is not None and connection.protocol is not None and not connection.protocol.is_connected()
+        content = self._answer.content
+        gone = self._answer.connection is not None and self._protocol is not None and not self._protocol.is_connected()
         if gone and not content.is_eof() and content.exception() is None:
             content.set_exception(aiohttp.ClientPayloadError("the connection is gone"))
         else:
