@@ -281,12 +281,14 @@ def main(asked: argparse.Namespace) -> None:
         folder.chmod(0o711)
         stage = Stage(folder, google, stack)
         stage.begin()
-        stage.begin_peers(asked.peers)
+        if asked.rounds:
+            stage.begin_peers(asked.peers)
         say(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()},")
         say(f"aiohttp {version('aiohttp')}; {asked.rounds} interleaved rounds of {SECONDS} s")
         say(f"load average before: {os.getloadavg()[0]:.2f}\n")
-        measure(stage, asked.rounds)
-        measure_streams(stage, asked.rounds)
+        if asked.rounds:
+            measure(stage, asked.rounds)
+            measure_streams(stage, asked.rounds)
         if asked.minutes:
             say("\n" + bench_memory.last(stage.feeds[GATEWAY], stage.servers[GATEWAY], asked.minutes * 60))
 
@@ -294,7 +296,7 @@ def main(asked: argparse.Namespace) -> None:
 def options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=4, help="0 leaves the tables out")
     parser.add_argument("--minutes", type=float, default=0.0, help="of streams without a pause, to see memory grow")
     parser.add_argument(
         "--peers",

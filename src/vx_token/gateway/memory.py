@@ -9,24 +9,27 @@ _PAUSE = 40.0  # seconds between looks; after a burst, idle connections to upstr
 _FEW = 4  # requests at once whose memory is not worth a trim
 
 
-def trim() -> None:
-    """Return freed memory; without this glibc keeps what a thousand streams took (60 MiB) to the process's end."""
-    gc.collect()
+def trim(over: bool) -> None:
+    """Return freed memory; without this glibc keeps what a thousand streams took (60 MiB) to the process's end.
+
+    Only when the work is `over` garbage is looked for too: streams under way would feel that pause.
+    """
+    if over:
+        gc.collect()
     give = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
     if give is not None:
         give(0)
 
 
-async def give_back(most: Callable[[], int], pause: float = _PAUSE, trim: Callable[[], None] = trim) -> None:
-    """Trim when a crowd of requests has shrunk to a quarter, which a monitor's probes do not hinder; never ends.
+async def give_back(most: Callable[[], int], pause: float = _PAUSE, trim: Callable[[bool], None] = trim) -> None:
+    """Trim now and then while many requests are under way, and once when they are over; never ends.
 
     `most` tells how many were under way at once since it was asked last.
     """
-    crowd = 0
+    before = 0
     while True:
         await asyncio.sleep(pause)
         now = most()
-        if crowd >= _FEW and now * 4 <= crowd:
-            trim()
-            crowd = now
-        crowd = max(crowd, now)
+        if max(before, now) >= _FEW:
+            trim(now < _FEW)
+        before = now
