@@ -24,7 +24,8 @@ PROGRAMS = ("systemctl", "systemd-analyze", "dbus-daemon", "setpriv", "nsenter",
 
 # Over each folder that strangers may not enter lies a copy that holds only what the user needs to see. And /run is
 # that of a machine which systemd has booted: a mount (or ProtectProc= and the like would hide it), with the sign by
-# which programs know systemd and what each namespace is built on (without which it ends with 226/NAMESPACE).
+# which programs know systemd and what each namespace is built on: unit-root, in later versions mount-rootfs (without
+# which it ends with 226/NAMESPACE).
 PREPARE = """
 runtime=$1; stash=$1/stash; shift
 mkdir "$stash" && mount -n -t tmpfs tmpfs "$stash"
@@ -40,7 +41,7 @@ done
 umount -n -l "$stash" && rmdir "$stash"
 exec 9<"$runtime"
 mount -n -t tmpfs -o mode=755 tmpfs /run
-mkdir -p "$runtime" /run/systemd/system /run/systemd/unit-root /run/credentials
+mkdir -p "$runtime" /run/systemd/system /run/systemd/unit-root /run/systemd/mount-rootfs /run/credentials
 mount -n --no-canonicalize --bind /proc/self/fd/9 "$runtime"
 echo ready
 exec 9<&- sleep infinity
