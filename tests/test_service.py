@@ -485,6 +485,35 @@ def test_the_shipped_unit_runs_as_it_is(account: Account, more: str) -> None:
     assert answers(account.google, account.token()) == 200
 
 
+def test_where_apparmor_takes_the_capabilities_the_unit_is_without_its_namespaces_and_runs(google: Emulator) -> None:
+    usermanager.demanded()
+    refusing = [sys.executable, str(REPOSITORY / "tests/apparmor.py")]
+    with usermanager.machine(f"vxa{os.getpid()}") as machine, machine.booted(*refusing) as manager:
+        tried = ("CapabilityBoundingSet=", "ProtectSystem=strict")
+        runs = [manager.run("systemd-run", "--user", "--wait", "--quiet", "-p", each, "true") for each in tried]
+        assert [done.returncode for done in runs] == [218, 0]  # the second is ignored
+
+        account = Account(manager, google)
+        manager.write(account.program, LAUNCHER, 0o700)
+        account.login()
+        account.configure()
+        account.install()
+        unit = manager.home / ".config/systemd/user" / UNIT
+        assert "PrivateUsers" not in re.sub(r"(?m)^#.*", "", unit.read_text())
+        pid, token = account.pid(), account.token()
+        assert answers(google, token) == 200
+        manager.systemctl("reload", UNIT)
+        until(lambda: account.token() != token)
+        manager.run("kill", "-9", str(pid))
+        until(lambda: account.restarted(pid), 20)
+        assert account.vx("service", "uninstall").status == 0
+
+        manager.write(unit, (REPOSITORY / "systemd" / UNIT).read_text())
+        manager.systemctl("daemon-reload")
+        manager.systemctl("start", UNIT)
+        assert answers(google, account.token()) == 200
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])

@@ -227,15 +227,15 @@ class Machine:
     groups: list[Path]
 
     @contextlib.contextmanager
-    def booted(self) -> Iterator[UserManager]:
-        """The manager while it runs.
+    def booted(self, *through: str) -> Iterator[UserManager]:
+        """The manager while it runs, started by the command `through` where there is one.
 
         Raises:
             AssertionError: it did not come up.
         """
         manager, enter = self.manager, self.manager.enter
         become = manager.argv(str(SYSTEMD), "--user", "--log-target=console")[len(enter) :]
-        start = [*enter, "sh", "-euc", START, "sh", " ".join(map(str, self.groups)), *become]
+        start = [*enter, "sh", "-euc", START, "sh", " ".join(map(str, self.groups)), *through, *become]
         with (
             tempfile.TemporaryFile() as log,
             subprocess.Popen(start, env=manager.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process,
