@@ -1,5 +1,6 @@
 """The user of the real `systemd --user` with the command in place: what its tests do and look at."""
 
+import itertools
 import json
 import os
 import sys
@@ -128,8 +129,8 @@ def opened(manager: UserManager, google: Emulator) -> Iterator[Account]:
     try:
         yield account
     finally:
-        manager.run("systemctl", "--user", "disable", UNIT, SOCKET)
-        manager.run("systemctl", "--user", "stop", UNIT, SOCKET)
+        for verb, name in itertools.product(("disable", "stop"), (UNIT, SOCKET)):
+            manager.run("systemctl", "--user", verb, name)  # one by one: systemd 262 stops none where one is missing
         manager.run("rm", "-rf", *sorted(manager.tree() - before))
         manager.run("systemctl", "--user", "daemon-reload")
         manager.run("systemctl", "--user", "reset-failed")
