@@ -90,6 +90,11 @@ class Config:
     stamp: str = ""
     overridden: bool = False
 
+    @property
+    def stable(self) -> str:
+        """The profile whose files lie in the folder `default`: the one of that name, else the default one."""
+        return "default" if "default" in self.profiles else self.default_profile
+
     def profile(self, name: str | None = None) -> Profile:
         """The profile of that name, else the default one.
 

@@ -54,8 +54,8 @@ class Refresher:
             ConfigError, LoginNeededError, TemporaryError: there is no such token, and why.
         """
         state = self.store.read(profile.name)
-        if not self._enough(state, profile, min_ttl) and not self._held_off(state, profile):
-            state = self._renew(profile, lambda new: self._enough(new, profile, min_ttl), state)
+        if not self._enough(state, profile, min_ttl, strict) and not self._held_off(state, profile):
+            state = self._renew(profile, lambda new: self._enough(new, profile, min_ttl, strict), state)
         token = state.live(self.clock.now())
         if token is None:
             raise error_of(state.failure)
@@ -100,8 +100,10 @@ class Refresher:
 
     def _facts(self, profile: Profile, state: State) -> Facts:
         key, url = self.endpoint(profile)
-        # What was made with other settings than the file's must not be taken for the file's own.
-        config = ("", "") if self.config.overridden else (str(self.config.path), self.config.stamp)
+        # What was made with other settings than the file's must not be taken for the file's own, nor a profile that is
+        # called `default` for the default one.
+        misleading = self.config.overridden or profile.name == "default" != self.config.default_profile
+        config = ("", "") if misleading else (str(self.config.path), self.config.stamp)
         return Facts(profile, state, self.clock.now(), config, key, url)
 
     def origin(self, profile: Profile, recorded: Origin | None = None) -> Origin:
@@ -122,11 +124,11 @@ class Refresher:
     def _same_origin(self, state: State, profile: Profile) -> bool:
         return state.origin is not None and state.origin == self.origin(profile, state.origin)
 
-    def _enough(self, state: State, profile: Profile, min_ttl: float) -> bool:
+    def _enough(self, state: State, profile: Profile, min_ttl: float, strict: bool) -> bool:
         token, now = state.token, self.clock.now()
         if token is None or token.issued_at > now + 60 or not self._same_origin(state, profile):
             return False
-        enough = peek.required_life(min_ttl, token.lifetime)
+        enough = min_ttl if strict else peek.required_life(min_ttl, token.lifetime)
         return token.alive(now) and token.remaining(now) >= enough
 
     def _held_off(self, state: State, profile: Profile) -> bool:
@@ -136,6 +138,8 @@ class Refresher:
             return False
         waiting = now < next_refresh(now, state, 0.0)
         failure = state.failure
+        if failure is not None and failure.kind == "config":
+            return False  # nobody was asked, and whoever mends it tries again at once
         if failure is None:
             return waiting and state.unmoved > 0 and state.live(now) is not None
         if failure.kind == "temporary" and failure.retry_at is None:
@@ -146,7 +150,7 @@ class Refresher:
         end = time.monotonic() + self.deadline
         try:
             self.store.prepare(profile.name)
-            self.store.link_default(self.config.default_profile)
+            self.store.link_default(self.config.stable)
             with self.store.lock(profile.name, end, self.cancelled) as locked:
                 state = self.store.read(profile.name)
                 # Somebody tried while we waited: their answer is ours, good or bad.

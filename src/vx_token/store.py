@@ -40,7 +40,7 @@ class Store:
         paths.secure_folder(self.root)
         folder = self.folder(profile)
         if profile == "default" and folder.is_symlink():
-            folder.unlink()  # `default` was another profile's name until the configuration changed
+            folder.unlink()
         paths.secure_folder(folder)
         _sweep(folder)
         return folder
@@ -50,7 +50,10 @@ class Store:
 
         Asked at every nap of the daemon and every request of the gateway, so an unchanged file is not parsed again.
         """
-        path = self.folder(profile) / "state.json"
+        folder = self.folder(profile)
+        if folder.is_symlink():
+            return State()  # `default` led to another profile until the configuration got one of that name
+        path = folder / "state.json"
         stamp = peek.stamp(path)
         known = self._read.get(profile)
         if known is None or known[0] != stamp:
@@ -63,10 +66,15 @@ class Store:
         atomic.write(self.folder(profile) / "state.json", json.dumps(content, indent=1).encode())
 
     def link_default(self, profile: str) -> None:
-        """Make `default` lead to `profile`, so that a stable path can be written into a tool's settings."""
-        if profile == "default":
-            return
+        """Make `default` lead to `profile`, so that a stable path can be written into a tool's settings.
+
+        The profile that is called `default` itself needs no link, and must not find another's files under its name.
+        """
         link = self.root / "default"
+        if profile == "default":
+            if link.is_symlink():
+                link.unlink(missing_ok=True)
+            return
         with contextlib.suppress(OSError):  # it is no link, or not there
             if str(link.readlink()) == profile:
                 return
