@@ -1,5 +1,6 @@
 """The daemon as a real process, across the lives of its tokens and everything that changes around it."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -179,6 +180,45 @@ def test_a_first_login_shows_within_a_second_even_in_folders_that_were_not_there
     with box.daemon():
         until(lambda: "no Google login was found" in box.log)
         swiftly(box, log_in, lambda: identity(box, google))
+
+
+def test_a_new_login_is_not_kept_waiting_by_a_try_that_hangs(signed_in: Box, google: Emulator) -> None:
+    with signed_in.daemon():
+        until(lambda: fresh(signed_in, google))
+        google.fail("token", None, kind="hang")
+        google.service_account(signed_in.key)
+        until(lambda: google.count("token") == 2)
+        google.heal()
+        wanted, started = google.service_account(signed_in.key), time.monotonic()
+        until(lambda: identity(signed_in, google) == wanted)
+        assert time.monotonic() - started < 8  # the try itself would have gone on for 30
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_profile_that_gets_the_name_default_has_files_of_its_own(box: Box, google: Emulator, beside: bool) -> None:
+    first, second = (google.service_account(box.root / name) for name in ("a.json", "b.json"))
+    keys = {name: {"credentials": f"{box.root}/{name}.json", "url": google.base_url()} for name in ("a", "b")}
+    box.config.write_text('default_profile = "gemini"\n')
+    box.profile(**keys["a"])
+    with box.daemon() if beside else contextlib.nullcontext():
+        until(lambda: google.identity_of(box.vx("print").stdout.strip()) == first)
+        assert (box.runtime / "default").is_symlink()
+        box.profile("default", **keys["b"])
+
+        def printed(*options: str) -> str:
+            return google.identity_of(box.vx("print", *options).stdout.strip())
+
+        until(lambda: printed("--profile", "default") == second)
+        assert not (box.runtime / "default").is_symlink()
+        for _ in range(2):  # the long way, and by the file for the short way
+            assert (printed("--profile", "gemini"), printed(), printed("--profile", "default")) == (
+                first,
+                first,
+                second,
+            )
+        assert "# profile: gemini" in box.read("env.sh", "gemini")
+        assert "# profile: default" in box.read("env.sh", "default")
+    assert google.count("token") == 2
 
 
 def test_a_deleted_credential_file_ends_no_live_token(signed_in: Box, google: Emulator) -> None:
@@ -376,6 +416,9 @@ def test_the_whole_folder_comes_back(signed_in: Box, google: Emulator) -> None:
             shutil.rmtree(signed_in.root / "gone")
             until(lambda folder=folder: folder.exists() and fresh(signed_in, google), 35, "the files")  # type: ignore[misc]
         assert process.poll() is None
+        until(lambda: (json.loads(signed_in.vx("status", "--json").stdout)["daemon"] or {}).get("pid") == process.pid)
+        other = signed_in.vx("run")
+        assert (other.returncode, "another vx-token daemon" in other.stderr) == (5, True)
         assert (signed_in.runtime / "default").resolve() == signed_in.runtime / "gemini"
         assert signed_in.vx("print").stdout.strip() == google.issued[-1].value
 

@@ -13,7 +13,7 @@ __init__ cli doctor gateway service setup errors tokens clock log peek atomic ad
 values paths plan rcfile schedule shell verdict watch \
     emulator.identity emulator.vertex \
     gateway.connections gateway.errors gateway.headers gateway.key gateway.metrics gateway.settings
-config store edit gcloud startup service.agent \
+claim config store edit gcloud startup service.agent \
     emulator.faults emulator.logins gateway.body gateway.freshness gateway.guard gateway.models gateway.sockets
 endpoint mint sinks source service.launchd service.systemd setup.record setup.world \
     emulator.world gateway.memory gateway.upstream

@@ -39,6 +39,11 @@ class Wake:
         return self._stopped.is_set()
 
     @property
+    def forced(self) -> bool:
+        """Whether a refresh was forced since the last `take`."""
+        return self._forced.is_set()
+
+    @property
     def pending(self) -> bool:
         """Whether anything was asked for since the last `take`."""
         return self._event.is_set()

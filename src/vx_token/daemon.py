@@ -1,7 +1,6 @@
 """The daemon: a keeper for each profile, a watcher for the files they depend on, and the signals that steer them."""
 
 import contextlib
-import fcntl
 import json
 import os
 import queue
@@ -13,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vx_token import __version__, atomic, paths
+from vx_token import __version__, atomic
+from vx_token.claim import Claim
 from vx_token.clock import NAP, Clock
 from vx_token.commands import Event, Order, Runner, environment
 from vx_token.config import Config, Profile, credential_files
@@ -68,8 +68,9 @@ class Daemon:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold tokens
         self.config = self.load()
         self.store = self.make(self.config).store
-        paths.secure_folder(self.store.root)
-        with _only_one(self.store.root / DAEMON_LOCK), self._signals(), libraries(self.log):
+        self.claim = Claim(self.store.root / DAEMON_LOCK)
+        self.claim.take()
+        with contextlib.closing(self.claim), self._signals(), libraries(self.log):
             self.watcher = Watcher(lambda changed: self.events.put(lambda: self._changed(changed)))
             self.gateway = Switch(self.log, gateway_switch.activated(self.environ))
             self.watcher.start()
@@ -82,7 +83,8 @@ class Daemon:
                 self.gateway.stop()
                 self._end()
                 self.watcher.stop()
-                (self.store.root / DAEMON_FILE).unlink(missing_ok=True)
+                if self.claim.held():
+                    (self.store.root / DAEMON_FILE).unlink(missing_ok=True)
                 self.log.event("info", "stopped")
 
     def _serve(self) -> None:
@@ -108,7 +110,8 @@ class Daemon:
     def _begin(self, *, forced: bool) -> None:
         self.started = self.clock.now()
         refresher = self.make(self.config)
-        self.store.link_default(self.config.default_profile)
+        with contextlib.suppress(OSError):  # a full disk; every refresh tries again
+            self.store.link_default(self.config.stable)
         for profile in self.config.profiles.values():
             self.keepers[profile.name] = Keeper(profile, refresher, self._report, forced=forced)
         self._note()
@@ -145,7 +148,22 @@ class Daemon:
             self._begin(forced=forced)
         self.notifier.ready(self._headline())
 
+    def _stay(self) -> None:
+        """Be found in the runtime folder again, should somebody have removed it; unless another daemon is there now."""
+        try:
+            if not self.claim.held():
+                self.claim.take()
+            if not (self.store.root / DAEMON_FILE).exists():
+                self._note()
+        except VxTokenError as error:
+            self.log.event("error", f"{error.message}; {error.hint}")
+            if isinstance(error, TemporaryError):
+                self.events.put(None)
+
     def _changed(self, changed: frozenset[Path]) -> None:
+        whole = bool(changed & {self.store.root / DAEMON_FILE, self.store.root / DAEMON_LOCK})
+        if whole:
+            self._stay()
         if self.config.path in changed:
             self.log.event("info", f"{self.config.path} has changed")
             self._reload(forced=False)
@@ -153,14 +171,15 @@ class Daemon:
             if changed & set(credential_files(keeper.profile, self.environ)):
                 self.log.event("info", "the credential file has changed", keeper.profile.name)
                 keeper.wake.force()
-            elif any(path.parent.name == keeper.profile.name for path in changed):
+            elif whole or any(path.parent.name == keeper.profile.name for path in changed):
                 keeper.wake.nudge()
 
     def _follow(self) -> None:
         profiles = self.config.profiles.values()
         credentials = [path for profile in profiles for path in credential_files(profile, self.environ)]
         ours = [self.store.folder(profile.name) / name for profile in profiles for name in ("state.json", *SINKS)]
-        self.watcher.follow([self.config.path, *credentials, *ours])
+        known_by = [self.store.root / DAEMON_FILE, self.store.root / DAEMON_LOCK]
+        self.watcher.follow([self.config.path, *credentials, *ours, *known_by])
 
     def _report(self, keeper: Keeper, state: State) -> None:
         self.events.put(lambda: self._reported(keeper, state))
@@ -229,7 +248,8 @@ class Daemon:
                 for name in self.config.profiles
             },
         }
-        atomic.write(self.store.root / DAEMON_FILE, json.dumps(content).encode())
+        with contextlib.suppress(OSError):  # a full disk: `status` knows less then
+            atomic.write(self.store.root / DAEMON_FILE, json.dumps(content).encode())
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -260,21 +280,3 @@ def _listen(reader: int, act: Callable[[int], None]) -> None:
         while number := pipe.read(1):
             if number[0] in SIGNALS:
                 act(number[0])
-
-
-@contextlib.contextmanager
-def _only_one(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        for patience in range(20, -1, -1):  # a restart overlaps for a moment, and `status` tries the lock too
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not patience:
-                    hint = "stop it first: vx-token service stop, or see: vx-token status"
-                    raise TemporaryError(f"another vx-token daemon serves {path.parent}", hint) from None
-                time.sleep(0.05)
-        yield
-    finally:
-        os.close(descriptor)

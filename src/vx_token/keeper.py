@@ -18,6 +18,9 @@ from vx_token.tokens import State
 FORCED_GAP = 0.5
 """Seconds between two tries when files change faster than tokens can be fetched."""
 
+PATIENCE = 1.0
+"""Seconds that a try may take before another, forced one ends it."""
+
 NAPS = 10
 """Naps between two looks at the files while the watcher tells nothing; a look costs as much as several naps."""
 
@@ -60,7 +63,7 @@ def keep_fresh(
                 continue
             jitter, asked, seen = chance(), False, None
             try:
-                _withdrawing(refresher, profile).refresh(profile)
+                _attentive(refresher, profile, wake).refresh(profile)
             except VxTokenError as error:
                 # Nothing could be written down: the schedule has nothing to go by, so wait here.
                 report(State(failures=1, failure=failure_of(error, now)))
@@ -76,9 +79,12 @@ def keep_fresh(
         asked = sleep(min(due, live.expires_at) if live else due)
 
 
-def _withdrawing(refresher: Refresher, profile: Profile) -> Refresher:
-    """The same refresher, which takes a token that has ended out of the files while a try drags on."""
-    withdrawn = False
+def _attentive(refresher: Refresher, profile: Profile, wake: Wake) -> Refresher:
+    """The same refresher for one try that may drag on.
+
+    It takes a token that has ended out of the files meanwhile, and gives up for a new login: what hangs is the old one.
+    """
+    withdrawn, overdue = False, time.monotonic() + PATIENCE
 
     def cancelled() -> bool:
         nonlocal withdrawn
@@ -86,7 +92,7 @@ def _withdrawing(refresher: Refresher, profile: Profile) -> Refresher:
         if not withdrawn and state.token is not None and not state.token.alive(now):
             withdrawn = True
             refresher.publish(profile, state)
-        return refresher.cancelled()
+        return refresher.cancelled() or (wake.forced and time.monotonic() > overdue)
 
     return replace(refresher, cancelled=cancelled)
 
