@@ -137,6 +137,50 @@ def test_a_workload_can_impersonate(box: Box, google: Emulator) -> None:
     assert google.count("sts", 200) == google.count("iam", 200) == 1
 
 
+@pytest.mark.parametrize(
+    ("own", "asked", "had"), [(None, 6 * HOUR, 6 * HOUR), (7200, HOUR, 2 * HOUR), (7200, 6 * HOUR, 6 * HOUR)]
+)
+def test_a_workload_that_impersonates_gets_the_life_asked_for(
+    box: Box, google: Emulator, own: int | None, asked: float, had: float
+) -> None:
+    google.external_account(box.key, box.root / "subject", TARGET)
+    if own:
+        rewrite(box.key, service_account_impersonation={"token_lifetime_seconds": own})
+    google.extended_lifetimes = True
+    token = fetch(box, lifetime=asked)
+    assert token.lifetime == pytest.approx(had, abs=2)
+    assert not token.note
+
+
+@pytest.mark.parametrize(("own", "asked"), [(None, 6 * HOUR), (7200, HOUR), (7200, 6 * HOUR)])
+def test_a_workload_whose_longer_life_is_refused_gets_an_hour_and_a_note(
+    box: Box, google: Emulator, own: int | None, asked: float
+) -> None:
+    google.external_account(box.key, box.root / "subject", TARGET)
+    if own:
+        rewrite(box.key, service_account_impersonation={"token_lifetime_seconds": own})
+    token = fetch(box, lifetime=asked)
+    assert token.lifetime == pytest.approx(HOUR, abs=2)
+    assert "allowServiceAccountCredentialLifetimeExtension" in token.note
+    assert google.count("iam", 400) == google.count("iam", 200) == 1
+
+
+@pytest.mark.parametrize("source", ["impersonated", "external_account"])
+def test_what_stands_between_is_not_asked_to_live_longer(box: Box, google: Emulator, source: str) -> None:
+    between = "between@demo.iam.gserviceaccount.com"
+    if source == "impersonated":
+        google.impersonated(box.key, between)
+    else:
+        google.external_account(box.key, box.root / "subject", between)
+    google.allow(TARGET)
+    google.extended_lifetimes = True
+    box.environ[IAM] = google.url
+    token = fetch(box, impersonate=TARGET, lifetime=6 * HOUR)
+    assert token.lifetime == pytest.approx(6 * HOUR, abs=2)
+    lives = [one.expires_at - one.issued_at for one in google.issued if one.route == "iam"]
+    assert lives == pytest.approx([HOUR, 6 * HOUR], abs=2)
+
+
 def test_a_program_can_give_the_proof_once_that_is_allowed(box: Box, google: Emulator) -> None:
     workload = google.external_account(box.key, box.root / "subject")
     answer = {

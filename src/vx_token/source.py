@@ -38,6 +38,9 @@ IAM_OVERRIDE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS"
 EXECUTABLES = "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES"
 """The variable by which a user lets a credential file name a program to run; google-auth insists on it."""
 
+_OPTIONS = "service_account_impersonation"
+"""Where an external account's file may name a lifetime."""
+
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 _DEFAULT_TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address, not a password
 
@@ -59,11 +62,8 @@ def fetch(profile: Profile, environ: Mapping[str, str], now: Callable[[], float]
     login, info = _login(profile, environ)
     session = _open_session(now)
     try:
-        credentials = _BUILD[login.kind](info, profile)
-        if profile.impersonate:
-            credentials = _impersonate(credentials, profile, environ)
         started = now()
-        note = _refresh(credentials, session, profile)
+        credentials, note = _refreshed(login, info, session, profile, environ)
     except VxTokenError:
         raise
     except Exception as error:  # noqa: BLE001 - junk answers make google-auth raise TypeError, AttributeError and more
@@ -155,21 +155,39 @@ def _open_session(now: Callable[[], float]) -> _Session:
     return session
 
 
-def _refresh(credentials: Any, session: _Session, profile: Profile) -> str:
-    """Refresh; a lifetime that the organisation does not allow is asked for again as one hour, and noted."""
+def _refreshed(
+    login: Login, info: dict[str, Any], session: _Session, profile: Profile, environ: Mapping[str, str]
+) -> tuple[Any, str]:
+    """Credentials with a token; a lifetime that the organisation does not allow is asked for as one hour, and noted."""
+    credentials = _credentials(login, info, profile, environ)
     try:
         credentials.refresh(session.request)
     except Exception:
         answer = session.answer
-        if answer is None or not answer.iam or answer.status != 400 or profile.lifetime <= HOUR:
+        if answer is None or not answer.iam or answer.status != 400 or _asked(info, profile) <= HOUR:
             raise
-        credentials._lifetime = int(HOUR)  # noqa: SLF001 - there is no setter
-        credentials.refresh(session.request)
-        return (
-            "Google allows this account one hour only; for more, list it in the policy "
-            "constraints/iam.allowServiceAccountCredentialLifetimeExtension"
-        )
-    return ""
+    else:
+        return credentials, ""
+    credentials = _credentials(login, info | {_OPTIONS: {}}, replace(profile, lifetime=HOUR), environ)
+    credentials.refresh(session.request)
+    return credentials, (
+        "Google allows this account one hour only; for more, list it in the policy "
+        "constraints/iam.allowServiceAccountCredentialLifetimeExtension"
+    )
+
+
+def _credentials(login: Login, info: dict[str, Any], profile: Profile, environ: Mapping[str, str]) -> Any:
+    if not profile.impersonate:
+        return _BUILD[login.kind](info, profile)
+    # The lifetime is for the result, not for what impersonates it.
+    return _impersonate(_BUILD[login.kind](info, replace(profile, lifetime=HOUR)), profile, environ)
+
+
+def _asked(info: Mapping[str, Any], profile: Profile) -> float:
+    """Seconds of life to ask for: the profile's, and where that is the default hour the file's own, if it has any."""
+    options = info.get(_OPTIONS)
+    own = options.get("token_lifetime_seconds") if isinstance(options, dict) else None
+    return float(own) if profile.lifetime == HOUR and isinstance(own, int) else profile.lifetime
 
 
 def _translate(error: Exception, answer: verdict.Answer | None, login: Login) -> VxTokenError:
@@ -221,7 +239,7 @@ def _impersonated_file(info: dict[str, Any], profile: Profile) -> Any:
     from google.auth import impersonated_credentials
 
     inner = info["source_credentials"]
-    source = _BUILD[inner["type"]](inner, replace(profile, impersonate="", scopes=(CLOUD_PLATFORM,)))
+    source = _BUILD[inner["type"]](inner, replace(profile, impersonate="", scopes=(CLOUD_PLATFORM,), lifetime=HOUR))
     url = info["service_account_impersonation_url"]
     return impersonated_credentials.Credentials(
         source_credentials=source,
@@ -255,6 +273,8 @@ def _external_account(info: dict[str, Any], profile: Profile) -> Any:
         from google.auth.pluggable import Credentials  # type: ignore[assignment]
     else:
         from google.auth.identity_pool import Credentials  # type: ignore[assignment]
+    if profile.lifetime != HOUR:
+        info = info | {_OPTIONS: {"token_lifetime_seconds": int(profile.lifetime)}}
     return Credentials.from_info(info, scopes=_scopes(profile))
 
 
