@@ -103,6 +103,22 @@ def test_junk_from_the_metadata_server_is_a_temporary_failure(box: Box, google: 
     refused(box)
 
 
+@pytest.mark.parametrize("route", ["token", "iam", "sts"])
+def test_an_endless_redirect_is_a_temporary_failure_that_costs_few_requests(
+    box: Box, google: Emulator, route: str
+) -> None:
+    target = "robot@demo.iam.gserviceaccount.com"
+    place = {"token": google.token_uri, "iam": google.iam_url(target), "sts": f"{google.url}/v1/token"}[route]
+    if route == "token":
+        google.service_account(box.key)
+    else:
+        google.external_account(box.key, box.root / "subject", target)
+    box.profile(url=google.base_url())
+    google.fail(route, None, status=307, headers={"Location": place})
+    assert refused(box) == "vx-token: 127.0.0.1 sends elsewhere instead of answering (HTTP 307)"
+    assert google.count(route) == 6
+
+
 def test_a_token_that_no_http_header_holds_is_refused(signed_in: Box, google: Emulator) -> None:
     body = {"access_token": "x" * 16385, "expires_in": 3600, "token_type": "Bearer"}
     google.fail("token", status=200, body=json.dumps(body))

@@ -87,6 +87,10 @@ def judge(answer: Answer | None, login: Login) -> VxTokenError:
     if answer.status < 300:
         hint = "a captive portal or a proxy may have answered; the next try follows by itself"
         return TemporaryError(f"{answer.host} answered something that is no token", hint)
+    if answer.status < 400:
+        hint = "a captive portal or a proxy may have answered; the next try follows by itself"
+        message = f"{answer.host} sends elsewhere instead of answering (HTTP {answer.status})"
+        return TemporaryError(message, hint, answer.retry_after)
     if answer.iam and answer.status in (403, 404):
         return _not_allowed(login)
     text = answer.text.lower()
