@@ -1,6 +1,7 @@
 """Whatever answers in Google's place, the child that asks can neither stop, bloat nor fool us."""
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -46,6 +47,19 @@ def program(box: Box, google: Emulator, script: str) -> None:
     document["credential_source"] = {"executable": {"command": str(path), "timeout_millis": 60000}}
     box.key.write_text(json.dumps(document))
     box.environ["GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES"] = "1"
+
+
+def subject(box: Box) -> str:
+    """A script for `program` that gives the proof it stands for."""
+    answer = {
+        "version": 1,
+        "success": True,
+        "token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "id_token": "$proof",
+        "expiration_time": int(time.time() + 3600),
+    }
+    text = json.dumps(answer).replace('"', '\\"')
+    return f'proof=$(cat {box.root}/subject)\necho "{text}"'
 
 
 def left_over(box: Box) -> list[psutil.Process]:
@@ -166,10 +180,43 @@ def test_an_answer_that_never_ends_is_given_up_at_the_deadline(signed_in: Box, g
 
 def test_a_program_that_hangs_ends_with_the_child(box: Box, google: Emulator) -> None:
     program(box, google, f"sleep 300 & sleep 300 & echo started > {box.root}/started; wait")
-    with pytest.raises(TemporaryError, match="no answer"):
+    with pytest.raises(TemporaryError, match="the program that gives the subject token did not end in time"):
         mint(profile(box), box.environ, deadline=2)
     assert (box.root / "started").exists()
     until(lambda: not left_over(box), 3, "the program's end")
+
+
+def test_a_program_that_outlives_its_own_limit_is_told_as_such(box: Box, google: Emulator) -> None:
+    program(box, google, "exec sleep 300")
+    box.key.write_text(box.key.read_text().replace("60000", "5000"))
+    with pytest.raises(TemporaryError, match="the program that gives the subject token did not end in time"):
+        mint(profile(box), box.environ)
+
+
+def test_a_child_ended_by_its_own_clock_tells_the_program_that_hung(box: Box, google: Emulator) -> None:
+    program(box, google, "kill -ALRM $PPID; sleep 300")
+    with pytest.raises(TemporaryError, match="the program that gives the subject token did not end in time"):
+        mint(profile(box), box.environ)
+
+
+@pytest.mark.parametrize("by_program", [True, False])
+def test_a_child_ended_by_its_own_clock_tells_googles_silence(box: Box, google: Emulator, by_program: bool) -> None:
+    google.external_account(box.key, box.root / "subject")
+    if by_program:
+        program(box, google, subject(box))
+    google.fail("sts", None, kind="hang")
+
+    def alarm() -> None:
+        until(lambda: google.count("sts"))
+        for child in psutil.Process().children():
+            if "vx_token.source" in child.cmdline():
+                child.send_signal(signal.SIGALRM)
+
+    clock = threading.Thread(target=alarm)
+    clock.start()
+    with pytest.raises(TemporaryError, match="no answer from Google within 20 s"):
+        mint(profile(box), box.environ, deadline=20)
+    clock.join()
 
 
 def test_print_leaves_no_process_behind_when_it_is_told_to_stop(signed_in: Box, google: Emulator) -> None:

@@ -69,14 +69,30 @@ def _answer(child: subprocess.Popen[bytes], settings: bytes, deadline: float, ca
     feed: bytes | None = settings
     while True:
         try:
-            return child.communicate(feed, timeout=SLICE)[0]
-        except subprocess.TimeoutExpired:
-            feed = None
+            output = child.communicate(feed, timeout=SLICE)[0]
+        except subprocess.TimeoutExpired as unfinished:
+            feed, so_far = None, unfinished.output or b""
+        else:
+            if child.returncode == -signal.SIGALRM:  # its own clock was faster than ours
+                raise _late(output, deadline)
+            return output
         if cancelled():
             raise TemporaryError("the refresh was interrupted")
         if time.monotonic() >= end:
-            hint = "check the network and the proxy settings; the next try follows by itself"
-            raise TemporaryError(f"no answer from Google within {deadline:.0f} s", hint)
+            raise _late(so_far, deadline)
+
+
+def _late(output: bytes, deadline: float) -> TemporaryError:
+    """The error for a child that the deadline ended: what its last line says to that, else Google's silence."""
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        late = json.loads(_last_line(output))["late"]
+        return TemporaryError(str(late["message"]), str(late["hint"]))
+    hint = "check the network and the proxy settings; the next try follows by itself"
+    return TemporaryError(f"no answer from Google within {deadline:.0f} s", hint)
+
+
+def _last_line(output: bytes) -> bytes:
+    return output.strip().rpartition(b"\n")[2]
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -93,7 +109,7 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _decode(output: bytes) -> Token:
     try:
-        answer: dict[str, Any] = json.loads(output)
+        answer: dict[str, Any] = json.loads(_last_line(output))
         if "token" in answer:
             return Token(**answer["token"])
         error = answer["error"]

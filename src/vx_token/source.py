@@ -1,15 +1,18 @@
 """Fetches one token with google-auth: the only file that imports it, run as a short-lived child by `mint`.
 
-Reads the profile's settings as one JSON object from stdin and writes one JSON answer to stdout. Whatever google-auth
-raises is judged by the last HTTP answer seen, never by the exception's text, which may quote tokens.
+Reads the profile's settings as one JSON object from stdin and writes one JSON answer to stdout, its last line; a line
+before it says what to tell should the deadline come first. Whatever google-auth raises is judged by the last HTTP
+answer seen, never by the exception's text, which may quote tokens.
 """
 
 import contextlib
 import json
+import math
 import os
 import re
 import resource
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -45,6 +48,10 @@ _OPTIONS = "service_account_impersonation"
 """Where an external account's file may name a lifetime."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+_PROGRAM_LATE = (
+    "the program that gives the subject token did not end in time",
+    "run it by hand to see why; the next try follows by itself",
+)
 _DEFAULT_TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address, not a password
 
 
@@ -199,6 +206,8 @@ def _translate(error: Exception, answer: verdict.Answer | None, login: Login) ->
         return TemporaryError(
             "Google's answer is too large", "a proxy may have answered; the next try follows by itself"
         )
+    if isinstance(error, subprocess.TimeoutExpired):
+        return TemporaryError(*_PROGRAM_LATE)
     import google.auth.exceptions as known
 
     if isinstance(error, known.TransportError) and (answer is None or answer.status < 300):
@@ -274,12 +283,28 @@ def _external_account(info: dict[str, Any], profile: Profile) -> Any:
     if str(info.get("subject_token_type", "")).startswith("urn:ietf:params:aws:"):
         from google.auth.aws import Credentials
     elif "executable" in info.get("credential_source", {}):
-        from google.auth.pluggable import Credentials  # type: ignore[assignment]
+        Credentials = _program()  # type: ignore[misc]  # noqa: N806 - a class
     else:
         from google.auth.identity_pool import Credentials  # type: ignore[assignment]
     if profile.lifetime != HOUR:
         info = info | {_OPTIONS: {"token_lifetime_seconds": int(profile.lifetime)}}
     return Credentials.from_info(info, scopes=_scopes(profile))
+
+
+def _program() -> Any:
+    """The class for a source with a program: at the deadline our parent can tell whether that was still running."""
+    from google.auth import pluggable
+
+    class Credentials(pluggable.Credentials):
+        def retrieve_subject_token(self, request: Any) -> Any:
+            message, hint = _PROGRAM_LATE
+            _say({"late": {"message": message, "hint": hint}})
+            try:
+                return super().retrieve_subject_token(request)
+            finally:
+                _say({})
+
+    return Credentials
 
 
 def _external_account_authorized_user(info: dict[str, Any], profile: Profile) -> Any:
@@ -331,7 +356,12 @@ def main() -> None:
     except ImportError:
         text = {"message": "google-auth cannot be imported", "hint": "install vx-token again"}
         answer = {"error": {"kind": "config", **text}}
-    json.dump(answer, sys.stdout)
+    _say(answer)
+
+
+def _say(answer: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
 
 
 def profile_of(settings: Mapping[str, Any]) -> Profile:
@@ -344,8 +374,8 @@ def _frozen(value: Any) -> Any:
 
 
 def _confine(deadline: float) -> None:
-    # Should the parent die, nobody else ends us.
-    signal.alarm(int(deadline) + 1)
+    # Should the parent die, nobody else ends us; while it lives its own deadline comes first.
+    signal.alarm(math.ceil(deadline) + 1)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
