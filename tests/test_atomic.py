@@ -1,11 +1,15 @@
 """A reader sees the old content or the new, and nobody else sees either."""
 
+import errno
 import os
+import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from sandbox import Box
 from vx_token import atomic
 
 
@@ -85,3 +89,53 @@ def test_writers_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
         thread.join()
     assert (tmp_path / "token").read_bytes() in contents
     assert only(tmp_path) == ["token"]
+
+
+@pytest.mark.parametrize(
+    ("number", "wanted"),
+    [
+        (errno.ENOSPC, "free some space there"),
+        (errno.EDQUOT, "free some space there"),
+        (errno.EROFS, "read-only file system"),
+        (errno.EISDIR, "something else stands in the way"),
+        (errno.ENOTDIR, "something else stands in the way"),
+        (errno.EACCES, "make it writable"),
+        (errno.EIO, "make it writable"),
+    ],
+)
+def test_what_helps_fits_the_error_and_another_folder_always_does(number: int, wanted: str) -> None:
+    hint = atomic.remedy(OSError(number, os.strerror(number)))
+    assert wanted in hint
+    assert ("free some space" in hint) == (number in (errno.ENOSPC, errno.EDQUOT))
+    assert hint.endswith("set VX_TOKEN_RUNTIME_DIR to another folder")
+
+
+def test_a_folder_in_a_files_place_is_named(signed_in: Box) -> None:
+    assert signed_in.vx("print").returncode == 0
+    state = signed_in.runtime / "gemini" / "state.json"
+    state.unlink()
+    state.mkdir()
+    done = signed_in.vx("refresh")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"cannot write in {state.parent}: Is a directory" in done.stderr
+    assert f"hint: something else stands in the way: remove {state}, or set VX_TOKEN_RUNTIME_DIR" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"), [("ro", "read-only file system"), ("nr_inodes=2", "free some space there")]
+)
+def test_a_folder_that_takes_no_files_is_told_as_what_it_is(
+    signed_in: Box, require: Callable[[str], str], options: str, hint: str
+) -> None:
+    private = [require("unshare"), "--mount", "--propagation", "private"]
+    if subprocess.run([*private, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("nothing may be mounted here")
+    assert signed_in.vx("print").returncode == 0
+    folder = signed_in.runtime / "gemini"
+    mount = f'mount -t tmpfs -o mode=700,{options} tmpfs "$0" && exec "$@"'
+    argv = [*private, "sh", "-c", mount, str(folder)]
+    done = subprocess.run(
+        [*argv, *signed_in.command("refresh")], env=signed_in.environ, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (3, ""), done.stderr
+    assert hint in done.stderr

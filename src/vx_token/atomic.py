@@ -1,6 +1,7 @@
-"""The only function that writes a file."""
+"""The only function that writes a file, and what helps when it cannot."""
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -29,3 +30,17 @@ def write(path: Path, data: bytes, mode: int = 0o600) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def remedy(error: OSError) -> str:
+    """The hint for a runtime folder in which nothing can be written."""
+    other = "set VX_TOKEN_RUNTIME_DIR to another folder"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"free some space there, or {other}"
+    if error.errno == errno.EROFS:
+        return f"the folder is on a read-only file system: {other}"
+    if error.errno in (errno.EISDIR, errno.ENOTDIR):
+        # Of a rename, the second name is what it was to replace.
+        blocked = error.filename2 or error.filename
+        return f"something else stands in the way{f': remove {blocked}' if blocked else ''}, or {other}"
+    return f"make it writable, or {other}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vx_token import paths, peek, sinks
+from vx_token import atomic, paths, peek, sinks
 from vx_token.clock import Clock
 from vx_token.config import Config, Profile, credential_file
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
@@ -162,7 +162,7 @@ class Refresher:
                 return self._attempt(profile, state, max(1.0, end - time.monotonic()))
         except OSError as error:
             folder = self.store.folder(profile.name)
-            raise ConfigError(f"cannot write in {folder}: {error.strerror}", "free some space there") from None
+            raise ConfigError(f"cannot write in {folder}: {error.strerror}", atomic.remedy(error)) from None
 
     def _attempt(self, profile: Profile, state: State, seconds: float) -> State:
         origin = self.origin(profile)  # before the child reads the file: a later change shows as another stamp
