@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,6 +124,25 @@ def test_exec_replaces_itself_by_the_command(signed_in: Box, google: Emulator) -
         said, _ = process.communicate(timeout=20)
     assert process.returncode == 7
     assert said == f"{process.pid} {google.issued[-1].value} {google.base_url()} --help me\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_exec_leaves_no_signal_ignored_that_python_ignores(signed_in: Box) -> None:
+    pipes = ["bash", "-c", "yes | head -n1; echo ${PIPESTATUS[@]}"]
+    assert ran(signed_in, "exec", "--", *pipes) == "y\n141 0\n"
+    assert ignored(ran(signed_in, "exec", "--", "cat", "/proc/self/status")) == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_exec_leaves_ignored_what_its_caller_ignores(signed_in: Box) -> None:
+    argv = ["/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh", *signed_in.command("exec", "cat", "/proc/self/status")]
+    assert ignored(in_shell(signed_in, *argv)) == {signal.SIGHUP}
+
+
+def ignored(status: str) -> set[int]:
+    """The signals that a process ignores, of those that Python or nohup would."""
+    mask = int(next(line for line in status.splitlines() if line.startswith("SigIgn:")).split()[1], 16)
+    return {number for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP) if mask >> (number - 1) & 1}
 
 
 def test_exec_leaves_stdin_to_the_command(signed_in: Box) -> None:

@@ -380,6 +380,11 @@ def test_exec_with_a_gateway_leaves_the_terminals_interrupt_to_the_command(behin
         assert process.wait(10) == 9
 
 
+def test_exec_with_a_gateway_leaves_no_signal_ignored(behind: Box) -> None:
+    done = behind.vx("exec", "--gateway", "--", "bash", "-c", "yes | head -n1; echo ${PIPESTATUS[@]}")
+    assert (done.returncode, done.stdout) == (0, "y\n141 0\n")
+
+
 def test_exec_with_a_gateway_needs_a_login(behind: Box, google: Emulator) -> None:
     google.revoke_identity(google.authorized_user(behind.key), reauth=True)
     done = behind.vx("exec", "--gateway", "--", "touch", str(behind.root / "started"))

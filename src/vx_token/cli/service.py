@@ -9,6 +9,7 @@ import click
 
 from vx_token import config, paths
 from vx_token.cli import help as cli_help
+from vx_token.cli.become import become
 
 if TYPE_CHECKING:
     from vx_token.service import agent
@@ -124,4 +125,4 @@ def service_status() -> None:
 def service_logs(lines: int, follow: bool) -> None:
     """Show what the service wrote."""
     argv = _manager().logs(lines, follow=follow)
-    os.execvp(argv[0], argv)
+    become(argv, os.environ)
