@@ -400,7 +400,37 @@ def test_loopback_goes_past_a_proxy(behind: Box) -> None:
     for said in (own, exported(behind)):
         assert said["NO_PROXY"] == said["no_proxy"] == "intranet,127.0.0.1,localhost"
     behind.environ["NO_PROXY"] = "*"
-    assert "NO_PROXY" not in exported(behind)
+    said = exported(behind)
+    assert "NO_PROXY" not in said
+    assert said["no_proxy"] == "*"
+
+
+LOOPBACK = "127.0.0.1,localhost"
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        ({"NO_PROXY": "a", "no_proxy": "b"}, {"NO_PROXY": f"a,{LOOPBACK}", "no_proxy": f"b,{LOOPBACK}"}),
+        ({"NO_PROXY": " a, ,c,"}, {"NO_PROXY": f"a,c,{LOOPBACK}", "no_proxy": f"a,c,{LOOPBACK}"}),
+        ({"no_proxy": "b"}, {"NO_PROXY": f"b,{LOOPBACK}", "no_proxy": f"b,{LOOPBACK}"}),
+        ({}, {"NO_PROXY": LOOPBACK, "no_proxy": LOOPBACK}),
+        ({"NO_PROXY": "", "no_proxy": "b"}, {"NO_PROXY": LOOPBACK, "no_proxy": f"b,{LOOPBACK}"}),
+        ({"NO_PROXY": "*", "no_proxy": "b"}, {"no_proxy": f"b,{LOOPBACK}"}),
+        ({"NO_PROXY": "a", "no_proxy": "x, 127.0.0.1"}, {"NO_PROXY": f"a,{LOOPBACK}"}),
+        ({"NO_PROXY": "a,*"}, {"NO_PROXY": f"a,*,{LOOPBACK}", "no_proxy": f"a,*,{LOOPBACK}"}),
+    ],
+    ids=str,
+)
+def test_each_list_of_what_goes_past_a_proxy_keeps_its_own_names(
+    behind: Box, listed: dict[str, str], expected: dict[str, str]
+) -> None:
+    behind.vx("refresh")
+    behind.environ |= {"http_proxy": "http://proxy.invalid:1", **listed}
+    own = json.loads(behind.vx("exec", "--gateway", "--", sys.executable, "-c", DUMP).stdout)
+    said = exported(behind)
+    assert {name: said[name] for name in ("NO_PROXY", "no_proxy") if name in said} == expected
+    assert {name: own[name] for name in ("NO_PROXY", "no_proxy")} == {**listed, **expected}
 
 
 def test_status_shows_the_gateway(behind: Box, google: Emulator, port: int) -> None:

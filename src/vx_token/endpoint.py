@@ -51,11 +51,22 @@ def url(config: Config, profile: str, address: str = "") -> str:
 
 
 def beside_a_proxy(environ: Mapping[str, str]) -> dict[str, str]:
-    """NO_PROXY and no_proxy with loopback added, when a proxy would take what is meant for the gateway."""
-    listed = [name.strip() for name in (environ.get("no_proxy") or environ.get("NO_PROXY") or "").split(",")]
-    # A lone "*" turns every proxy off; beside other names it would mean nothing.
-    if "*" in listed or not any(environ.get(name) for name in PROXIES):
+    """NO_PROXY and no_proxy with loopback added, when a proxy would take what is meant for the gateway.
+
+    Each keeps its own names; one that is not set begins with the other's, as programs read either.
+    """
+    if not any(environ.get(name) for name in PROXIES):
         return {}
-    listed = [name for name in listed if name]
-    joined = ",".join([*listed, *(name for name in LOOPBACK_NAMES if name not in listed)])
-    return {"NO_PROXY": joined, "no_proxy": joined}
+    found: dict[str, str] = {}
+    for name, other in (("NO_PROXY", "no_proxy"), ("no_proxy", "NO_PROXY")):
+        listed = environ.get(name, environ.get(other, ""))
+        spared = _with_loopback(listed)
+        if spared != environ.get(name):
+            found[name] = spared
+    return found
+
+
+def _with_loopback(listed: str) -> str:
+    """As the shell hooks do it: a list that has 127.0.0.1 stays as it is, and a lone "*" that turns every proxy off."""
+    names = [name for name in (item.strip() for item in listed.split(",")) if name]
+    return listed if names == ["*"] or LOOPBACK_NAMES[0] in names else ",".join([*names, *LOOPBACK_NAMES])
