@@ -169,6 +169,13 @@ def test_exec_ends_as_shells_do_when_there_is_no_such_command(signed_in: Box) ->
     assert "hint: " in done.stderr
 
 
+@pytest.mark.parametrize("words", [("exec",), ("exec", "--gateway")], ids=" ".join)
+def test_an_empty_name_is_no_command(signed_in: Box, words: tuple[str, ...]) -> None:
+    done = signed_in.vx(*words, "--", "")
+    assert (done.returncode, done.stdout) == (127, "")
+    assert done.stderr == "vx-token: there is no command ''\nhint: check the name and PATH\n"
+
+
 def test_exec_starts_nothing_without_a_token(signed_in: Box, google: Emulator) -> None:
     google.fail("token", None, kind="html")
     done = signed_in.vx("exec", "--", "touch", str(signed_in.root / "started"))

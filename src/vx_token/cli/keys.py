@@ -67,6 +67,8 @@ def exec_(command: tuple[str, ...], gateway: bool, **options: Any) -> None:
       vx-token exec --gateway -- jupyter lab
     """
     try:
+        if not command[0]:
+            raise FileNotFoundError  # a search of PATH would find its folders
         if gateway:
             settings, refresher, profile = load(options)
             sys.exit(cli_gateway.run_behind(settings, refresher, profile, command))
