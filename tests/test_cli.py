@@ -221,6 +221,34 @@ def test_options_beat_the_environment_and_that_the_file(signed_in: Box) -> None:
     assert base("--project", "option") == url.format("us-west1", "option", "us-west1")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("print", "print --min-ttl 1m", "print --format json", "env", "refresh", "status", "status --json", "doctor"),
+        *("path config", "gateway key", "--help", "env --help", "--version", "hook bash", "completion zsh"),
+    ],
+)
+def test_an_answer_that_cannot_be_written_is_told(signed_in: Box, command: str) -> None:
+    ran(signed_in, "print")  # so that the quick answer is tried, too
+    argv = ["/bin/sh", "-c", 'exec "$@" >/dev/full', "sh", *signed_in.command(*command.split())]
+    done = subprocess.run(argv, env=signed_in.environ, cwd=signed_in.root, capture_output=True, text=True, check=False)
+    first, second = done.stderr.splitlines()
+    assert first == "vx-token: cannot write the answer: No space left on device"
+    assert second.startswith("hint: ")
+    assert done.returncode == 5
+    silent = [*argv[:2], 'exec "$@" >/dev/full 2>/dev/full', *argv[3:]]
+    assert subprocess.run(silent, env=signed_in.environ, cwd=signed_in.root, check=False).returncode == 5
+
+
+@pytest.mark.parametrize("command", ["env", "status", "doctor", "--help", "--version", "hook bash"])
+def test_a_reader_that_went_away_hears_no_more(signed_in: Box, command: str) -> None:
+    script = '{ sleep 0.3; "$@"; echo "status $?" >&2; } | :'
+    argv = ["/bin/sh", "-c", script, "sh", *signed_in.command(*command.split())]
+    done = subprocess.run(argv, env=signed_in.environ, cwd=signed_in.root, capture_output=True, text=True, check=False)
+    assert done.stderr in {"status 1\n", "status 141\n"}
+
+
 @pytest.mark.parametrize("command", ["env", "print", "refresh"])
 def test_an_interrupt_is_no_traceback(signed_in: Box, google: Emulator, command: str) -> None:
     google.fail("token", None, kind="hang")

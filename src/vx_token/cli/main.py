@@ -1,5 +1,6 @@
 """The command line: each command reads its options, calls one function and prints what that returns."""
 
+import errno
 import os
 import sys
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import click
 
 from vx_token import __version__, config, here
-from vx_token.cli import files, keys, status
+from vx_token.cli import files, keys, output, status
 from vx_token.cli import gateway as cli_gateway
 from vx_token.cli import help as cli_help
 from vx_token.cli import service as cli_service
@@ -15,13 +16,25 @@ from vx_token.cli import setup as cli_setup
 from vx_token.cli.options import given, with_profile
 from vx_token.clock import SystemClock
 from vx_token.config import Config
-from vx_token.errors import ConfigError, UsageError, VxTokenError
+from vx_token.errors import ConfigError, TemporaryError, UsageError, VxTokenError
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def run(argv: list[str]) -> int:
     """Run the command line and return the exit status; every error is one line and one hint on stderr."""
+    output.prepare()
+    status = _run(argv)
+    problem = output.finish()
+    if problem is None:
+        return status
+    if problem.errno == errno.EPIPE:  # who went away wants to hear no more
+        return 1
+    hint = "make room where it goes, or send it elsewhere"
+    return _fail(TemporaryError(f"cannot write the answer: {problem.strerror}", hint), TemporaryError.exit_code)
+
+
+def _run(argv: list[str]) -> int:
     try:
         return int(cli.main(argv, prog_name="vx-token", standalone_mode=False) or 0)
     except click.exceptions.Exit as done:
@@ -39,6 +52,8 @@ def run(argv: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
+        if output.failed(error):
+            return 1  # for now: `run` tells of it
         if os.environ.get("VX_TOKEN_DEBUG"):
             raise
         # Not its text: it may quote anything.
@@ -47,9 +62,12 @@ def run(argv: list[str]) -> int:
 
 
 def _fail(error: VxTokenError, status: int) -> int:
-    click.echo(f"vx-token: {error.message}", err=True)
-    if error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
+    try:
+        click.echo(f"vx-token: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)
+    except OSError:  # nobody can be told; the status still can
+        output.mute_errors()
     return status
 
 
