@@ -1,6 +1,7 @@
 """Every command as a process: what it prints, how it ends, and that its help shows an example."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -247,6 +248,25 @@ def test_a_reader_that_went_away_hears_no_more(signed_in: Box, command: str) -> 
     argv = ["/bin/sh", "-c", script, "sh", *signed_in.command(*command.split())]
     done = subprocess.run(argv, env=signed_in.environ, cwd=signed_in.root, capture_output=True, text=True, check=False)
     assert done.stderr in {"status 1\n", "status 141\n"}
+
+
+THEIRS = "\udcff ö"  # a byte that is no UTF-8
+C_LOCALE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+
+
+def test_a_locale_that_cannot_say_a_value_changes_nothing(box: Box, google: Emulator) -> None:
+    google.service_account(box.key)
+    box.profile(url=google.base_url(), model="é", export=["RAW={model}"])
+    dump = [sys.executable, "-c", "import os; print(os.environb[b'RAW'], os.environb[b'THEIRS'])"]
+    expected = f"{'é'.encode()!r} {os.fsencode(THEIRS)!r}\n"
+    for locale in ({}, C_LOCALE):
+        box.environ |= {**locale, "THEIRS": THEIRS}
+        said = ran(box, "env")
+        assert "export OPENAI_MODEL='é'\n" in said
+        for words in (("exec",), ("exec", "--gateway")):
+            assert ran(box, *words, "--", *dump) == expected
+        ran(box, "status")
+        assert "…" in ran(box, "env", "--help")
 
 
 @pytest.mark.parametrize("command", ["env", "print", "refresh"])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 
-def become(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
+def become(command: Sequence[str], environ: Mapping[bytes, bytes]) -> NoReturn:
     """Replace this process by `command`, which is looked for in PATH.
 
     Raises:

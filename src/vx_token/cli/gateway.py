@@ -11,6 +11,7 @@ import click
 
 from vx_token import config, endpoint, here, log, paths, sinks, values
 from vx_token.cli import help as cli_help
+from vx_token.cli import output
 from vx_token.config import Config, Profile
 from vx_token.errors import ConfigError
 from vx_token.gateway import switch as gateway_switch
@@ -121,7 +122,8 @@ def run_behind(settings: Config, refresher: Refresher, profile: Profile, command
     url = endpoint.url(settings, profile.name, serving.start().removesuffix("/v1"))
     try:
         variables = sinks.variables(profile, token, endpoint.key(os.environ), url)
-        return _supervise(command, {**os.environ, **variables, **endpoint.beside_a_proxy(os.environ)})
+        environ = {**os.environ, **variables, **endpoint.beside_a_proxy(os.environ)}
+        return _supervise(command, output.environment(environ))
     finally:
         serving.stop()
 
@@ -129,7 +131,7 @@ def run_behind(settings: Config, refresher: Refresher, profile: Profile, command
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT)
 
 
-def _supervise(command: tuple[str, ...], environ: dict[str, str]) -> int:
+def _supervise(command: tuple[str, ...], environ: dict[bytes, bytes]) -> int:
     early: list[int] = []  # signals that came before there was a child
     children: list[subprocess.Popen[bytes]] = []
 

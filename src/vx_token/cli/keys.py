@@ -10,6 +10,7 @@ import click
 from vx_token import endpoint, peek, shell, sinks, values
 from vx_token.cli import gateway as cli_gateway
 from vx_token.cli import help as cli_help
+from vx_token.cli import output
 from vx_token.cli.become import become
 from vx_token.cli.options import Ttl, load, with_profile
 from vx_token.refresh import error_of
@@ -72,7 +73,7 @@ def exec_(command: tuple[str, ...], gateway: bool, **options: Any) -> None:
         if gateway:
             settings, refresher, profile = load(options)
             sys.exit(cli_gateway.run_behind(settings, refresher, profile, command))
-        become(command, {**os.environ, **_variables(options)})
+        become(command, output.environment({**os.environ, **_variables(options)}))
     except FileNotFoundError:
         click.echo(f"vx-token: there is no command {command[0]!r}\nhint: check the name and PATH", err=True)
         sys.exit(127)

@@ -125,4 +125,4 @@ def service_status() -> None:
 def service_logs(lines: int, follow: bool) -> None:
     """Show what the service wrote."""
     argv = _manager().logs(lines, follow=follow)
-    become(argv, os.environ)
+    become(argv, os.environb)
