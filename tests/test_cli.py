@@ -45,6 +45,14 @@ def test_help_shows_an_example(box: Box, command: str) -> None:
     assert ran(box, *command.split(), "-h") == said
 
 
+@pytest.mark.parametrize("group", [[], ["service"]], ids=str)
+def test_a_group_alone_shows_its_help_as_a_mistake(box: Box, group: list[str]) -> None:
+    done = box.vx(*group)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == ran(box, *group, "--help")
+    assert "\nCommands:\n" in done.stderr
+
+
 def test_help_needs_no_configuration(box: Box) -> None:
     box.environ["VX_TOKEN_CONFIG"] = "/nowhere"
     box.environ["VX_TOKEN_RUNTIME_DIR"] = "/proc/nowhere"
