@@ -5,13 +5,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from sandbox import REPOSITORY, Box, until
 from vx_token import __version__
+from vx_token.cli.main import cli
 from vx_token.emulator import Emulator
 
 COMMANDS = ("print", "env", "exec", "refresh", "run", "status", "hook", "path")
@@ -36,13 +38,27 @@ def test_the_version_is_told(box: Box) -> None:
     assert ran(box, "--version") == f"vx-token {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help_shows_an_example(box: Box, command: str) -> None:
-    said = ran(box, *command.split(), "--help")
+def every(command: click.Command, *names: str) -> Iterator[tuple[str, ...]]:
+    """The words of a command and of all below it."""
+    yield names
+    for name, each in command.commands.items() if isinstance(command, click.Group) else ():
+        yield from every(each, *names, name)
+
+
+@pytest.mark.parametrize("words", [*every(cli)], ids=lambda words: " ".join(words) or "vx-token")
+def test_help_ends_with_an_example(box: Box, words: tuple[str, ...]) -> None:
+    said = ran(box, *words, "--help")
     assert said.startswith("Usage: vx-token")
-    assert "\n  Example:\n    " in said
+    _, mark, example = said.partition("\n\n  Example:\n")
+    assert mark
+    assert 1 <= len(example.splitlines()) <= 5
+    assert all(line.startswith("    ") for line in example.splitlines())
     assert all(len(line) <= 100 for line in said.splitlines())
-    assert ran(box, *command.split(), "-h") == said
+    assert ran(box, *words, "-h") == said
+
+
+def test_all_commands_are_looked_at() -> None:
+    assert {("print",), ("service", "logs"), ("gateway", "rotate-key")} < set(every(cli))
 
 
 @pytest.mark.parametrize("group", [[], ["service"]], ids=str)

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 @click.group(cls=cli_help.Group)
 def service() -> None:
-    """Have vx-token started at every login and kept running."""
+    """Have vx-token started at every login and kept running.
+
+    \b
+    Example:
+      vx-token service install
+      vx-token service status
+    """
 
 
 def manager_for(gateway: config.Gateway) -> "agent.Manager":
@@ -71,7 +77,12 @@ def install(dry_run: bool) -> None:
 @service.command("uninstall")
 @DRY_RUN
 def uninstall(dry_run: bool) -> None:
-    """Stop the service and take away all that it left: its files, its tokens, its log."""
+    """Stop the service and take away all that it left: its files, its tokens, its log.
+
+    \b
+    Example:
+      vx-token service uninstall --dry-run
+    """
     from vx_token import plan
 
     manager = _manager()
@@ -85,21 +96,36 @@ def uninstall(dry_run: bool) -> None:
 
 @service.command("start")
 def start() -> None:
-    """Start it; returns when it has a token, or says what is wrong."""
+    """Start it; returns when it has a token, or says what is wrong.
+
+    \b
+    Example:
+      vx-token service start && vx-token status
+    """
     manager = _manager()
     click.echo(manager.carry_out(manager.verb("start"), time.time))
 
 
 @service.command("restart")
 def restart() -> None:
-    """Restart it; the last tokens stay in place meanwhile."""
+    """Restart it; the last tokens stay in place meanwhile.
+
+    \b
+    Example:
+      vx-token service restart       after an upgrade, for instance
+    """
     manager = _manager()
     click.echo(manager.carry_out(manager.verb("restart"), time.time))
 
 
 @service.command("stop")
 def stop() -> None:
-    """Stop it until the next login; the last tokens stay until their end."""
+    """Stop it until the next login; the last tokens stay until their end.
+
+    \b
+    Example:
+      vx-token service stop
+    """
     from vx_token import plan
 
     manager = _manager()
@@ -109,7 +135,12 @@ def stop() -> None:
 
 @service.command("status")
 def service_status() -> None:
-    """Say whether the service runs; `vx-token status` tells of its tokens."""
+    """Say whether the service runs; `vx-token status` tells of its tokens.
+
+    \b
+    Example:
+      vx-token service status || vx-token service logs
+    """
     from vx_token.service import agent
 
     found = _manager().standing()
@@ -123,6 +154,12 @@ def service_status() -> None:
 @click.option("--lines", "-n", default=50, show_default=True, help="How many.")
 @click.option("--follow", "-f", is_flag=True, help="Go on until Ctrl-C.")
 def service_logs(lines: int, follow: bool) -> None:
-    """Show what the service wrote."""
+    """Show what the service wrote.
+
+    \b
+    Example:
+      vx-token service logs -n 100
+      vx-token service logs --follow
+    """
     argv = _manager().logs(lines, follow=follow)
     become(argv, os.environb)
