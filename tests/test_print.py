@@ -1,6 +1,7 @@
 """`print` as tools call it: one line on success, silence on stdout otherwise, whatever the surroundings."""
 
 import json
+import os
 import subprocess
 import time
 from datetime import UTC, datetime
@@ -284,6 +285,41 @@ def test_another_configuration_is_seen_at_once(signed_in: Box, google: Emulator)
     signed_in.config.write_text("[profiles.gemini\n")
     done = signed_in.vx("print")
     assert (done.returncode, done.stdout) == (3, "")
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a link to a pipe", "a device", "a folder"])
+@pytest.mark.parametrize("command", ["print", "print --format json", "env", "status", "refresh", "run"])
+def test_a_configuration_that_is_no_regular_file_is_refused(signed_in: Box, kind: str, command: str) -> None:
+    printed(signed_in)  # so that the quick answer has something to say
+    signed_in.config.unlink()
+    if kind == "a pipe":
+        os.mkfifo(signed_in.config)
+    elif kind == "a link to a pipe":
+        os.mkfifo(signed_in.root / "pipe")
+        signed_in.config.symlink_to("pipe")
+    elif kind == "a device":
+        signed_in.config.symlink_to("/dev/zero")
+    else:
+        signed_in.config.mkdir()
+    done = signed_in.vx(*command.split(), timeout=10)
+    assert done.returncode == 3
+    assert command == "status" or not done.stdout
+    reason = "Is a directory" if kind == "a folder" else "it is no regular file"
+    assert done.stderr.splitlines()[0] == f"vx-token: cannot read {signed_in.config}: {reason}"
+    assert done.stderr.splitlines()[1].startswith("hint: ")
+
+
+def test_setup_does_not_wait_for_a_pipe_either(box: Box) -> None:
+    os.mkfifo(box.config)
+    done = box.vx("setup", "--yes", "--dry-run", "--no-service", "--project", "demo", timeout=10)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith(f"vx-token: cannot read {box.config}: it is no regular file\nhint: ")
+
+
+def test_a_configuration_behind_a_link_is_read(signed_in: Box) -> None:
+    elsewhere = signed_in.config.rename(signed_in.root / "elsewhere.toml")
+    signed_in.config.symlink_to(elsewhere)
+    printed(signed_in)
 
 
 def test_another_credential_in_the_environment_is_seen_at_once(box: Box, google: Emulator) -> None:

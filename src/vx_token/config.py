@@ -172,7 +172,7 @@ def load(environ: Mapping[str, str], argv: Mapping[str, str] | None = None) -> C
     stamp = peek.stamp(path)  # before it is read: a change in between must show
     hint = "check the file, or name another by VX_TOKEN_CONFIG"
     try:
-        content = path.read_bytes().decode("utf-8-sig")
+        content = paths.content(path).decode("utf-8-sig")
     except FileNotFoundError:
         if environ.get("VX_TOKEN_CONFIG"):
             raise ConfigError(f"the configuration file {path} does not exist", hint) from None

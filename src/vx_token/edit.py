@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vx_token import atomic
+from vx_token import atomic, paths
 from vx_token.errors import ConfigError
 from vx_token.plan import Runner
 
@@ -80,7 +80,7 @@ def read(path: Path) -> bytes | None:
         ConfigError: it is there and cannot be read.
     """
     try:
-        return path.read_bytes()
+        return paths.content(path)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -1,5 +1,6 @@
 """Where things are kept, and whether a folder is safe to keep a secret in."""
 
+import errno
 import os
 import stat
 import zlib
@@ -78,6 +79,24 @@ def gcloud_dir(environ: Mapping[str, str]) -> Path:
 def gcloud_credentials(environ: Mapping[str, str]) -> Path:
     """What `gcloud auth application-default login` writes."""
     return gcloud_dir(environ) / "application_default_credentials.json"
+
+
+def content(path: Path) -> bytes:
+    """What a file of the user's holds, links followed.
+
+    Raises:
+        OSError: it cannot be read; nor is anything else than a regular file, which may have no end, or no beginning.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+    try:
+        kind = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(kind):
+            number = errno.EISDIR if stat.S_ISDIR(kind) else errno.EINVAL
+            raise OSError(number, os.strerror(number) if number == errno.EISDIR else "it is no regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def secure_folder(folder: Path) -> None:
