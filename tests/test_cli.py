@@ -97,6 +97,16 @@ def test_a_wrong_configuration_ends_with_3(box: Box, command: str) -> None:
     assert "\nhint: allowed: a duration" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION", "VX_TOKEN_LOCATION"])
+def test_a_wrong_variable_is_named_and_not_a_file(box: Box, name: str) -> None:
+    del box.environ["VX_TOKEN_CONFIG"]
+    box.environ |= {"GOOGLE_CLOUD_PROJECT": "demo", name: "p';x"}
+    done = box.vx("env")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith(f"vx-token: {name} ")
+    assert "config.toml" not in done.stderr
+
+
 @pytest.mark.parametrize("kind", ["sh", "bash", "zsh"])
 def test_env_can_be_evaluated(signed_in: Box, google: Emulator, require: Callable[[str], str], kind: str) -> None:
     script = f'set -eu; eval "$({" ".join(signed_in.command("env", "--shell", kind))})"; env'

@@ -201,6 +201,8 @@ def test_without_a_configuration_googles_own_variables_make_the_profile_default(
     there = parse("", {"GOOGLE_CLOUD_PROJECT": "demo", "GOOGLE_CLOUD_LOCATION": "us-central1"}).profile()
     assert there.url.startswith("https://us-central1-aiplatform.googleapis.com/")
     assert "GOOGLE_CLOUD_PROJECT" in refused("").hint
+    assert refused("", {"GOOGLE_CLOUD_LOCATION": "eu"}).message == "no Google Cloud project is known"
+    assert refused("[gateway]", {"GOOGLE_CLOUD_PROJECT": "a b"}).message.startswith("GOOGLE_CLOUD_PROJECT ")
 
 
 def test_googles_variables_do_not_touch_a_profile_of_the_file() -> None:

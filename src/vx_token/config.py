@@ -154,6 +154,7 @@ GATEWAY_KEYS: Mapping[str, Check] = {
 TOKEN_KEYS = frozenset({"credentials", "impersonate", "lifetime", "scopes"})
 """The settings by which one token differs from another."""
 
+_OURS, _GOOGLE = "VX_TOKEN_", "GOOGLE_CLOUD_"  # what variables begin with
 _ENVIRONMENT_LISTS = {"scopes", "export", "models"}
 _FILE_ONLY = {"aliases", "headers"}
 
@@ -198,17 +199,18 @@ def parse(content: str, path: Path, environ: Mapping[str, str], argv: Mapping[st
         ) from None
     _known(document, {"default_profile", "profiles", "gateway"}, f"{path}: ")
     tables = _table(document.get("profiles", {}), path, "profiles")
-    if not tables:
+    from_google = not tables
+    if from_google:
         tables = {"default": {k: v for k, v in _from_google(environ).items() if v}}
     for name in tables:
         _checked(NAME, name, f"{path}: the profile name {name!r}")
     default = _default(document.get("default_profile"), tables, path)
     chosen = argv.get("profile") or environ.get("VX_TOKEN_PROFILE") or default
     in_use = default if chosen == "default" and chosen not in tables else chosen
-    profiles = {
-        name: _profile(name, _table(table, path, f"profiles.{name}"), path, environ, argv if name == in_use else None)
-        for name, table in tables.items()
-    }
+    profiles = {}
+    for name, table in tables.items():
+        source = _GOOGLE if from_google else f"{path}: profiles.{name}.", _table(table, path, f"profiles.{name}")
+        profiles[name] = _profile(name, source, path, environ, argv if name == in_use else None)
     overridden = not TOKEN_KEYS.isdisjoint(_options(argv).keys() | _overrides(environ).keys())
     config = Config(path, profiles, default, _gateway(document.get("gateway"), path), overridden=overridden)
     config.profile(chosen)
@@ -234,12 +236,17 @@ def _default(value: object, tables: Mapping[str, object], path: Path) -> str:
 
 
 def _profile(
-    name: str, table: Mapping[str, Any], path: Path, environ: Mapping[str, str], argv: Mapping[str, str] | None
+    name: str,
+    source: tuple[str, Mapping[str, Any]],
+    path: Path,
+    environ: Mapping[str, str],
+    argv: Mapping[str, str] | None,
 ) -> Profile:
-    _known(table, PROFILE_KEYS, f"{path}: profiles.{name}.")
-    sources: list[tuple[str, Mapping[str, Any]]] = [(f"{path}: profiles.{name}.", table)]
+    origin, table = source
+    _known(table, PROFILE_KEYS, origin)
+    sources = [source]
     if argv is not None:  # the profile in use: the environment and the command line speak of it
-        sources = [("option --", _options(argv)), ("VX_TOKEN_", _overrides(environ)), *sources]
+        sources = [("option --", _options(argv)), (_OURS, _overrides(environ)), *sources]
     layers = ChainMap(*(dict(values) for _, values in sources))
     settings: dict[str, Any] = {}
     for key, value in layers.items():
@@ -251,9 +258,11 @@ def _profile(
     if settings.get("credentials"):
         settings["credentials"] = str(_absolute(settings["credentials"], path, environ, "credentials" in table))
     if not settings.get("project") and not settings.get("base_url"):
-        where = f"{path}: profiles.{name}.project is missing" if table else "no Google Cloud project is known"
+        if origin == _GOOGLE or not table:
+            hint = 'run "vx-token setup", or set GOOGLE_CLOUD_PROJECT'
+            raise ConfigError("no Google Cloud project is known", hint)
         hint = "set project there, or GOOGLE_CLOUD_PROJECT when there is no configuration file"
-        raise ConfigError(where, hint if table else 'run "vx-token setup", or set GOOGLE_CLOUD_PROJECT')
+        raise ConfigError(f"{origin}project is missing", hint)
     return Profile(name, **settings)
 
 
@@ -271,7 +280,7 @@ def _overrides(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _spelling(prefix: str, key: str) -> str:
-    if prefix == "VX_TOKEN_":
+    if prefix in (_OURS, _GOOGLE):
         return prefix + key.upper()
     return prefix + (key.replace("_", "-") if prefix == "option --" else key)
 
