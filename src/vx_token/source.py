@@ -31,9 +31,6 @@ from vx_token.verdict import Login
 MEMORY = 384 * 2**20
 """Bytes of address space the child may use; google-auth with its transport takes 55 MiB."""
 
-REDIRECTS = 5
-"""How often a request may be sent elsewhere; Google's own never are."""
-
 HOUR = 3600.0
 LONGEST_LIFE = 12 * HOUR + 300
 """Seconds: no Google access token lives longer than 12 hours; the rest is for clocks that differ."""
@@ -151,7 +148,7 @@ def _open_session(now: Callable[[], float]) -> _Session:
     import requests
 
     http = requests.Session()
-    http.max_redirects = REDIRECTS
+    http.max_redirects = 0  # Google's own requests are never sent elsewhere, and these carry a login
     session = _Session(google.auth.transport.requests.Request(http))
 
     def record(response: Any, *_: object, **__: object) -> None:
