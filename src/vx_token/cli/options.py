@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +10,11 @@ from vx_token import config, here, paths, values
 from vx_token.config import Config
 from vx_token.refresh import Refresher
 from vx_token.store import Store
+
+if TYPE_CHECKING:
+    _Duration = click.ParamType[float]
+else:
+    _Duration = click.ParamType  # not generic before click 8.4
 
 
 def with_profile(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -29,7 +34,7 @@ def with_profile(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-class Ttl(click.ParamType[float]):
+class Ttl(_Duration):
     """A duration such as `5m`, in seconds."""
 
     name = "duration"
