@@ -413,6 +413,14 @@ def test_an_unreadable_credential_file_is_a_configuration_error(signed_in: Box, 
     )
 
 
+def test_a_library_that_is_missing_is_no_fault_of_the_credential_file(box: Box, google: Emulator) -> None:
+    google.external_account_at_aws(box.key)
+    (box.root / "sitecustomize.py").write_text("import sys\nsys.modules['google.auth.aws'] = None\n")
+    box.environ["PYTHONPATH"] = f"{box.root}:{box.environ['PYTHONPATH']}"
+    with pytest.raises(ConfigError, match="a library that it needs for this login, cannot be imported"):
+        fetch(box)
+
+
 def test_a_byte_order_mark_does_no_harm(box: Box, google: Emulator) -> None:
     account = google.service_account(box.key)
     box.key.write_bytes(b"\xef\xbb\xbf" + box.key.read_bytes())

@@ -65,13 +65,14 @@ def fetch(profile: Profile, environ: Mapping[str, str], now: Callable[[], float]
 
     Raises:
         ConfigError, LoginNeededError, TemporaryError: by what helps; none quotes what Google or google-auth said.
+        ImportError: google-auth is not installed, or not whole.
     """
     login, info = _login(profile, environ)
     session = _open_session(now)
     try:
         started = now()
         credentials, note = _refreshed(login, info, session, profile, environ)
-    except VxTokenError:
+    except (VxTokenError, ImportError):  # older google-auth reads certificates by a library that it does not bring
         raise
     except Exception as error:  # noqa: BLE001 - junk answers make google-auth raise TypeError, AttributeError and more
         raise _translate(error, session.answer, login) from None
@@ -351,7 +352,8 @@ def main() -> None:
         answer = {"error": {"kind": kind, "message": error.message, "hint": error.hint}}
         answer["error"]["retry_after"] = getattr(error, "retry_after", None)
     except ImportError:
-        text = {"message": "google-auth cannot be imported", "hint": "install vx-token again"}
+        text = {"message": "google-auth, or a library that it needs for this login, cannot be imported"}
+        text["hint"] = "install vx-token again, with the newest google-auth"
         answer = {"error": {"kind": "config", **text}}
     _say(answer)
 
