@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -18,15 +19,15 @@ Json = dict[str, Any]
 JWT = "urn:ietf:params:oauth:token-type:jwt"
 
 
-class Logins:
+class Logins(ABC):
     """Writes credential files; each method returns the new identity's name."""
 
     directory: Directory
 
     @property
+    @abstractmethod
     def url(self) -> str:
         """The emulator's root."""
-        raise NotImplementedError
 
     @property
     def token_uri(self) -> str:
