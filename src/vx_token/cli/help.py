@@ -5,16 +5,17 @@ from typing import Any
 
 import click
 
-MARK = "\b\n    Example:"
+MARK = "\b\nExample:"
 
 
 class Command(click.Command):
     """A command whose docstring's last paragraph, its example, becomes the end of its help."""
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
-        text, mark, example = (attributes.get("help") or "").partition(MARK)
+        # Cleaned here, because Python 3.13 takes the indentation away itself and older ones do not.
+        text, mark, example = inspect.cleandoc(attributes.get("help") or "").partition(MARK)
         if mark:
-            attributes |= {"help": text.rstrip(), "epilog": "\b\n" + inspect.cleandoc(f"\n    Example:{example}")}
+            attributes |= {"help": text.rstrip(), "epilog": mark + example}
         super().__init__(*args, **attributes)
 
 
