@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -372,19 +371,3 @@ def test_the_file_in_its_default_place_need_not_exist(tmp_path: Path) -> None:
     (tmp_path / ".config/vx-token").mkdir(parents=True)
     (tmp_path / ".config/vx-token/config.toml").write_text(PLAIN)
     assert config.load(environ).profile().name == "gemini"
-
-
-def test_credentials_are_looked_for_as_google_does(tmp_path: Path) -> None:
-    login = tmp_path / ".config/gcloud/application_default_credentials.json"
-    environ = {"HOME": str(tmp_path)}
-    assert config.credential_file(Profile("a"), environ) is None
-    assert config.credential_files(Profile("a"), environ) == [login]
-    login.parent.mkdir(parents=True)
-    login.write_text("{}")
-    assert config.credential_file(Profile("a"), environ) == login
-    environ["GOOGLE_APPLICATION_CREDENTIALS"] = "/adc.json"
-    assert config.credential_file(Profile("a"), environ) == Path("/adc.json")
-    assert config.credential_file(Profile("a", credentials="/own.json"), environ) == Path("/own.json")
-    assert config.credential_files(Profile("a", credentials="/own.json"), environ) == [Path("/own.json")]
-    moved = {"CLOUDSDK_CONFIG": os.fspath(tmp_path / "sdk")}
-    assert config.credential_files(Profile("a"), moved) == [tmp_path / "sdk/application_default_credentials.json"]

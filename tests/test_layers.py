@@ -15,9 +15,9 @@ values paths plan rcfile schedule shell verdict watch \
     gateway.connections gateway.errors gateway.headers gateway.key gateway.metrics gateway.settings
 claim config store edit gcloud startup service.agent \
     emulator.faults emulator.logins gateway.body gateway.freshness gateway.guard gateway.models gateway.sockets
-endpoint mint sinks source service.launchd service.systemd setup.record setup.world \
+endpoint login mint sinks service.launchd service.systemd setup.record setup.world \
     emulator.world gateway.memory gateway.upstream
-refresh cli.service setup.config emulator.control emulator.machine emulator.tokens gateway.relay
+refresh source cli.service setup.config emulator.control emulator.machine emulator.tokens gateway.relay
 status here keeper setup.steps emulator.server gateway.forward
 emulator cli.options doctor.scene gateway.app
 demo emulator.__main__ doctor.live doctor.shell doctor.token gateway.server

@@ -1,6 +1,5 @@
 """The configuration: profiles from file, environment and command line, checked key by key."""
 
-import contextlib
 import os
 import tomllib
 from collections import ChainMap
@@ -323,34 +322,3 @@ def _checked(check: Callable[[object], Any], value: object, where: str) -> Any:
 def with_gateway(config: Config, **changes: Any) -> Config:
     """The same configuration with other settings of the gateway."""
     return replace(config, gateway=replace(config.gateway, **changes))
-
-
-def credential_file(profile: Profile, environ: Mapping[str, str]) -> Path | None:
-    """The credential file a refresh would read now, there or not; None when only a metadata server is left.
-
-    The order of Application Default Credentials: the profile's own, GOOGLE_APPLICATION_CREDENTIALS, gcloud's.
-    """
-    explicit = profile.credentials or environ.get("GOOGLE_APPLICATION_CREDENTIALS")
-    if explicit:
-        return Path(explicit).absolute()
-    found = paths.gcloud_credentials(environ)
-    return found if found.exists() else None
-
-
-def credential_files(profile: Profile, environ: Mapping[str, str]) -> list[Path]:
-    """The files whose change means another login, whether they exist yet or not."""
-    explicit = profile.credentials or environ.get("GOOGLE_APPLICATION_CREDENTIALS")
-    return [Path(explicit).absolute() if explicit else paths.gcloud_credentials(environ)]
-
-
-def metadata_likely(environ: Mapping[str, str]) -> bool:
-    """Whether a metadata server is to be expected, without the 12 seconds it takes to find none."""
-    if environ.get("NO_GCE_CHECK") == "true":  # google-auth's own switch
-        return False
-    if any(environ.get(name) for name in ("GCE_METADATA_HOST", "GCE_METADATA_ROOT", "K_SERVICE", "CLOUD_RUN_JOB")):
-        return True
-    if environ.get("KUBERNETES_SERVICE_HOST") or environ.get("GAE_ENV"):
-        return True
-    with contextlib.suppress(OSError):
-        return Path("/sys/class/dmi/id/product_name").read_text(encoding="ascii", errors="ignore").startswith("Google")
-    return False

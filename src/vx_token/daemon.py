@@ -16,12 +16,13 @@ from vx_token import __version__, atomic
 from vx_token.claim import Claim
 from vx_token.clock import NAP, Clock
 from vx_token.commands import Event, Order, Runner, environment
-from vx_token.config import Config, Profile, credential_files
+from vx_token.config import Config, Profile
 from vx_token.errors import TemporaryError, VxTokenError
 from vx_token.gateway import switch as gateway_switch
 from vx_token.gateway.switch import Switch
 from vx_token.keeper import Keeper
 from vx_token.log import Log, libraries
+from vx_token.login import credential_files
 from vx_token.refresh import Refresher
 from vx_token.service.notify import Silent
 from vx_token.sinks import SINKS, variables

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from vx_token import atomic, paths, peek, sinks
 from vx_token.clock import Clock
-from vx_token.config import Config, Profile, credential_file
+from vx_token.config import Config, Profile
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
+from vx_token.login import credential_file
 from vx_token.mint import DEADLINE
 from vx_token.schedule import next_refresh
 from vx_token.sinks import Facts

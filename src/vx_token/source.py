@@ -18,13 +18,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from vx_token import verdict
-from vx_token.config import CLOUD_PLATFORM, Profile, credential_file, metadata_likely
-from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
+from vx_token import login, verdict
+from vx_token.config import CLOUD_PLATFORM, Profile
+from vx_token.errors import TemporaryError, VxTokenError
 from vx_token.tokens import Token
 from vx_token.verdict import Login
 
@@ -37,9 +36,6 @@ LONGEST_LIFE = 12 * HOUR + 300
 
 IAM_OVERRIDE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS"
 """The variable by which gcloud itself lets another host stand for iamcredentials.googleapis.com."""
-
-EXECUTABLES = "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES"
-"""The variable by which a user lets a credential file name a program to run; google-auth insists on it."""
 
 _OPTIONS = "service_account_impersonation"
 """Where an external account's file may name a lifetime."""
@@ -67,22 +63,22 @@ def fetch(profile: Profile, environ: Mapping[str, str], now: Callable[[], float]
         ConfigError, LoginNeededError, TemporaryError: by what helps; none quotes what Google or google-auth said.
         ImportError: google-auth is not installed, or not whole.
     """
-    login, info = _login(profile, environ)
+    found, info = login.find(profile, environ)
     session = _open_session(now)
     try:
         started = now()
-        credentials, note = _refreshed(login, info, session, profile, environ)
+        credentials, note = _refreshed(found, info, session, profile, environ)
     except (VxTokenError, ImportError):  # older google-auth reads certificates by a library that it does not bring
         raise
     except Exception as error:  # noqa: BLE001 - junk answers make google-auth raise TypeError, AttributeError and more
-        raise _translate(error, session.answer, login) from None
+        raise _translate(error, session.answer, found) from None
     token = Token(
         value=credentials.token,
         expires_at=credentials.expiry.replace(tzinfo=UTC).timestamp() if credentials.expiry else 0.0,
         issued_at=started,
-        kind="impersonated" if profile.impersonate else login.kind,
-        quota_project=_quota_project(profile, login, info),
-        account=profile.impersonate or login.target or login.account,
+        kind="impersonated" if profile.impersonate else found.kind,
+        quota_project=_quota_project(profile, found, info),
+        account=profile.impersonate or found.target or found.account,
         note=note,
     )
     return validated(token, now())
@@ -101,47 +97,6 @@ def validated(token: Token, now: float) -> Token:
     if not now < token.expires_at <= now + LONGEST_LIFE:
         raise TemporaryError("Google's answer holds a token without a plausible end", hint)
     return token
-
-
-def _login(profile: Profile, environ: Mapping[str, str]) -> tuple[Login, dict[str, Any]]:
-    path = credential_file(profile, environ)
-    if path is None:
-        if not metadata_likely(environ):
-            raise LoginNeededError("no Google login was found", f"run: {verdict.LOGIN}")
-        return Login("metadata", target=profile.impersonate), {}
-    info = _read(path)
-    kind = str(info.get("type"))
-    if kind not in _BUILD:
-        hint = f"known types: {', '.join(k for k in _BUILD if k != 'metadata')}"
-        raise ConfigError(f"the credential file {path} has an unknown type: {kind[:40]!r}", hint)
-    if _runs_program(info) and environ.get(EXECUTABLES) != "1":
-        hint = f"when you trust it, set {EXECUTABLES}=1"
-        raise ConfigError(f"the credential file {path} names a program to run, which is not allowed", hint)
-    found = re.search(r"/([^/]+):generateAccessToken$", str(info.get("service_account_impersonation_url", "")))
-    target = profile.impersonate or (found[1] if found else "")
-    return Login(kind, str(path), str(info.get("client_email") or info.get("account") or ""), target), info
-
-
-def _runs_program(info: Mapping[str, Any]) -> bool:
-    source = info.get("credential_source")
-    return isinstance(source, dict) and "executable" in source
-
-
-def _read(path: Path) -> dict[str, Any]:
-    hint = f"set credentials or GOOGLE_APPLICATION_CREDENTIALS to a credential file, or run: {verdict.LOGIN}"
-    try:
-        if not path.is_file() and path.exists():
-            raise ConfigError(f"the credential file {path} is no regular file", hint)
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except FileNotFoundError:
-        raise ConfigError(f"the credential file {path} does not exist", hint) from None
-    except OSError as error:
-        raise ConfigError(f"cannot read the credential file {path}: {error.strerror}", hint) from None
-    except (ValueError, RecursionError):
-        raise ConfigError(f"the credential file {path} is not JSON", hint) from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"the credential file {path} holds no JSON object", hint)
-    return content
 
 
 def _open_session(now: Callable[[], float]) -> _Session:
@@ -165,10 +120,10 @@ def _open_session(now: Callable[[], float]) -> _Session:
 
 
 def _refreshed(
-    login: Login, info: dict[str, Any], session: _Session, profile: Profile, environ: Mapping[str, str]
+    found: Login, info: dict[str, Any], session: _Session, profile: Profile, environ: Mapping[str, str]
 ) -> tuple[Any, str]:
     """Credentials with a token; a lifetime that the organisation does not allow is asked for as one hour, and noted."""
-    credentials = _credentials(login, info, profile, environ)
+    credentials = _credentials(found, info, profile, environ)
     try:
         credentials.refresh(session.request)
     except Exception:
@@ -177,7 +132,7 @@ def _refreshed(
             raise
     else:
         return credentials, ""
-    credentials = _credentials(login, info | {_OPTIONS: {}}, replace(profile, lifetime=HOUR), environ)
+    credentials = _credentials(found, info | {_OPTIONS: {}}, replace(profile, lifetime=HOUR), environ)
     credentials.refresh(session.request)
     return credentials, (
         "Google allows this account one hour only; for more, list it in the policy "
@@ -185,11 +140,11 @@ def _refreshed(
     )
 
 
-def _credentials(login: Login, info: dict[str, Any], profile: Profile, environ: Mapping[str, str]) -> Any:
+def _credentials(found: Login, info: dict[str, Any], profile: Profile, environ: Mapping[str, str]) -> Any:
     if not profile.impersonate:
-        return _BUILD[login.kind](info, profile)
+        return _BUILD[found.kind](info, profile)
     # The lifetime is for the result, not for what impersonates it.
-    return _impersonate(_BUILD[login.kind](info, replace(profile, lifetime=HOUR)), profile, environ)
+    return _impersonate(_BUILD[found.kind](info, replace(profile, lifetime=HOUR)), profile, environ)
 
 
 def _asked(info: Mapping[str, Any], profile: Profile) -> float:
@@ -199,7 +154,7 @@ def _asked(info: Mapping[str, Any], profile: Profile) -> float:
     return float(own) if profile.lifetime == HOUR and isinstance(own, int) else profile.lifetime
 
 
-def _translate(error: Exception, answer: verdict.Answer | None, login: Login) -> VxTokenError:
+def _translate(error: Exception, answer: verdict.Answer | None, found: Login) -> VxTokenError:
     if isinstance(error, MemoryError):
         return TemporaryError(
             "Google's answer is too large", "a proxy may have answered; the next try follows by itself"
@@ -209,18 +164,18 @@ def _translate(error: Exception, answer: verdict.Answer | None, login: Login) ->
     import google.auth.exceptions as known
 
     if isinstance(error, known.TransportError) and (answer is None or answer.status < 300):
-        return verdict.judge(None, login)
-    if answer is None and login.kind != "metadata":
-        if login.kind == "external_account" and isinstance(error, known.RefreshError):
+        return verdict.judge(None, found)
+    if answer is None and found.kind != "metadata":
+        if found.kind == "external_account" and isinstance(error, known.RefreshError):
             # The subject token's file, command or environment is not ready.
-            hint = verdict.remedy(login)
-            return TemporaryError(f"the subject token that {login.path} names cannot be had", hint)
-        return verdict.malformed(login)
-    return verdict.judge(answer, login)
+            hint = verdict.remedy(found)
+            return TemporaryError(f"the subject token that {found.path} names cannot be had", hint)
+        return verdict.malformed(found)
+    return verdict.judge(answer, found)
 
 
-def _quota_project(profile: Profile, login: Login, info: Mapping[str, Any]) -> str:
-    if profile.impersonate or not login.kind.endswith("authorized_user"):
+def _quota_project(profile: Profile, found: Login, info: Mapping[str, Any]) -> str:
+    if profile.impersonate or not found.kind.endswith("authorized_user"):
         return ""
     return profile.quota_project or str(info.get("quota_project_id") or "")
 

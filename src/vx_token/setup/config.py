@@ -8,9 +8,10 @@ from typing import Any
 
 from vx_token import adc, edit, gcloud, paths, startup, tomledit, verdict
 from vx_token import config as settings
-from vx_token.config import Config, Profile, metadata_likely
+from vx_token.config import Config, Profile
 from vx_token.edit import Edit
 from vx_token.errors import ConfigError, LoginNeededError
+from vx_token.login import credential_file, metadata_likely
 from vx_token.setup.world import Wishes, World
 
 
@@ -79,7 +80,7 @@ def _credentials(given: dict[str, str], table: Mapping[str, Any], path: Path) ->
 
 
 def _login(profile: Profile, world: World) -> adc.Facts | None:
-    path = settings.credential_file(profile, world.environ)
+    path = credential_file(profile, world.environ)
     if path is None:
         if metadata_likely(world.environ):
             world.say("login      this machine's metadata server")
