@@ -94,13 +94,13 @@ class Emulator(World):
         del visit
         return html(404)
 
-    async def _vertex(self, handler: vertex.Handler, visit: Visit) -> web.StreamResponse:
+    async def _vertex(self, model: vertex.Model, visit: Visit) -> web.StreamResponse:
         bearer = self.bearer(visit.request)
         if isinstance(bearer, str):
             return unauthenticated(bearer)
         self.ledger.amend(identity=bearer.identity)
         cut = visit.fault.after if visit.fault is not None and visit.kind == "cut" else None
-        return await vertex.serve(handler, visit.request, bearer.identity, next(self.answers), cut)
+        return await vertex.serve(model, visit.request, bearer.identity, next(self.answers), cut)
 
 
 @contextlib.contextmanager
