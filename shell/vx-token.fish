@@ -442,6 +442,7 @@ function __vx_token_settle
     set -l end (builtin math "$__vx_token_age[1] + $life")
     set -l clock 'set -l age (builtin path mtime --relative /)'
     test -r /proc/uptime; and set clock "read -l -d ' ' age rest </proc/uptime"
+    set -l plain 'builtin path is -f --perm=read,user -- $__vx_token_file'
     set -l key
     for name in $watched
         set key "$key"\t"\$$name"
@@ -449,8 +450,9 @@ function __vx_token_settle
     set -l text $__vx_token_text
     eval "set -gu __vx_token_same \"\$text$key\"
         function __vx_token_calm
-            test -f \$__vx_token_file -a -O \$__vx_token_file -a -r \$__vx_token_file; and $above read -l -z text <\$__vx_token_file
-            and builtin contains -- \"\$text$key\" \$__vx_token_same
+            set -l fish_trace
+            $plain; and $above read -l -z text <\$__vx_token_file
+            and test \"\$text$key\" = \"\$__vx_token_same\"
             and $clock
             and test \$age -ge $__vx_token_age[1] -a \$age -lt $end
         end"
@@ -462,20 +464,27 @@ end
 # empty IFS would keep substitutions from being split. fish itself keeps $status and $pipestatus around events.
 function __vx_token_register
     function __vx_token_preexec --on-event fish_preexec
-        set -l fish_trace
-        __vx_token_calm; and return
-        set -lx IFS \n
-        __vx_token_sync
+        __vx_token_calm; or __vx_token_refresh
     end
     function __vx_token_prompt --on-event fish_prompt
-        set -l fish_trace
-        __vx_token_calm; and return
-        set -lx IFS \n
-        __vx_token_sync
-        __vx_token_show
-        test "$__vx_token_state" = "$__vx_token_said"; or __vx_token_tell
-        __vx_token_settle
+        __vx_token_calm; or __vx_token_look
     end
+end
+
+function __vx_token_refresh
+    set -l fish_trace
+    set -lx IFS \n
+    __vx_token_sync
+end
+
+# The whole look at a prompt, where there is something to show and to tell as well.
+function __vx_token_look
+    set -l fish_trace
+    set -lx IFS \n
+    __vx_token_sync
+    __vx_token_show
+    test "$__vx_token_state" = "$__vx_token_said"; or __vx_token_tell
+    __vx_token_settle
 end
 
 # --- what the user calls -------------------------------------------------------------------------------------------
