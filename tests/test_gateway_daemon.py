@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -180,6 +181,49 @@ def test_a_login_problem_reaches_the_tools_user_with_the_command_to_run(
         assert until(lambda: attempt(built_once))
 
 
+@pytest.mark.parametrize("command", ["run", "gateway"])
+def test_a_token_of_another_login_is_never_served(behind: Box, google: Emulator, port: int, command: str) -> None:
+    """Neither what the store holds at the start, nor after a reload or a new login."""
+    second = behind.root / "second.json"
+    other, mine = google.service_account(second), google.service_account(behind.key)
+    configure(behind, google, port, credentials=str(second))
+    assert behind.vx("refresh").returncode == 0
+    configure(behind, google, port)
+    with behind.daemon() if command == "run" else alone(behind, port) as process, client(behind, port) as built_once:
+
+        def identity() -> str:
+            assert say(built_once)
+            return google.requests[-1].identity
+
+        assert identity() == mine
+        configure(behind, google, port, credentials=str(second), best="google/gemini-9")
+        process.send_signal(signal.SIGHUP)
+        until(lambda: b"best" in ask(port, "/v1/models", local_key(behind))[1])
+        assert identity() == other
+        new = google.service_account(second)
+        assert identity() == new
+
+
+TWICE = """
+import os, subprocess, sys, openai
+for _ in range(2):
+    with openai.OpenAI(max_retries=0) as client:
+        client.chat.completions.create(model="MODEL", messages=[{"role": "user", "content": "hello"}])
+    del os.environ["VX_TOKEN_CREDENTIALS"]
+    subprocess.run([sys.executable, "-m", "vx_token", "print"], check=True)
+    os.environ["VX_TOKEN_CREDENTIALS"] = ""
+""".replace("MODEL", MODEL)
+
+
+def test_exec_with_a_gateway_keeps_to_the_login_that_it_was_given(behind: Box, google: Emulator) -> None:
+    second = behind.root / "second.json"
+    other = google.service_account(second)
+    behind.environ["VX_TOKEN_CREDENTIALS"] = str(second)
+    done = behind.vx("exec", "--gateway", "--", sys.executable, "-c", TWICE)
+    assert done.returncode == 0, done.stderr
+    assert [seen.identity for seen in google.requests if seen.route == "chat"] == [other, other]
+
+
 def attempt(client: openai.OpenAI) -> str:
     try:
         return say(client)
@@ -288,6 +332,17 @@ def test_the_gateway_serves_alone(behind: Box, google: Emulator, port: int) -> N
         assert say(built_once, model="best")
         process.terminate()
         assert process.wait(30) == 0
+
+
+def test_alone_it_becomes_ready_without_a_request_and_again_after_a_tokens_end(
+    behind: Box, google: Emulator, port: int
+) -> None:
+    google.lifetime = 2.0
+    with alone(behind, port):
+        until(lambda: ask(port, "/readyz")[0] == 200)
+        until(lambda: time.time() > google.issued[-1].expires_at)
+        until(lambda: ask(port, "/readyz")[0] == 200)
+    assert len(google.issued) == 2
 
 
 def test_alone_it_renews_a_token_before_its_end(behind: Box, google: Emulator, port: int) -> None:

@@ -4,14 +4,20 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from upstreams import BRISK, Purse, Upstream, front, until, upstream
+from vx_token.clock import SystemClock
+from vx_token.config import parse
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError
 from vx_token.gateway.freshness import Freshness
+from vx_token.gateway.link import StoredTokens
 from vx_token.gateway.settings import Route
+from vx_token.refresh import Refresher
+from vx_token.store import Store
 from vx_token.tokens import Token
 
 
@@ -159,6 +165,75 @@ def test_a_failed_refresh_after_a_refusal_invites_a_retry() -> None:
         purse.made += 1
         answer = proxy.ask()
     assert (answer.status, answer.headers["Retry-After"]) == (503, "3")
+
+
+def test_a_revoked_token_is_a_503_for_as_long_as_none_can_be_had() -> None:
+    purse = Purse()
+    purse.failures = [TemporaryError("down", retry_after=0.3)] * 3
+    with upstream() as server, front(purse, Route("p", server.url), wait=0.2) as proxy:
+        refusing(server, purse)
+        purse.made += 1
+        answers = [proxy.ask()]
+        while answers[-1].status != 200:
+            assert (answers[-1].status, answers[-1].headers["Retry-After"]) == (503, "1")
+            answers.append(proxy.ask())
+    assert len(answers) > 4
+    assert len(purse.asked) == 4
+
+
+class Metadata:
+    """A refresh.Mint like a metadata server: the same token until its last minutes, or an error."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.error: TemporaryError | None = None
+
+    def __call__(self, *_: object) -> Token:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return Token("ya29.same", time.time() + 1800, time.time(), "metadata")
+
+
+@pytest.fixture
+def google() -> Metadata:
+    return Metadata()
+
+
+@pytest.fixture
+def stored(tmp_path: Path, google: Metadata) -> StoredTokens:
+    config = parse("[profiles.p]\nproject = 'demo'\n", tmp_path / "config.toml", {}, {})
+    environ = {"HOME": str(tmp_path)}
+    return StoredTokens(config, Refresher(Store(tmp_path / "run"), SystemClock(), google, environ, config))
+
+
+def test_a_refused_token_of_a_metadata_server_is_asked_for_once_more_and_the_401_passes(
+    stored: StoredTokens, google: Metadata
+) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response({"error": {"message": "no"}}, status=401)
+
+    with upstream(handler) as server, front(stored, Route("p", server.url)) as proxy:
+        started = time.monotonic()
+        answer = proxy.ask()
+        assert (answer.status, answer.error["message"]) == (401, "no")
+        assert time.monotonic() - started < 1.0
+    assert google.asked == 2
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("first", ["no token", "refused token"])
+def test_the_pause_that_google_asks_for_reaches_the_client(stored: StoredTokens, google: Metadata, first: str) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        google.error = TemporaryError("busy", "wait", 45.0)
+        return web.json_response({}, status=401)
+
+    if first == "no token":
+        google.error = TemporaryError("busy", "wait", 45.0)
+    with upstream(handler) as server, front(stored, Route("p", server.url)) as proxy:
+        for answer in (proxy.ask(), proxy.ask()):
+            assert (answer.status, answer.headers["Retry-After"]) in {(503, "45"), (503, "44")}
+    assert google.asked == (1 if first == "no token" else 2)
 
 
 def test_waiters_that_leave_do_not_stop_the_refresh_for_the_others() -> None:

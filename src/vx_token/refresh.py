@@ -13,7 +13,7 @@ from vx_token.config import Config, Profile
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
 from vx_token.login import credential_file
 from vx_token.mint import DEADLINE
-from vx_token.schedule import next_refresh
+from vx_token.schedule import LONGEST_RETRY_AFTER, next_refresh
 from vx_token.sinks import Facts
 from vx_token.store import Store
 from vx_token.tokens import Failure, Origin, State, Token
@@ -59,7 +59,7 @@ class Refresher:
             state = self._renew(profile, lambda new: self._enough(new, profile, min_ttl, strict), state)
         token = state.live(self.clock.now())
         if token is None:
-            raise error_of(state.failure)
+            raise error_of(state.failure, self.clock.now())
         if strict and token.remaining(self.clock.now()) < min_ttl:
             raise self._too_short(token, min_ttl, state)
         return token
@@ -193,7 +193,7 @@ class Refresher:
 
     def _too_short(self, token: Token, min_ttl: float, state: State) -> VxTokenError:
         if state.failure is not None:
-            return error_of(state.failure)
+            return error_of(state.failure, self.clock.now())
         message = f"no token with {min_ttl:.0f} s of life can be had: this credential's live {token.lifetime:.0f} s"
         return TemporaryError(message, "ask for less by --min-ttl")
 
@@ -203,11 +203,14 @@ _BUSY = Failure("temporary", "another process is still refreshing this profile",
 _ERRORS: Mapping[str, type[VxTokenError]] = {"config": ConfigError, "login": LoginNeededError}
 
 
-def error_of(failure: Failure | None) -> VxTokenError:
-    """The error that a recorded failure stands for."""
+def error_of(failure: Failure | None, now: float) -> VxTokenError:
+    """The error that a recorded failure stands for at `now`."""
     if failure is None:
         return TemporaryError("there is no token yet", "run: vx-token refresh")
-    return _ERRORS.get(failure.kind, TemporaryError)(failure.message, failure.hint)
+    if failure.kind in _ERRORS:
+        return _ERRORS[failure.kind](failure.message, failure.hint)
+    asked = failure.retry_at - now if failure.retry_at is not None else 0.0
+    return TemporaryError(failure.message, failure.hint, min(asked, LONGEST_RETRY_AFTER) if asked > 0 else None)
 
 
 def failure_of(error: VxTokenError, now: float) -> Failure:

@@ -43,6 +43,7 @@ def gateway(context: click.Context, port: int | None, access_log: bool) -> None:
     sockets = gateway_switch.activated(os.environ) if port is None else []
     serving = gateway_switch.link(settings, here.refresher(settings), lines, port, sockets)
     lines.event("info", f"the gateway serves {serving.start()}")
+    serving.current(settings.default_profile)  # /readyz waits for it
     while events.get() == signal.SIGHUP:
         try:
             settings = load()

@@ -96,6 +96,6 @@ def refresh(every: bool, **options: Any) -> None:
     for each in settings.profiles.values() if every else [profile]:
         state = refresher.refresh(each)
         if state.failure is not None:
-            raise error_of(state.failure)
+            raise error_of(state.failure, refresher.clock.now())
         left = state.token.remaining(refresher.clock.now()) if state.token else 0
         click.echo(f"{each.name}: fresh token, {values.shown(left)} left")

@@ -72,6 +72,7 @@ class Gateway:
         Addresses, limits, `wait` and `ca_file` stay as they were at the start.
         """
         self.settings = settings
+        self._freshness.forget()
 
     def most(self) -> int:
         """How many requests were under way at once since the last look."""

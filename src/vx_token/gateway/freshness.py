@@ -13,14 +13,22 @@ from vx_token.tokens import Token
 _log = logging.getLogger(__name__)
 _PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between tries while requests wait
 _LONGEST_REST = 60.0  # seconds between forced refreshes when each new token is refused as well
+_REST = 2.0  # seconds between them while they fail, when the server asks for no other pause
 
 
 @dataclass(slots=True)
 class _Rest:
-    """How often in a row a forced refresh did not help, and when the next one may be tried (loop time)."""
+    """When a refresh may be forced again (loop time), and what requests are told until then.
 
-    strikes: int = 0
+    Attributes:
+        until: the end of the rest.
+        strikes: how many new tokens in a row upstream refused as well.
+        error: why the last forced refresh failed; None when it brought a token.
+    """
+
     until: float = 0.0
+    strikes: int = 0
+    error: VxTokenError | None = None
 
 
 class Freshness:
@@ -60,34 +68,33 @@ class Freshness:
         """Another token than the one that upstream refused; None when there is no better one to be had.
 
         Raises:
-            VxTokenError: the refresh failed, and why.
+            VxTokenError: the refresh failed, now or a moment ago, and why.
         """
         current = self.current(profile)
         if current is not None and current.value != rejected:
             return current
-        if (profile, rejected) not in self._under_way and not self._may_force(profile):
+        rest, now = self._rests.get(profile, _Rest()), asyncio.get_running_loop().time()
+        if (profile, rejected) not in self._under_way and now < rest.until:
+            if rest.error is not None:
+                raise _again(rest.error, rest.until - now)
             return None
         token = await self._shared(profile, rejected)
         return token if token.value != rejected else None
+
+    def forget(self) -> None:
+        """Let go of what is under way: it may bring the token of a configuration that is no more. From any thread."""
+        self._under_way, self._rests = {}, {}
 
     def accepted(self, profile: str) -> None:
         """Upstream took a token: the next refusal is a new story."""
         self._rests.pop(profile, None)
 
-    def _may_force(self, profile: str) -> bool:
-        now = asyncio.get_running_loop().time()
-        rest = self._rests.setdefault(profile, _Rest())
-        if now < rest.until:
-            return False
-        rest.until = now + min(_LONGEST_REST, 2.0**rest.strikes)
-        rest.strikes += 1
-        return True
-
     async def _shared(self, profile: str, rejected: str | None) -> Token:
         key = (profile, rejected)
         task = self._under_way.get(key)
         if task is None:
-            task = self._under_way[key] = asyncio.create_task(self._fetch(profile, rejected))
+            fetch = self._fetch(profile, None) if rejected is None else self._forced(profile, rejected)
+            task = self._under_way[key] = asyncio.create_task(fetch)
             task.add_done_callback(lambda done: self._finished(key, done))
         try:
             async with asyncio.timeout(self._wait):
@@ -96,9 +103,23 @@ class Freshness:
             raise TemporaryError("the refresh takes long", "see: vx-token status", retry_after=2.0) from None
 
     def _finished(self, key: tuple[str, str | None], task: "asyncio.Task[Token]") -> None:
-        del self._under_way[key]
+        if self._under_way.get(key) is task:
+            del self._under_way[key]
         if not task.cancelled():
             task.exception()  # taken, so that a failure whose waiters have all left is not reported as forgotten
+
+    async def _forced(self, profile: str, rejected: str) -> Token:
+        """What a refresh brings, and a rest after it; `accepted` ends the rest."""
+        rest, clock = self._rests.setdefault(profile, _Rest()), asyncio.get_running_loop().time
+        try:
+            token = await self._fetch(profile, rejected)
+        except VxTokenError as error:
+            pause = error.retry_after or _REST if isinstance(error, TemporaryError) else _LONGEST_REST
+            rest.until, rest.error = clock() + pause, error
+            raise
+        rest.until, rest.error = clock() + min(_LONGEST_REST, 2.0**rest.strikes), None
+        rest.strikes += 1
+        return token
 
     async def _fetch(self, profile: str, rejected: str | None) -> Token:
         loop = asyncio.get_running_loop()
@@ -124,3 +145,10 @@ class Freshness:
             raise
         self._count(profile, "ok")
         return token
+
+
+def _again(error: VxTokenError, pause: float) -> VxTokenError:
+    """The same error for another request; one object raised twice would gather tracebacks."""
+    if isinstance(error, TemporaryError):
+        return TemporaryError(error.message, error.hint, pause)
+    return type(error)(error.message, error.hint)

@@ -34,8 +34,8 @@ START = 10.0
 class StoredTokens:
     """Hands the gateway what the store holds.
 
-    A request that meets a token past its time for renewal has it renewed behind its back, so that a gateway without a
-    daemon does not begin to ask Google when the last second has come.
+    Whoever asks for a token that is past its time for renewal, or not there, has it renewed behind its back, so that a
+    gateway without a daemon does not begin to ask Google when the last second has come.
     """
 
     def __init__(self, config: Config, refresher: Refresher) -> None:
@@ -44,29 +44,34 @@ class StoredTokens:
         self._rests: dict[str, float] = {}
 
     def current(self, profile: str) -> Token | None:
-        """The last good token; may be called from any thread."""
+        """The last good token of the login in force; may be called from any thread."""
         state, now = self._refresher.store.read(profile), self._refresher.clock.now()
-        # The least jitter: where a daemon keeps the token fresh, it was there before.
-        if state.live(now) and now >= self._rests.get(profile, 0.0) and self._due(profile, state, now):
+        foreign = self._refresher.outdated(self._profiles[profile], state)
+        if now >= self._rests.get(profile, 0.0) and (foreign or self._due(profile, state, now)):
             self._rests[profile] = math.inf
             threading.Thread(target=self._renew, args=(profile,), name=f"renew {profile}", daemon=True).start()
-        return state.token
+        return None if foreign else state.token
 
     def _due(self, profile: str, state: State, now: float) -> bool:
+        # The least jitter: where a daemon keeps the token fresh, it was there before.
         return next_refresh(now, state, 0.0, self._profiles[profile].refresh_margin) <= now
 
-    def _renew(self, profile: str) -> None:
-        rest = self._refresher.clock.now() + LONGEST_PAUSE
+    def _renew(self, name: str) -> None:
+        profile, now = self._profiles[name], self._refresher.clock.now()
+        rest = now + LONGEST_PAUSE
         try:
-            self._refresher.refresh(self._profiles[profile])
+            state = self._refresher.store.read(name)
+            # The request that found no token may have got one meanwhile.
+            if self._due(name, state, now) or self._refresher.outdated(profile, state):
+                self._refresher.refresh(profile)
             rest = 0.0  # from here on the schedule knows
         except VxTokenError:
             pass  # nothing could be written down; the token at hand lives on, and when it ends, requests are told
         finally:
-            self._rests[profile] = rest
+            self._rests[name] = rest
 
     async def fresh(self, profile: str, rejected: str | None) -> Token:
-        """A live token, newly made when `rejected` was refused.
+        """A live token, newly made when `rejected` was refused; the same once more where Google gives no other.
 
         Raises:
             LoginNeededError, TemporaryError, ConfigError: there is none, and why.
@@ -76,10 +81,10 @@ class StoredTokens:
     def _fresh(self, profile: Profile, rejected: str | None) -> Token:
         if rejected is None:
             return self._refresher.current(profile, USEFUL)
-        state = self._refresher.refresh(profile, rejected)
-        token = state.live(self._refresher.clock.now())
-        if token is None or token.value == rejected:
-            raise error_of(state.failure)
+        state, now = self._refresher.refresh(profile, rejected), self._refresher.clock.now()
+        token = state.live(now)
+        if token is None or (state.failure is not None and token.value == rejected):
+            raise error_of(state.failure, now)
         return token
 
 
