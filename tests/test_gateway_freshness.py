@@ -1,6 +1,7 @@
 """Tokens: one refresh for all who wait, one more try after a refusal, and errors that say what to do."""
 
 import asyncio
+import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from upstreams import BRISK, Purse, Upstream, front, until, upstream
+from upstreams import BRISK, KEY, Purse, Upstream, connection_to, front, until, upstream
 from vx_token.clock import SystemClock
 from vx_token.config import parse
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError
@@ -64,6 +65,28 @@ def test_a_refused_body_too_large_to_keep_gets_the_401_but_the_next_one_passes()
         answer = proxy.ask(body=b"y" * 1_000_000)
         assert (answer.status, answer.error["message"]) == (401, "Expected a valid token.")
         assert proxy.ask(body=b"y" * 1_000_000).status == 200
+
+
+def test_a_small_body_is_held_however_much_others_upload() -> None:
+    purse = Purse()
+    limits = replace(BRISK, kept_in_all=1 << 20)
+    route = Route("p", "", aliases={"gpt-4o": "google/gemini-2.5-pro"})
+    with (
+        upstream() as server,
+        front(purse, replace(route, base_url=server.url), limits=limits) as proxy,
+        contextlib.ExitStack() as uploads,
+    ):
+        for _ in range(4):
+            raw = uploads.enter_context(connection_to(proxy))
+            head = f"POST /v1/x HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n"
+            raw.sendall(f"{head}Content-Length: {8 << 20}\r\n\r\n".encode() + b"y" * (4 << 20))
+        until(lambda: server.open == 4)  # so the gateway holds no more of them
+        refusing(server, purse)
+        purse.mint()
+        body = b'{"messages":[],"model":"gpt-4o"}'
+        assert proxy.ask(body=body, Content_Type="application/json").json == {"ok": True}
+    small = [seen.body for seen in server.seen if len(seen.body) < 100]
+    assert small == [b'{"messages":[],"model":"google/gemini-2.5-pro"}'] * 2
 
 
 def test_a_token_that_cannot_be_replaced_is_not_hammered_for() -> None:

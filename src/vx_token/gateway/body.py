@@ -12,7 +12,7 @@ _SLICE = 256 << 10  # bytes handed to the socket at once
 
 
 class Budget:
-    """Bytes of bodies that all requests together may still hold."""
+    """Bytes of bodies that all requests together may still hold; the small ones do in any case."""
 
     def __init__(self, free: int) -> None:
         self.free = free
@@ -107,10 +107,11 @@ class Body:
             raise Refusal(400, "the request's body is malformed", "bad_body") from None
 
     def _may_hold(self) -> bool:
-        return self._held < self._limits.kept and self._budget.free > 0
+        limits = self._limits
+        return self._held < limits.kept and (self._held < limits.kept_always or self._budget.free > 0)
 
     def _hold(self, size: int) -> None:
-        # Read already, so it is held whatever the budget says: that may go below zero by one chunk a request.
+        # Read already, so it is held whatever the budget says: that may go below zero.
         self._budget.free -= size
         self._held += size
 

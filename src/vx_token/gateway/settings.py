@@ -61,6 +61,7 @@ class Limits:
         body: a request's body; more is refused with 413.
         kept: as much of a body is held for a second try and for its model id; the rest is passed on as it comes.
         kept_in_all: the same over all requests at once.
+        kept_always: the beginning of each body that is held even then: nearly all requests are smaller.
         head: until a request's head is complete, which is also how long an idle connection is kept.
         pause: without a byte inside a request's body.
         connect: until upstream takes the connection.
@@ -76,6 +77,7 @@ class Limits:
     body: int = 512 << 20
     kept: int = 32 << 20
     kept_in_all: int = 128 << 20
+    kept_always: int = 1 << 20
     head: float = 75.0
     pause: float = 30.0
     connect: float = 15.0
