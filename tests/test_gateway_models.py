@@ -1,12 +1,15 @@
 """Model ids change where they must; every other byte stays."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vx_token.config import parse
+from vx_token.gateway.link import settings
 from vx_token.gateway.models import listing, resolve, rewrite, rewrites
 from vx_token.gateway.settings import Route
 
@@ -99,3 +102,28 @@ def test_the_list_names_aliases_the_default_and_the_models_once() -> None:
         ("google/m", "google"),
         ("b", "google"),
     ]
+
+
+OPENAPI, DEPLOYED = (f"https://host.example/v1/projects/p/locations/l/endpoints/{name}" for name in ("openapi", "1234"))
+
+
+@pytest.mark.parametrize(
+    ("profile", "publisher"),
+    [
+        ("project = 'p'", "google"),
+        ("project = 'p'\nendpoint = '1234'", ""),
+        ("project = 'p'\nendpoint = '1234'\npublisher = 'google'", "google"),
+        ("project = 'p'\npublisher = ''", ""),
+        ("base_url = 'http://127.0.0.1:1234/v1'", "google"),
+        ("base_url = 'http://127.0.0.1:1234/v1'\npublisher = 'meta'", "meta"),
+        ("base_url = 'http://127.0.0.1:1234/v1'\npublisher = ''", ""),
+        (f"base_url = '{OPENAPI}/'", "google"),
+        (f"base_url = '{DEPLOYED}'", ""),
+        (f"base_url = '{DEPLOYED}/'\npublisher = 'google'", "google"),
+    ],
+)
+def test_a_bare_id_gets_googles_prefix_but_at_a_deployed_endpoint(tmp_path: Path, profile: str, publisher: str) -> None:
+    path = tmp_path / "config.toml"
+    environ = {"VX_TOKEN_CONFIG": str(path)}
+    found = settings(parse(f"[profiles.p]\n{profile}\n", path, environ, {}), environ)
+    assert found.routes["p"].publisher == publisher

@@ -52,7 +52,7 @@ class Profile:
     on_login_needed: tuple[tuple[str, ...], ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     models: tuple[str, ...] = ()
-    publisher: str = "google"
+    publisher: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -60,6 +60,13 @@ class Profile:
         """The base URL before `/chat/completions`."""
         made = vertex.base_url(self.project, self.location, self.endpoint, self.api_version)
         return self.base_url.rstrip("/") or made
+
+    @property
+    def prefix(self) -> str:
+        """The publisher for a model id without one; ids at a model's own endpoint are its container's."""
+        if self.publisher is None:
+            return "" if vertex.is_own_endpoint(self.url) else "google"
+        return self.publisher
 
 
 @dataclass(frozen=True, slots=True)

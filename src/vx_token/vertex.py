@@ -3,6 +3,8 @@
 Source: Google's discovery documents for aiplatform v1; `global` has no prefix, `us` and `eu` have hosts of their own.
 """
 
+import re
+
 MULTI_REGIONS = ("us", "eu")
 
 
@@ -19,3 +21,8 @@ def base_url(project: str, location: str, endpoint: str, api_version: str) -> st
     """The base URL before `/chat/completions`, without a trailing slash."""
     place = f"projects/{project}/locations/{location}/endpoints/{endpoint}"
     return f"https://{host(location)}/{api_version}/{place}"
+
+
+def is_own_endpoint(url: str) -> bool:
+    """Whether a base URL leads to a model that somebody deployed, not to the API that has all of Google's."""
+    return re.search(r"/endpoints/(?!openapi$)[^/]+$", url) is not None

@@ -117,8 +117,7 @@ def _route(profile: Profile, environ: Mapping[str, str]) -> Route:
         aliases=profile.aliases,
         models=profile.models,
         model=profile.model,
-        # Ids at a deployed endpoint are its container's own.
-        publisher=profile.publisher if profile.url.endswith("/endpoints/openapi") else "",
+        publisher=profile.prefix,
         proxy=proxy_for(profile.url, environ),
     )
 
