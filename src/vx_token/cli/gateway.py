@@ -3,9 +3,8 @@
 import os
 import queue
 import signal
-import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import click
 
@@ -120,40 +119,45 @@ def run_behind(settings: Config, refresher: Refresher, profile: Profile, command
     token = refresher.current(profile)
     lines = log.Log() if os.environ.get("VX_TOKEN_DEBUG") else _Mute()
     serving = gateway_switch.link(settings, refresher, lines, port=0)
+    # Before the gateway's threads are there, each of which would take a signal that it does not block.
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # what is ignored may not be waited for
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, WAITED_FOR)
     url = endpoint.url(settings, profile.name, serving.start().removesuffix("/v1"))
     try:
         variables = sinks.variables(profile, token, endpoint.key(os.environ), url)
         environ = {**os.environ, **variables, **endpoint.beside_a_proxy(os.environ)}
-        return _supervise(command, output.environment(environ))
+        return _supervise(command, output.environment(environ), before)
     finally:
         serving.stop()
 
 
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT)
+KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
+WAITED_FOR = (*PASSED_ON, *KEYBOARD, signal.SIGCHLD)
 
 
-def _supervise(command: tuple[str, ...], environ: dict[bytes, bytes]) -> int:
-    early: list[int] = []  # signals that came before there was a child
-    children: list[subprocess.Popen[bytes]] = []
-
-    def pass_on(number: int, _: object) -> None:
-        if children:
-            children[0].send_signal(number)
-        else:
-            early.append(number)
-
-    _handle(PASSED_ON, pass_on)
-    # The terminal's own signals reach the child by itself; we outlive it to pass its status on.
-    _handle((signal.SIGINT, signal.SIGQUIT), lambda *_: None)
-    with subprocess.Popen(command, env=environ) as child:
-        children.append(child)
-        for number in early:
-            child.send_signal(number)
-        status = child.wait()
-    return status if status >= 0 else 128 - status
+def _supervise(command: tuple[str, ...], environ: dict[bytes, bytes], mask: Iterable[int]) -> int:
+    # As nohup sets it, for the child too.
+    ignored = {number for number in WAITED_FOR if signal.getsignal(number) is signal.SIG_IGN}
+    early: set[int] = signal.sigpending() - ignored
+    if early & set(KEYBOARD):
+        return 128 + min(early & set(KEYBOARD))
+    python_ignores = (signal.SIGPIPE, signal.SIGXFSZ)
+    child = os.posix_spawnp(command[0], command, environ, setsigmask=mask, setsigdef=python_ignores)
+    while True:
+        number, of_the_terminal = _next_signal()
+        if number == signal.SIGCHLD:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                code: int = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
+        elif number not in ignored and not (number in KEYBOARD and of_the_terminal):
+            os.kill(child, number)
 
 
-def _handle(numbers: tuple[signal.Signals, ...], handler: Callable[[int, object], None]) -> None:
-    for number in numbers:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it, for the child too
-            signal.signal(number, handler)
+def _next_signal() -> tuple[int, bool]:
+    """The next signal, and whether the terminal sent it: then the whole foreground group has it, the child too."""
+    if hasattr(signal, "sigwaitinfo"):
+        found = signal.sigwaitinfo(WAITED_FOR)
+        return found.si_signo, found.si_code > 0  # sigaction(2): a process's own are at most SI_USER, which is 0
+    return signal.sigwait(WAITED_FOR), True  # macOS does not tell who sent it
