@@ -63,7 +63,7 @@ GOOD: Mapping[str, list[tuple[str, object]]] = {
     "aliases": [('{ fast = "google/x" }', {"fast": "google/x"})],
     "models": [('["google/x"]', ("google/x",))],
     "publisher": [('"meta"', "meta"), ('""', "")],
-    "headers": [('{ X-Goog-Y = "z" }', {"X-Goog-Y": "z"})],
+    "headers": [('{ X-Goog-Y = "z é" }', {"X-Goog-Y": "z é"})],
 }
 
 BAD: Mapping[str, list[str]] = {
@@ -95,7 +95,18 @@ BAD: Mapping[str, list[str]] = {
     "aliases": ['"a"', "{ a = 1 }", '{ a = "" }', '{ a = "\\n" }'],
     "models": ['"a"', '["a b"]'],
     "publisher": ['"A/B"', "1"],
-    "headers": ["[]", "{ a = [] }"],
+    "headers": [
+        "[]",
+        "{ a = [] }",
+        '{ "X Bad Name" = "a" }',
+        '{ "X-Bad:" = "a" }',
+        '{ X-Bad = "a\\r\\nX: b" }',
+        '{ X-Bad = "→" }',
+        '{ authorization = "Bearer a" }',
+        '{ Host = "a" }',
+        '{ Content-Length = "1" }',
+        '{ Transfer-Encoding = "chunked" }',
+    ],
 }
 
 

@@ -22,6 +22,7 @@ CHECKS: dict[str, tuple[Check, type]] = {
     "duration": (values.duration(1, 3600, "1m"), float),
     "texts": (values.texts, tuple),
     "mapping": (values.mapping, dict),
+    "headers": (values.headers, dict),
     "commands": (values.commands, tuple),
     "url": (values.url, str),
     "exports": (values.exports, tuple),

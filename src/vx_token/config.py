@@ -18,6 +18,7 @@ from vx_token.values import (
     commands,
     duration,
     exports,
+    headers,
     integer,
     mapping,
     matching,
@@ -140,7 +141,7 @@ PROFILE_KEYS: Mapping[str, Check] = {
     "aliases": mapping,
     "models": texts,
     "publisher": matching(r"[a-z0-9-]+", "a publisher such as google"),
-    "headers": mapping,
+    "headers": headers,
 }
 # For these an empty text means "not set", as in the documented defaults.
 EMPTY_IS_UNSET = {

@@ -131,6 +131,28 @@ def mapping(value: object) -> Mapping[str, str]:
     return dict(value)
 
 
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_NOT_YOURS = frozenset({
+    "authorization", "connection", "content-length", "host", "keep-alive", "proxy-authenticate", "proxy-authorization",
+    "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+})  # fmt: skip
+
+
+def headers(value: object) -> Mapping[str, str]:
+    """A table of HTTP headers, less those that are the gateway's own: the token, the host, and the connection's."""
+    allowed = "a table of HTTP headers with a text of one line each, in Latin-1"
+    _is(dict, value, allowed)
+    assert isinstance(value, dict)
+    for name, item in value.items():
+        if not _FIELD_NAME.fullmatch(name):
+            raise InvalidError(f"has an impossible name: {name!r}", allowed)
+        if name.lower() in _NOT_YOURS:
+            raise InvalidError(f"has a name that is the gateway's own: {name}", allowed)
+        if not isinstance(item, str) or not item or not item.isprintable() or max(item) > "\xff":
+            raise InvalidError(f"has an impossible value for {name}", allowed)  # not shown: it may be a secret
+    return dict(value)
+
+
 _A_COMMAND = """a command such as ["notify-send", "log in"] or "notify-send 'log in'", or several: [["one"], ["two"]]"""
 
 
