@@ -61,6 +61,22 @@ def test_a_rotated_key_counts_until_its_grace_ends(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / PREVIOUS).stat().st_mode) == 0o600
 
 
+def test_each_previous_key_counts_to_its_own_end_unless_there_is_no_grace(tmp_path: Path) -> None:
+    now = 1000.0
+    keys = Keys(tmp_path, lambda: now)
+    first = load_or_create_key(tmp_path)
+    second = rotate_key(tmp_path, 60.0, now)
+    third = rotate_key(tmp_path, 10.0, now)
+    assert [keys(key) for key in (first, second, third)] == [True, True, True]
+    now = 1010.0
+    assert [keys(key) for key in (first, second, third)] == [True, False, True]
+    last = rotate_key(tmp_path, 0.0, now)
+    assert [keys(key) for key in (first, second, third, last)] == [False, False, False, True]
+    for _ in range(200):
+        old, last = last, rotate_key(tmp_path, 60.0, now)
+    assert [keys(key) for key in (old, last)] == [True, True]
+
+
 def test_no_grace_ends_the_old_key_at_once(tmp_path: Path) -> None:
     keys = Keys(tmp_path)
     old = load_or_create_key(tmp_path)

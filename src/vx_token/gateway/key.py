@@ -16,7 +16,8 @@ from vx_token.errors import ConfigError
 NAME = "gateway.key"
 PREVIOUS = "gateway.key.previous"
 PREFIX = "vx-local-"
-_LONGEST = 512  # bytes; anything longer is not a file of ours
+_LONGEST = 8192  # bytes; anything longer is not a file of ours
+_MOST = 50  # previous keys; each takes some 75 bytes
 _Stamp = tuple[int, int, int]
 
 
@@ -34,16 +35,20 @@ def load_or_create_key(folder: Path) -> str:
 
 
 def rotate_key(folder: Path, grace: float, now: float | None = None) -> str:
-    """Make a new key; the old one counts for `grace` more seconds.
+    """Make a new key; the old one counts for `grace` more seconds, and older ones to their own ends.
+
+    Without any grace none but the new one counts.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    end = (time.time() if now is None else now) + grace
+    now = time.time() if now is None else now
     with _locked(folder):
+        kept = [(key, end) for key, end in _previous(folder) if end > now and grace > 0]
         with contextlib.suppress(ConfigError, FileNotFoundError):
-            # The old key goes first: a crash between the two writes then leaves it valid twice, never lost.
-            atomic.write(folder / PREVIOUS, f"{_read(folder / NAME)} {end}".encode())
+            kept.append((_read(folder / NAME), now + grace))
+        # The old keys go first: a crash between the two writes then leaves one valid twice, never lost.
+        atomic.write(folder / PREVIOUS, "\n".join(f"{key} {end}" for key, end in kept[-_MOST:]).encode())
         atomic.write(folder / NAME, _new())
         return _read(folder / NAME)
 
@@ -76,9 +81,15 @@ class Keys:
 
 def _load(folder: Path) -> Iterator[tuple[bytes, float]]:
     yield _read(folder / NAME).encode(), float("inf")
+    yield from ((key.encode(), end) for key, end in _previous(folder))
+
+
+def _previous(folder: Path) -> list[tuple[str, float]]:
+    """The keys before, each with its end; none from a file that others may have read."""
     with contextlib.suppress(ConfigError, OSError, ValueError):
-        key, _, end = _read(folder / PREVIOUS).partition(" ")
-        yield key.encode(), float(end)
+        pairs = [line.partition(" ") for line in _read(folder / PREVIOUS).splitlines()]
+        return [(key, float(end)) for key, _, end in pairs]
+    return []
 
 
 def _read(path: Path) -> str:
