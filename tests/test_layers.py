@@ -10,10 +10,11 @@ PACKAGE = Path(__file__).parent.parent / "src" / "vx_token"
 LEVELS = """
 __init__ cli doctor gateway service setup errors tokens clock log peek atomic adc commands presets tomledit vertex \
     cli.become cli.help cli.output service.notify emulator.answers emulator.aws emulator.refusals \
-    gateway.proxy gateway.usage
+    gateway.usage
 values paths plan rcfile schedule shell verdict watch \
     emulator.identity emulator.vertex \
-    gateway.connections gateway.errors gateway.headers gateway.key gateway.metrics gateway.settings
+    gateway.connections gateway.errors gateway.headers gateway.key gateway.metrics gateway.proxy \
+    gateway.settings
 claim config store edit gcloud startup service.agent \
     emulator.faults emulator.logins gateway.body gateway.freshness gateway.guard gateway.models gateway.sockets
 endpoint login mint sinks service.launchd service.systemd setup.record setup.world \

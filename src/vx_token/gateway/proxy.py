@@ -3,11 +3,16 @@
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from vx_token.errors import ConfigError
+
 
 def proxy_for(base_url: str, environ: Mapping[str, str]) -> str:
     """The proxy's URL, empty for a direct way: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY less NO_PROXY; lower case wins.
 
     Found once per route: a look-up at every request costs more than the rest of the gateway.
+
+    Raises:
+        ConfigError: it is no HTTP proxy.
     """
     parts = urlsplit(base_url)
     proxy = _named(environ, f"{parts.scheme}_proxy") or _named(environ, "all_proxy")
@@ -15,7 +20,11 @@ def proxy_for(base_url: str, environ: Mapping[str, str]) -> str:
         return ""
     if _is_exempt(parts.hostname, _named(environ, "no_proxy")):
         return ""
-    return proxy if "://" in proxy else f"http://{proxy}"
+    kind, separator, _ = proxy.partition("://")
+    if separator and kind.lower() not in {"http", "https"}:
+        hint = f"set HTTPS_PROXY to an HTTP proxy, or except {parts.hostname} by NO_PROXY"
+        raise ConfigError(f"the gateway cannot use a {kind} proxy", hint)
+    return proxy if separator else f"http://{proxy}"
 
 
 def _named(environ: Mapping[str, str], name: str) -> str:
