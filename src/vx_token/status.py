@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vx_token import __version__
-from vx_token.config import Config, Profile
+from vx_token import __version__, endpoint
+from vx_token.config import Config, Profile, with_gateway
 from vx_token.errors import ConfigError
 from vx_token.refresh import Refresher
 from vx_token.schedule import next_refresh
@@ -77,9 +77,16 @@ def gather(
     else:
         rows = tuple(_checked(profile, store, now, refresher) for profile in config.profiles.values())
     rows = tuple(replace(row, problems=(*row.problems, *told.get(row.profile, ()))) for row in rows)
-    address = str((running or {}).get("gateway", ""))
-    gateway = ask_gateway(address, key()) if address else None
+    address = _configured(config) if running is None else str(running.get("gateway", ""))
+    gateway = ask_gateway(address, key) if address else None
     return Status(__version__, str(store.root), str(path), error, running, rows, gateway)
+
+
+def _configured(config: Config | ConfigError) -> str:
+    """Where a gateway without a daemon would be."""
+    if isinstance(config, ConfigError) or not endpoint.wanted(config):
+        return ""
+    return endpoint.url(with_gateway(config, host=config.gateway.ip), config.default_profile)
 
 
 def daemon(root: Path) -> Mapping[str, Any] | None:
@@ -185,15 +192,13 @@ def _remarks(status: Status, now: float) -> list[str]:
 
 def _gateway_line(gateway: Mapping[str, Any]) -> str:
     if "requests" not in gateway:
-        return f"gateway: {gateway['address']} does not answer"
+        return f"gateway: {gateway['address']} {gateway.get('problem', 'does not answer')}"
     counts = "{requests} requests, {errors} errors, {in_flight} under way, {tokens_per_minute} tokens/min"
     return f"gateway: {gateway['address']}, {counts.format(**gateway)}"
 
 
-def ask_gateway(address: str, key: str) -> Mapping[str, Any] | None:
-    """The gateway's address and numbers; the address alone when it does not answer; None when there is none."""
-    if not address:
-        return None
+def ask_gateway(address: str, key: Callable[[], str]) -> Mapping[str, Any]:
+    """The gateway's address and numbers; the address alone when it does not answer, or with what is wrong."""
     import http.client
     from urllib.parse import urlsplit
 
@@ -201,10 +206,14 @@ def ask_gateway(address: str, key: str) -> Mapping[str, Any] | None:
     try:
         if address.startswith("unix:"):
             connection.sock = _unix(address.removeprefix("unix:"))
-        connection.request("GET", "/statusz", headers={"Authorization": f"Bearer {key}"})
+        else:
+            connection.connect()
+        connection.request("GET", "/statusz", headers={"Authorization": f"Bearer {key()}"})
         found = json.loads(connection.getresponse().read(65536))
     except (OSError, ValueError, http.client.HTTPException):
         found = {}
+    except ConfigError as error:
+        return {"address": address, "problem": f"cannot be asked: {error.message} ({error.hint})"}
     finally:
         connection.close()
     if not isinstance(found, dict) or "requests" not in found:
