@@ -143,6 +143,14 @@ def test_a_bad_setting_of_the_gateway_is_refused_by_file_and_key(written: str, k
     assert f"{PATH}: gateway.{key} " in refused(f"{PLAIN}[gateway]\n{written}\n").message
 
 
+@pytest.mark.parametrize("key", ["unix_socket", "ca_file"])
+@pytest.mark.parametrize(
+    ("written", "meant"), [("g", "/etc/vx/g"), ("/g", "/g"), ("~/g", "/home/someone/g"), ("", "")], ids=str
+)
+def test_a_path_of_the_gateways_means_the_same_to_everybody(key: str, written: str, meant: str) -> None:
+    assert getattr(parse(f"{PLAIN}[gateway]\n{key} = '{written}'\n").gateway, key) == meant
+
+
 def test_naming_the_gateway_turns_it_on() -> None:
     assert not parse(PLAIN).gateway.enabled
     assert parse(f"{PLAIN}[gateway]\nport = 9000\n").gateway == config.Gateway(enabled=True, port=9000)
@@ -158,6 +166,8 @@ def test_naming_the_gateway_turns_it_on() -> None:
         ("a = " + "[" * 5000, "not valid TOML"),
         ("a = " + "9" * 5000, "not valid TOML"),
         ("colour = 1", "colour is not a known key"),
+        ("[profiles.v1]\nproject = 'p'\n", "the profile name 'v1' "),
+        (f"[gateway]\nunix_socket = '{'x' * 120}'\n{PLAIN}", "gateway.unix_socket is too long"),
         (f"default_profile = 'x'\n{PLAIN}", "default_profile names no profile: 'x'"),
         (f"default_profile = []\n{PLAIN}", "default_profile names no profile"),
         (f"default_profile = {{}}\n{PLAIN}", "default_profile names no profile"),

@@ -297,6 +297,35 @@ def test_a_reload_moves_the_gateway_and_turns_it_off_and_on(behind: Box, google:
         until(lambda: answers(port))
 
 
+def test_a_reload_shares_the_addresses_that_stay(behind: Box, google: Emulator, port: int) -> None:
+    """Another spelling of the host is the same place, and a socket file moves with its gateway to another port."""
+    paths = [behind.root / name for name in ("one.sock", "two.sock")]
+    configure(behind, google, port, "unix_socket = 'one.sock'")
+    with alone(behind, port) as process:
+
+        def reload(port: int, gateway: str, serving: Path | None, **settings: Any) -> None:
+            configure(behind, google, port, gateway, best="google/gemini-9", **settings)
+            process.send_signal(signal.SIGHUP)
+            until(lambda: answers(port))
+            until(lambda: [path for path in paths if path.exists()] == ([serving] if serving else []))
+            if serving:
+                with socket.socket(socket.AF_UNIX) as raw:
+                    raw.connect(str(serving))
+                    raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                    assert raw.recv(4096).startswith(b"HTTP/1.1 200 ")
+            assert "stays in force" not in behind.log
+
+        other = free_port()
+        reload(port, "host = 'localhost'\nunix_socket = 'one.sock'", paths[0])
+        assert "leaves" not in behind.log
+        reload(other, "unix_socket = 'one.sock'", paths[0])
+        until(lambda: not answers(port))
+        reload(other, "unix_socket = 'two.sock'", paths[1])
+        reload(other, "", None)
+        reload(other, "unix_socket = 'one.sock'", paths[0])
+    assert not paths[0].exists()
+
+
 def test_a_reload_to_a_taken_port_keeps_the_gateway_where_it_is(behind: Box, google: Emulator, port: int) -> None:
     with behind.daemon() as process, socket.create_server(("127.0.0.1", 0)) as taken:
         until(lambda: behind.read("env.sh"))
@@ -407,6 +436,14 @@ def test_exec_serves_a_command_from_a_gateway_of_its_own(behind: Box, google: Em
 DUMP = "import json, os; print(json.dumps(dict(os.environ)))"
 
 
+def test_a_key_that_cannot_be_kept_is_an_error_with_a_hint(behind: Box) -> None:
+    del behind.environ["VX_TOKEN_CONFIG"]
+    behind.environ |= {"XDG_STATE_HOME": os.devnull, "GOOGLE_CLOUD_PROJECT": "demo"}
+    for verb in ("key", "rotate-key"):
+        done = behind.vx("gateway", verb)
+        assert (done.returncode, done.stderr.count("hint: ")) == (3, 1), done.stderr
+
+
 def test_exec_with_a_gateway_passes_the_exit_status_on(behind: Box) -> None:
     def status(*command: str) -> int:
         return behind.vx("exec", "--gateway", "--", *command).returncode
@@ -480,6 +517,15 @@ def test_loopback_goes_past_a_proxy(behind: Box) -> None:
 LOOPBACK = "127.0.0.1,localhost"
 
 
+def test_the_other_loopback_goes_past_a_proxy_too(behind: Box, google: Emulator, port: int) -> None:
+    configure(behind, google, port, "host = '::1'")
+    behind.vx("refresh")
+    behind.environ |= {"HTTP_PROXY": "http://proxy.invalid:1", "NO_PROXY": "intranet"}
+    said = exported(behind)
+    assert said["OPENAI_BASE_URL"] == f"http://[::1]:{port}/v1"
+    assert said["NO_PROXY"] == said["no_proxy"] == "intranet,::1,127.0.0.1,localhost"
+
+
 @pytest.mark.parametrize(
     ("listed", "expected"),
     [
@@ -519,6 +565,18 @@ def test_status_shows_the_gateway(behind: Box, google: Emulator, port: int) -> N
         assert f"gateway: http://127.0.0.1:{port}/v1, " in text
         assert " requests, 1 errors, " in text
         assert local_key(behind) not in text
+
+
+def test_status_shows_a_gateway_without_a_daemon(behind: Box, port: int) -> None:
+    def shown() -> str:
+        return behind.vx("status").stdout.splitlines()[-1]
+
+    assert shown() == f"gateway: http://127.0.0.1:{port}/v1 does not answer"
+    assert not (behind.root / "gateway.key").exists()
+    with alone(behind, port):
+        assert shown().startswith(f"gateway: http://127.0.0.1:{port}/v1, 1 requests, ")
+        (behind.root / "gateway.key").write_text("nonsense")
+        assert f"{port}/v1 cannot be asked: " in shown()
 
 
 def test_status_of_a_daemon_without_a_gateway_shows_none(signed_in: Box) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from sandbox import plain_environment
 from upstreams import KEY, Purse, front, until, upstream
 from vx_token.errors import ConfigError
 from vx_token.gateway.proxy import proxy_for
@@ -65,6 +66,20 @@ def test_ipv6_loopback_is_served() -> None:
 def test_sockets_meant_for_another_process_are_left_alone() -> None:
     assert inherited_sockets({}, os.getpid()) == []
     assert inherited_sockets({"LISTEN_PID": "1", "LISTEN_FDS": "3"}, os.getpid()) == []
+
+
+@pytest.mark.parametrize("count", ["abc", "1"])
+def test_what_is_handed_over_must_be_sockets(count: str, tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from vx_token.__main__ import main; os.dup2(0, 3);"
+        "os.environ['LISTEN_PID'] = str(os.getpid()); sys.argv[1:] = ['gateway']; sys.exit(main())"
+    )
+    environ = {**plain_environment(tmp_path), "LISTEN_FDS": count, "GOOGLE_CLOUD_PROJECT": "demo"}
+    argv = [sys.executable, "-c", code]
+    done = subprocess.run(argv, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.startswith("vx-token: LISTEN_FDS ")
+    assert "hint: " in done.stderr
 
 
 def test_the_address_is_the_first_tcp_one(tmp_path: Path) -> None:
@@ -206,3 +221,11 @@ def test_an_activated_socket_open_to_the_world_is_refused() -> None:
 def test_the_environments_proxy_is_used(environ: dict[str, str], proxy: str) -> None:
     assert proxy_for("https://aiplatform.googleapis.com/v1/projects", environ) == proxy
     assert proxy_for("https://localhost:8443/v1", environ) == ""
+
+
+def test_a_proxy_of_another_kind_is_refused_with_a_hint() -> None:
+    environ = {"ALL_PROXY": "socks5://user:secret@proxy:1080"}
+    with pytest.raises(ConfigError, match="cannot use a socks5 proxy") as error:
+        proxy_for("https://aiplatform.googleapis.com/v1/projects", environ)
+    assert "NO_PROXY" in error.value.hint
+    assert proxy_for("http://127.0.0.1:8443/v1", environ) == ""

@@ -1,6 +1,7 @@
 """The configuration: profiles from file, environment and command line, checked key by key."""
 
 import os
+import sys
 import tomllib
 from collections import ChainMap
 from collections.abc import Callable, Mapping
@@ -82,6 +83,11 @@ class Gateway:
     allowed_origins: tuple[str, ...] = ()
     ca_file: str = ""
 
+    @property
+    def ip(self) -> str:
+        """The host as a number."""
+        return "127.0.0.1" if self.host == "localhost" else self.host
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -118,7 +124,8 @@ class Config:
 
 
 NAME = matching(
-    r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "letters, digits, '.', '_' and '-', starting with a letter or digit"
+    r"(?!v1$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
+    "letters, digits, '.', '_' and '-', starting with a letter or digit; not v1, which is the gateway's own path",
 )
 
 PROFILE_KEYS: Mapping[str, Check] = {
@@ -160,6 +167,8 @@ GATEWAY_KEYS: Mapping[str, Check] = {
 
 TOKEN_KEYS = frozenset({"credentials", "impersonate", "lifetime", "scopes"})
 """The settings by which one token differs from another."""
+
+_LONGEST_SOCKET = 107 if sys.platform == "linux" else 103  # bytes: unix(7), less the zero at the end
 
 _OURS, _GOOGLE = "VX_TOKEN_", "GOOGLE_CLOUD_"  # what variables begin with
 _ENVIRONMENT_LISTS = {"scopes", "export", "models"}
@@ -219,7 +228,7 @@ def parse(content: str, path: Path, environ: Mapping[str, str], argv: Mapping[st
         source = _GOOGLE if from_google else f"{path}: profiles.{name}.", _table(table, path, f"profiles.{name}")
         profiles[name] = _profile(name, source, path, environ, argv if name == in_use else None)
     overridden = not TOKEN_KEYS.isdisjoint(_options(argv).keys() | _overrides(environ).keys())
-    config = Config(path, profiles, default, _gateway(document.get("gateway"), path), overridden=overridden)
+    config = Config(path, profiles, default, _gateway(document.get("gateway"), path, environ), overridden=overridden)
     config.profile(chosen)
     return config
 
@@ -298,12 +307,18 @@ def _absolute(value: str, config: Path, environ: Mapping[str, str], from_file: b
     return Path(os.path.normpath((config.parent if from_file else Path.cwd()) / value))
 
 
-def _gateway(value: object, path: Path) -> Gateway:
+def _gateway(value: object, path: Path, environ: Mapping[str, str]) -> Gateway:
     if value is None:
         return Gateway()
     table = _table(value, path, "gateway")
     _known(table, GATEWAY_KEYS, f"{path}: gateway.")
     checked = {key: _checked(GATEWAY_KEYS[key], item, f"{path}: gateway.{key}") for key, item in table.items()}
+    for key in ("unix_socket", "ca_file"):
+        if checked.get(key):
+            checked[key] = str(_absolute(checked[key], path, environ, from_file=True))
+    if len(os.fsencode(checked.get("unix_socket", ""))) > _LONGEST_SOCKET:
+        hint = f"allowed: a path of at most {_LONGEST_SOCKET} bytes, such as one in /tmp or in XDG_RUNTIME_DIR"
+        raise ConfigError(f"{path}: gateway.unix_socket is too long for a socket: {checked['unix_socket']}", hint)
     return Gateway(**{"enabled": True} | checked)
 
 

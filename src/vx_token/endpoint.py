@@ -1,6 +1,8 @@
 """Where a profile in gateway mode sends its tools: the local key and the loopback URL."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from vx_token import paths
 from vx_token.config import Config, Profile
@@ -34,13 +36,30 @@ def key(environ: Mapping[str, str]) -> str:
     """
     from vx_token.gateway.key import load_or_create_key
 
+    with _keeping_a_key(environ) as folder:
+        return load_or_create_key(folder)
+
+
+def rotate_key(environ: Mapping[str, str], grace: float) -> None:
+    """Make a new local key; the old ones count for at most `grace` more seconds.
+
+    Raises:
+        ConfigError: it cannot be kept.
+    """
+    from vx_token.gateway.key import rotate_key
+
+    with _keeping_a_key(environ) as folder:
+        rotate_key(folder, grace)
+
+
+@contextlib.contextmanager
+def _keeping_a_key(environ: Mapping[str, str]) -> Iterator[Path]:
+    folder = paths.state_dir(environ)
     try:
-        return load_or_create_key(paths.state_dir(environ))
+        yield folder
     except OSError as error:
-        hint = "make the folder writable"
-        raise ConfigError(
-            f"cannot keep the gateway's key in {paths.state_dir(environ)}: {error.strerror}", hint
-        ) from None
+        hint = "make it a folder that you may write; VX_TOKEN_CONFIG and XDG_STATE_HOME say where it is"
+        raise ConfigError(f"cannot keep the gateway's key in {folder}: {error.strerror}", hint) from None
 
 
 def url(config: Config, profile: str, address: str = "") -> str:
@@ -50,8 +69,8 @@ def url(config: Config, profile: str, address: str = "") -> str:
     return f"{base}/v1" if profile == config.default_profile else f"{base}/{profile}/v1"
 
 
-def beside_a_proxy(environ: Mapping[str, str]) -> dict[str, str]:
-    """NO_PROXY and no_proxy with loopback added, when a proxy would take what is meant for the gateway.
+def beside_a_proxy(environ: Mapping[str, str], host: str) -> dict[str, str]:
+    """NO_PROXY and no_proxy with loopback added, when a proxy would take what is meant for the gateway on `host`.
 
     Each keeps its own names; one that is not set begins with the other's, as programs read either.
     """
@@ -60,13 +79,14 @@ def beside_a_proxy(environ: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, other in (("NO_PROXY", "no_proxy"), ("no_proxy", "NO_PROXY")):
         listed = environ.get(name, environ.get(other, ""))
-        spared = _with_loopback(listed)
+        spared = _with_loopback(listed, host)
         if spared != environ.get(name):
             found[name] = spared
     return found
 
 
-def _with_loopback(listed: str) -> str:
+def _with_loopback(listed: str, host: str) -> str:
     """As the shell hooks do it: a list that has 127.0.0.1 stays as it is, and a lone "*" that turns every proxy off."""
     names = [name for name in (item.strip() for item in listed.split(",")) if name]
-    return listed if names == ["*"] or LOOPBACK_NAMES[0] in names else ",".join([*names, *LOOPBACK_NAMES])
+    added = ["::1", *LOOPBACK_NAMES] if host == "::1" else LOOPBACK_NAMES
+    return listed if names == ["*"] or added[0] in names else ",".join([*names, *added])

@@ -5,15 +5,18 @@ import queue
 import signal
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import click
 
-from vx_token import config, endpoint, here, log, paths, sinks, values
+from vx_token import config, endpoint, here, log, sinks, values
 from vx_token.cli import help as cli_help
 from vx_token.cli import output
+from vx_token.clock import NAP
 from vx_token.config import Config, Profile
-from vx_token.errors import ConfigError
+from vx_token.errors import TemporaryError, VxTokenError
 from vx_token.gateway import switch as gateway_switch
+from vx_token.gateway.switch import Switch
 from vx_token.refresh import Refresher
 
 
@@ -33,24 +36,39 @@ def gateway(context: click.Context, port: int | None, access_log: bool) -> None:
         return
     lines = log.Log(log.form("", os.environ))
 
-    def load() -> Config:
-        found = config.load(os.environ)
-        return config.with_gateway(found, access_log=True) if access_log else found
+    changes: dict[str, Any] = {"enabled": True} | ({"access_log": True} if access_log else {})
+    if port is not None:
+        changes |= {"port": port, "unix_socket": ""}
+
+    def apply() -> None:
+        settings = config.load(os.environ)
+        serving.apply(config.with_gateway(settings, **changes), here.refresher(settings))
+        serving.prepare(settings.default_profile)
 
     events = _signals()
-    settings = load()
-    sockets = gateway_switch.activated(os.environ) if port is None else []
-    serving = gateway_switch.link(settings, here.refresher(settings), lines, port, sockets)
-    lines.event("info", f"the gateway serves {serving.start()}")
-    serving.current(settings.default_profile)  # /readyz waits for it
-    while events.get() == signal.SIGHUP:
+    serving = Switch(lines, gateway_switch.activated(os.environ) if port is None else [])
+    apply()
+    while _next(events, serving) == signal.SIGHUP:
         try:
-            settings = load()
-            serving.apply(settings, here.refresher(settings))
-        except ConfigError as error:
+            apply()
+        except VxTokenError as error:
             lines.event("error", f"the last good configuration stays in force: {error.message} ({error.hint})")
     serving.stop()
     lines.event("info", "stopped")
+
+
+def _next(events: "queue.SimpleQueue[int]", serving: Switch) -> int:
+    """The next signal.
+
+    Raises:
+        TemporaryError: the gateway does not serve any more.
+    """
+    while True:
+        try:
+            return events.get(timeout=NAP)
+        except queue.Empty:
+            if not serving.alive():
+                raise TemporaryError("the gateway has failed", "its log says why; start it again") from None
 
 
 def _signals() -> "queue.SimpleQueue[int]":
@@ -81,13 +99,11 @@ def rotate_key(grace: str) -> None:
     Example:
       vx-token gateway rotate-key --grace 0s
     """
-    from vx_token.gateway.key import rotate_key as rotate
-
     seconds = values.seconds(grace)
     if seconds is None:
         raise click.BadParameter(f"{grace!r} is no duration such as 1h", param_hint="--grace")
     settings = config.load(os.environ)
-    rotate(paths.state_dir(os.environ), seconds)
+    endpoint.rotate_key(os.environ, seconds)
     _publish(settings)
     until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + seconds))
     click.echo(f"there is a new local key; the old one counts until {until}")
@@ -118,14 +134,15 @@ def run_behind(settings: Config, refresher: Refresher, profile: Profile, command
     """
     token = refresher.current(profile)
     lines = log.Log() if os.environ.get("VX_TOKEN_DEBUG") else _Mute()
-    serving = gateway_switch.link(settings, refresher, lines, port=0)
+    alone = config.with_gateway(settings, port=0, unix_socket="")
+    serving = gateway_switch.link(alone, refresher, lines)
     # Before the gateway's threads are there, each of which would take a signal that it does not block.
     signal.signal(signal.SIGCHLD, lambda *_: None)  # what is ignored may not be waited for
     before = signal.pthread_sigmask(signal.SIG_BLOCK, WAITED_FOR)
     url = endpoint.url(settings, profile.name, serving.start().removesuffix("/v1"))
     try:
         variables = sinks.variables(profile, token, endpoint.key(os.environ), url)
-        environ = {**os.environ, **variables, **endpoint.beside_a_proxy(os.environ)}
+        environ = {**os.environ, **variables, **endpoint.beside_a_proxy(os.environ, settings.gateway.host)}
         return _supervise(command, output.environment(environ), before)
     finally:
         serving.stop()

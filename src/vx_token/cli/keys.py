@@ -49,10 +49,10 @@ def env(kind: str, **options: Any) -> None:
 
 
 def _variables(options: Mapping[str, Any]) -> dict[str, str]:
-    _, refresher, profile = load(options)
+    settings, refresher, profile = load(options)
     token = refresher.current(profile)
     found = sinks.variables(profile, token, *refresher.endpoint(profile))
-    return found | (endpoint.beside_a_proxy(os.environ) if profile.mode == "gateway" else {})
+    return found | (endpoint.beside_a_proxy(os.environ, settings.gateway.host) if profile.mode == "gateway" else {})
 
 
 @click.command("exec", cls=cli_help.Command, context_settings={"ignore_unknown_options": False})

@@ -18,7 +18,7 @@ from vx_token.gateway.key import Keys
 from vx_token.gateway.proxy import proxy_for
 from vx_token.gateway.server import serve
 from vx_token.gateway.settings import GatewaySettings, Route
-from vx_token.gateway.sockets import open_sockets
+from vx_token.gateway.sockets import files_of, open_sockets, remove
 from vx_token.log import Lines, Log
 from vx_token.refresh import Refresher, error_of
 from vx_token.schedule import LONGEST_PAUSE, next_refresh
@@ -88,7 +88,7 @@ class StoredTokens:
         return token
 
 
-def settings(config: Config, environ: Mapping[str, str], port: int | None = None) -> GatewaySettings:
+def settings(config: Config, environ: Mapping[str, str]) -> GatewaySettings:
     """The gateway's settings, as the configuration and the environment give them.
 
     Raises:
@@ -100,12 +100,12 @@ def settings(config: Config, environ: Mapping[str, str], port: int | None = None
         routes={profile.name: _route(profile, environ) for profile in config.profiles.values()},
         default=config.default_profile,
         accepts=Keys(paths.state_dir(environ)),
-        host="127.0.0.1" if gateway.host == "localhost" else gateway.host,
-        port=gateway.port if port is None else port,
-        unix_socket=_path(gateway.unix_socket, config) if port is None else None,
+        host=gateway.ip,
+        port=gateway.port,
+        unix_socket=Path(gateway.unix_socket) if gateway.unix_socket else None,
         origins=gateway.allowed_origins,
         access_log=gateway.access_log,
-        ca_file=_certificates(_path(gateway.ca_file, config)),
+        ca_file=_certificates(Path(gateway.ca_file)) if gateway.ca_file else None,
     )
 
 
@@ -122,56 +122,47 @@ def _route(profile: Profile, environ: Mapping[str, str]) -> Route:
     )
 
 
-def _path(value: str, config: Config) -> Path | None:
-    return config.path.parent / Path(value).expanduser() if value else None
-
-
-def _certificates(path: Path | None) -> Path | None:
+def _certificates(path: Path) -> Path:
     """The file, when it holds certificates; said here, where a running daemon can refuse it."""
-    if path is not None:
-        try:
-            ssl.create_default_context(cafile=path)
-        except OSError as error:
-            hint = "gateway.ca_file takes a file of certificates in PEM form"
-            raise ConfigError(f"cannot use {path}: {error.strerror}", hint) from None
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as error:
+        hint = "gateway.ca_file takes a file of certificates in PEM form"
+        raise ConfigError(f"cannot use {path}: {error.strerror}", hint) from None
     return path
 
 
 class Link:
     """A running gateway; made, changed and ended from another thread than its own."""
 
-    def __init__(
-        self,
-        config: Config,
-        refresher: Refresher,
-        log: Log,
-        port: int | None = None,
-        sockets: Sequence[socket.socket] = (),
-    ) -> None:
+    def __init__(self, config: Config, refresher: Refresher, log: Log, sockets: Sequence[socket.socket] = ()) -> None:
         self.address = ""
-        self._environ, self._port = refresher.environ, port
-        self._sockets, self._held = sockets, bool(sockets)
+        self._environ = refresher.environ
+        self.sockets, self._held = sockets, bool(sockets)
+        self.files: dict[Path, int] = {}
         self._log = log
         self._problem: BaseException | None = None
         self._up = threading.Event()
         self._over = False
         self._stored = self._tokens(config, refresher)
-        self._gateway = Gateway(settings(config, self._environ, port), self)
+        self._gateway = Gateway(settings(config, self._environ), self)
         _tell(log)
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
 
-    def start(self) -> str:
-        """Begin to serve; the base URL for clients.
+    def start(self, before: "Link | None" = None) -> str:
+        """Begin to serve, beside the one `before` where the address is the same; the base URL for clients.
 
         Raises:
             ConfigError: an address is taken or not allowed.
             TemporaryError: it does not start.
         """
-        self._sockets = self._sockets or open_sockets(self._gateway.settings)
+        if not self._held:
+            self.sockets = open_sockets(self._gateway.settings, before.sockets if before else ())
+            self.files = files_of(self.sockets)
         self._thread.start()
         self._up.wait(START)
         if not self.address:
-            for listening in self._sockets:
+            for listening in self.sockets:
                 listening.close()
             unknown = TemporaryError("the gateway does not start", "see the log; VX_TOKEN_DEBUG=1 tells more")
             raise self._problem if isinstance(self._problem, VxTokenError) else unknown
@@ -183,12 +174,13 @@ class Link:
         Raises:
             ConfigError: it cannot be had; the one in force stays.
         """
-        new = settings(config, self._environ, self._port)
+        new = settings(config, self._environ)
         self._stored = self._tokens(config, refresher)
         self._gateway.apply(new)
 
-    def leave(self) -> None:
-        """Let the requests under way end, while the caller goes on."""
+    def leave(self, heir: "Link | None" = None) -> None:
+        """Let the requests under way end, while the caller goes on; `heir` has the files of sockets that it shares."""
+        remove({path: number for path, number in self.files.items() if heir is None or path not in heir.files})
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
 
@@ -226,7 +218,7 @@ class Link:
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         try:
-            await serve(self._gateway, stop=self._stop, sockets=self._sockets, held=self._held, ready=self._ready)
+            await serve(self._gateway, stop=self._stop, sockets=self.sockets, held=self._held, ready=self._ready)
         finally:
             self._over = True  # nobody waits any more: a refresh that hangs must not hold up the end
 

@@ -1,5 +1,6 @@
 """The sockets the gateway serves: its own, or those that systemd holds for it."""
 
+import contextlib
 import errno
 import ipaddress
 import os
@@ -22,12 +23,16 @@ def inherited_sockets(environ: Mapping[str, str], pid: int) -> list[socket.socke
     Source: sd_listen_fds(3).
 
     Raises:
-        ConfigError: one of them is open to other machines.
+        ConfigError: one of them is open to other machines, or they are no sockets.
     """
     if environ.get("LISTEN_PID") != str(pid):
         return []
-    count = int(environ.get("LISTEN_FDS", "0"))
-    sockets = [socket.socket(fileno=descriptor) for descriptor in range(_FIRST, _FIRST + count)]
+    try:
+        count = int(environ.get("LISTEN_FDS", "0"))
+        sockets = [socket.socket(fileno=descriptor) for descriptor in range(_FIRST, _FIRST + count)]
+    except (ValueError, OSError):
+        hint = "unset LISTEN_PID and LISTEN_FDS; only systemd sets them"
+        raise ConfigError("LISTEN_FDS does not tell sockets that we were handed", hint) from None
     for inherited in sockets:
         inherited.set_inheritable(False)
         inherited.setblocking(False)
@@ -35,20 +40,43 @@ def inherited_sockets(environ: Mapping[str, str], pid: int) -> list[socket.socke
     return sockets
 
 
-def open_sockets(settings: GatewaySettings) -> list[socket.socket]:
-    """Bind what the settings ask for.
+def open_sockets(settings: GatewaySettings, known: Iterable[socket.socket] = ()) -> list[socket.socket]:
+    """Bind what the settings ask for; where one of `known` listens already, that socket is shared.
 
     Raises:
         ConfigError: the port or the path is taken.
     """
-    sockets = [_tcp(settings.host, settings.port)]
-    if settings.unix_socket is not None:
-        try:
-            sockets.append(_unix(settings.unix_socket))
-        except BaseException:
-            sockets[0].close()
-            raise
+    shared = {_place(sock): sock for sock in known}
+    sockets: list[socket.socket] = []
+    try:
+        host, port, path = settings.host, settings.port, settings.unix_socket
+        sockets.append(shared[host, port].dup() if (host, port) in shared else _tcp(host, port))
+        if path is not None:
+            sockets.append(shared[str(path)].dup() if str(path) in shared else _unix(path))
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
     return sockets
+
+
+def files_of(sockets: Iterable[socket.socket]) -> dict[Path, int]:
+    """The files of the Unix sockets among them, and by which number (inode) each is known for its own."""
+    paths = [Path(sock.getsockname()) for sock in sockets if sock.family == socket.AF_UNIX]
+    return {path: path.lstat().st_ino for path in paths}
+
+
+def remove(files: Mapping[Path, int]) -> None:
+    """Remove files of sockets, unless somebody has put others in their place."""
+    for path, number in files.items():
+        with contextlib.suppress(OSError):
+            if path.lstat().st_ino == number:
+                path.unlink()
+
+
+def _place(sock: socket.socket) -> object:
+    name = sock.getsockname()
+    return name if sock.family == socket.AF_UNIX else name[:2]
 
 
 def address(sockets: Iterable[socket.socket]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vx_token import endpoint
-from vx_token.config import Config
+from vx_token.config import Config, with_gateway
 from vx_token.errors import ConfigError
 from vx_token.log import Log
 from vx_token.refresh import Refresher
@@ -15,10 +15,8 @@ if TYPE_CHECKING:
     from vx_token.gateway.link import Link
 
 
-def link(
-    config: Config, refresher: Refresher, log: Log, port: int | None = None, sockets: Sequence[socket.socket] = ()
-) -> "Link":
-    """A gateway, not yet started; `port` or `sockets` stand in for the configured addresses.
+def link(config: Config, refresher: Refresher, log: Log, sockets: Sequence[socket.socket] = ()) -> "Link":
+    """A gateway, not yet started; `sockets` stand in for the configured addresses.
 
     Raises:
         ConfigError: the extra is not installed, or the local key cannot be kept safe.
@@ -28,7 +26,7 @@ def link(
     except ImportError as error:
         hint = "install it: pip install 'vx-token[gateway]'"
         raise ConfigError(f"the gateway needs {error.name}", hint) from None
-    return Link(config, refresher, log, port, sockets)
+    return Link(config, refresher, log, sockets)
 
 
 def activated(environ: Mapping[str, str]) -> list[socket.socket]:
@@ -65,18 +63,24 @@ class Switch:
             ConfigError: the extra is not installed, or an address is taken.
             TemporaryError: it does not start.
         """
-        gateway = config.gateway
-        place = (gateway.host, gateway.port) if not self._sockets else ()
+        gateway, before = config.gateway, self._link if self.alive() else None
+        addresses = (gateway.ip, gateway.port, gateway.unix_socket) if not self._sockets else ()
+        place = (*addresses, gateway.ca_file)
         if not (self._sockets or endpoint.wanted(config)):
             self._leave()
-        elif self._link is None or place != self._place:
-            new = link(config, refresher, self._log, sockets=self._sockets)
-            self._log.event("info", f"the gateway serves {new.start()}")
-            self._leave()
+        elif before is None or place != self._place:
+            new = link(config, refresher, self._log, [held.dup() for held in self._sockets])
+            self._log.event("info", f"the gateway serves {new.start(before)}")
+            self._leave(new)
             self._link, self._place = new, place
             self._compare(config)
         else:
-            self._link.apply(config, refresher)
+            before.apply(config, refresher)
+
+    def prepare(self, profile: str) -> None:
+        """Have a token made where there is none, before the first request wants it."""
+        if self._link is not None:
+            self._link.current(profile)
 
     def alive(self) -> bool:
         """Whether it serves, if it is on."""
@@ -87,14 +91,14 @@ class Switch:
         if self._link is not None:
             self._link.stop()
 
-    def _leave(self) -> None:
+    def _leave(self, heir: "Link | None" = None) -> None:
         if self._link is not None:
-            self._link.leave()
+            self._link.leave(heir)
             self._log.event("info", f"the gateway leaves {self._link.address}")
             self._link = None
 
     def _compare(self, config: Config) -> None:
         """Tools are sent where the configuration says, whichever sockets systemd holds."""
-        expected = endpoint.url(config, config.default_profile)
+        expected = endpoint.url(with_gateway(config, host=config.gateway.ip), config.default_profile)
         if self._sockets and self.address != expected:
             self._log.event("warning", f"tools look for the gateway at {expected}: let ListenStream= and port agree")
