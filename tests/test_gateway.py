@@ -1,5 +1,6 @@
 """What the gateway passes on, and what it answers by itself."""
 
+import codecs
 import gzip
 import json
 import zlib
@@ -48,6 +49,7 @@ def proxy(server: Upstream, purse: Purse) -> Iterator[Front]:
         ("/chat/completions", "/chat/completions"),
         ("/v1/embeddings?x=%20y&z", "/embeddings?x=%20y&z"),
         ("/v1//responses", "/responses"),
+        ("/v1/docs/", "/docs/"),
         ("/v1/never/heard:of", "/never/heard:of"),
         ("/gemini/v1/completions", "/completions"),
         ("/other/v1/completions", "/other/completions"),
@@ -156,22 +158,34 @@ def test_upstreams_errors_pass_with_their_headers(proxy: Front, server: Upstream
     assert len(server.seen) == 1
 
 
-@pytest.mark.parametrize("encoding", ["identity", "gzip", "deflate"])
-def test_googles_error_array_becomes_openais_object(proxy: Front, server: Upstream, encoding: str) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "kind", "mark"),
+    [
+        ("identity", "application/json; charset=UTF-8", b""),
+        ("gzip", "application/json", b""),
+        ("deflate", "application/json", b"\n "),
+        ("identity", "text/plain", b""),
+        ("gzip", "application/json", codecs.BOM_UTF8),
+    ],
+)
+def test_googles_error_array_becomes_openais_object(
+    proxy: Front, server: Upstream, encoding: str, kind: str, mark: bytes
+) -> None:
     google = [
         {"error": {"code": 400, "message": "Unknown model.", "status": "INVALID_ARGUMENT", "details": [{"a": 1}]}}
     ]
-    plain = json.dumps(google).encode()
+    plain = mark + json.dumps(google).encode()
     body = {"identity": plain, "gzip": gzip.compress(plain), "deflate": zlib.compress(plain)}[encoding]
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
-        headers = {"Content-Type": "application/json; charset=UTF-8", "Content-Encoding": encoding}
+        headers = {"Content-Type": kind, "Content-Encoding": encoding}
         return web.Response(status=400, body=body, headers=headers)
 
     server.handler = handler
     answer = proxy.ask()
     assert answer.status == 400
     assert "Content-Encoding" not in answer.headers
+    assert answer.headers.get_all("Content-Type") == ["application/json"]
     assert answer.error == {
         "code": 400,
         "message": "Unknown model.",

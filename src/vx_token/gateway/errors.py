@@ -1,5 +1,6 @@
 """Errors in the shape that OpenAI clients show to their users."""
 
+import codecs
 import json
 import math
 import zlib
@@ -61,7 +62,7 @@ def unwrap(status: int, body: bytes, encoding: str) -> bytes | None:
 
     Current SDKs look for an object and show nothing but the status for the array.
     """
-    plain = decode(body, encoding)
+    plain = decode(body, encoding).removeprefix(codecs.BOM_UTF8)
     if not plain.lstrip().startswith(b"["):
         return None
     try:

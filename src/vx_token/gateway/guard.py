@@ -110,7 +110,7 @@ def _parse_path(path: str, default: str) -> tuple[str, str]:
     if not all(_is_plain(segment) for segment in segments):
         raise Refusal(400, "the request path must not climb or hide slashes", "bad_target")
     profile, rest = _split_profile(segments, default)
-    return profile, "/".join(rest)
+    return profile, "/".join(rest) + ("/" if rest and path.endswith("/") else "")
 
 
 def _without_credentials(query: str) -> str:

@@ -12,7 +12,7 @@ from vx_token.gateway.headers import Headers, to_client
 from vx_token.gateway.upstream import Pulse, read_up_to
 from vx_token.gateway.usage import UsageMeter
 
-_FORMAT = frozenset({"content-length", "content-encoding"})
+_FORMAT = frozenset({"content-length", "content-encoding", "content-type"})
 
 
 class UpstreamGoneError(Exception):
@@ -44,11 +44,12 @@ async def relay(
     """
     headers = to_client(upstream.headers.items()) + extra
     begun = b""
-    if _is_json_error(upstream):
+    if _is_plain_error(upstream):
         begun = await read_up_to(upstream.content, LARGEST)
         changed = unwrap(upstream.status, begun, upstream.headers.get("Content-Encoding", ""))
         if changed is not None and upstream.content.at_eof():
             headers = [pair for pair in headers if pair[0].lower() not in _FORMAT]
+            headers.append(("Content-Type", "application/json"))
             return web.Response(
                 status=upstream.status, reason=upstream.reason, headers=CIMultiDict(headers), body=changed
             )
@@ -93,8 +94,8 @@ async def _as_it_comes(
     return response
 
 
-def _is_json_error(upstream: aiohttp.ClientResponse) -> bool:
-    return upstream.status >= 400 and "json" in upstream.headers.get("Content-Type", "").lower()
+def _is_plain_error(upstream: aiohttp.ClientResponse) -> bool:
+    return upstream.status >= 400 and "event-stream" not in upstream.headers.get("Content-Type", "").lower()
 
 
 def _cut(request: web.BaseRequest) -> None:
