@@ -1,10 +1,12 @@
 """Nobody but the key's holder, no web page, and no way out of a profile's base URL."""
 
 import contextlib
+import json
 import logging
 import re
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -267,6 +269,11 @@ SMUGGLED = f"GET /v1/smuggled HTTP/1.1\nHost: localhost\nAuthorization: Bearer {
 def test_malformed_requests_reach_nobody(proxy: Front, server: Upstream, bad: str) -> None:
     answer = exchange(proxy, f"POST /v1/x HTTP/1.1\nHost: localhost\nAuthorization: Bearer {KEY}\n{bad}")
     assert answer == b"" or answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
+    if answer:
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert b"Server: vx-token\r\n" in head
+        assert json.loads(body)["error"]["type"] == "invalid_request_error"
+        assert KEY.encode() not in body
     assert server.seen == []
     assert proxy.ask().status == 200
 
@@ -276,6 +283,13 @@ def test_a_head_that_never_ends_is_cut_off(server: Upstream) -> None:
     with front(Purse(), Route("p", server.url), limits=limits) as proxy, connection_to(proxy) as raw:
         raw.sendall(b"GET /v1/x HTTP/1.1\r\nHost: loc")
         assert raw.recv(10) == b""
+        with contextlib.closing(proxy.connect()) as kept:
+            kept.auto_open = 0
+            kept.connect()
+            for _ in range(3):
+                kept.request("GET", "/v1/models", headers={"Authorization": f"Bearer {KEY}"})
+                assert kept.getresponse().read()
+                time.sleep(0.3)  # in all, longer than a head may take
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.1", "localhost.example", ""])
@@ -319,9 +333,13 @@ def test_no_log_holds_a_key_a_token_or_a_body(server: Upstream, caplog: pytest.L
     with front(Purse(), Route("p", server.url), access_log=True) as proxy:
         proxy.ask(body=b"a secret wish")
         proxy.ask(path="/v1/x?a=1&key=" + KEY)
+        proxy.ask(path="/v1/x/" + KEY)
+        proxy.ask("GET", "/healthz")
         exchange(proxy, f"GET / HTTP/1.1\nAuthorization: Bearer {KEY}\nBad Header: ya29.x\n\n")
     assert server.seen[1].path.endswith("/x?a=1")
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("vx_token")]
+    routes = ["POST p/chat/completions", "POST p/other", "POST p/other", "GET /healthz"]
+    assert [line.split(" 200 ")[0] for line in ours[:4]] == routes
     assert re.fullmatch(r"POST p/chat/completions 200 12 bytes \d+\.\d ms", ours[0])
     assert not re.search(r"vx-local|ya29|secret wish", caplog.text)
 

@@ -27,7 +27,7 @@ from vx_token.gateway.guard import (
     is_preflight,
     parse_target,
 )
-from vx_token.gateway.metrics import CONTENT_TYPE, Metrics, Snapshot
+from vx_token.gateway.metrics import CONTENT_TYPE, Metrics, Snapshot, known_route
 from vx_token.gateway.models import card, listing
 from vx_token.gateway.relay import Stream, UpstreamGoneError
 from vx_token.gateway.settings import GatewaySettings, Route, Tokens
@@ -137,6 +137,7 @@ class Gateway:
             return _own(204, b"", exchange.extra)
         public = self._public(request.path_qs)
         if public is not None:
+            exchange.path = request.path_qs
             return public
         _check_key(request, settings)
         if request.raw_path == "/statusz":
@@ -170,6 +171,11 @@ class Gateway:
         now = time.time()
         tokens = {profile: self._freshness.current(profile) for profile in self.settings.routes}
         return {profile: token.remaining(now) if token else 0.0 for profile, token in tokens.items()}
+
+
+def malformed(status: int) -> web.Response:
+    """The answer to what the HTTP library could not read as a request, without a word of it."""
+    return _refused(Refusal(status, "this is no HTTP request, or its head is too long", "bad_request"), {})
 
 
 def _check_key(request: web.BaseRequest, settings: GatewaySettings) -> None:
@@ -215,5 +221,6 @@ def _size(response: web.StreamResponse | None) -> int:
 
 
 def _log_access(method: str, exchange: _Exchange, size: int, seconds: float) -> None:
-    route = f"{exchange.profile}/{exchange.path}" if exchange.profile else "-"
+    # A path is the client's, and may hold a key; a route is one of a few.
+    route = f"{exchange.profile}/{known_route(exchange.path)}" if exchange.profile else exchange.path or "-"
     _access.info("%s %s %d %d bytes %.1f ms", method, route, exchange.status, size, seconds * 1000)

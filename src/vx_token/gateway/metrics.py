@@ -15,6 +15,11 @@ _ROUTES = frozenset({"chat/completions", "completions", "embeddings", "responses
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
+def known_route(path: str) -> str:
+    """The route below a base URL, of the few that have a name."""
+    return path if path in _ROUTES else "other"
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The gateway in a few numbers, for `status`.
@@ -96,7 +101,7 @@ class Metrics:
         self._under_way -= 1
         self._answered += 1
         self._errors += status >= HTTPStatus.BAD_REQUEST
-        route = path if path in _ROUTES else "other"
+        route = known_route(path)
         child = self._children.get((profile, route, status))
         if child is None:
             child = self._children[profile, route, status] = self._requests.labels(profile, route, str(status))

@@ -5,11 +5,12 @@ import functools
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 
-from vx_token.gateway.app import Gateway
+from vx_token.gateway.app import Gateway, malformed
 from vx_token.gateway.connections import Connections
 from vx_token.gateway.memory import give_back
 from vx_token.gateway.settings import Limits
@@ -94,12 +95,64 @@ async def _until(condition: Callable[[], bool], seconds: float) -> None:
         await asyncio.sleep(_LOOK)
 
 
+class _Connection(web.RequestHandler):
+    """One client's, as the HTTP library has it, but for how it answers what is no request."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,  # noqa: ARG002 - it quotes the malformed line, and that may hold a key
+        message: str | None = None,  # noqa: ARG002 - the same
+    ) -> web.StreamResponse:
+        """The answer to a head that is malformed or too long; it ends the connection."""
+        if request.writer.output_size > 0:
+            raise ConnectionResetError
+        response = malformed(status)
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    """The HTTP library's, which leaves a connection whose first request does not come."""
+
+    def __init__(self, gateway: Gateway, session: aiohttp.ClientSession, **options: Any) -> None:
+        super().__init__(functools.partial(gateway.handle, session), **options)
+        self._gateway = gateway
+        self._first: dict[web.RequestHandler, asyncio.TimerHandle] = {}
+
+    def __call__(self) -> web.RequestHandler:
+        """A connection's own part."""
+        made = super().__call__()
+        made.__class__ = _Connection  # the library asks nobody which class to take
+        return made
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Begin to wait for its first request."""
+        super().connection_made(handler, transport)
+        wait = self._gateway.settings.limits.head
+        self._first[handler] = asyncio.get_running_loop().call_later(wait, self._expect, transport)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        """Wait no more."""
+        if handler in self._first:
+            self._first.pop(handler).cancel()
+        super().connection_lost(handler, exc)
+
+    def _expect(self, transport: asyncio.Transport) -> None:
+        if not self._gateway.connections.known([transport]):
+            transport.close()
+
+
 def _server(gateway: Gateway, session: aiohttp.ClientSession, limits: Limits) -> web.Server:
-    return web.Server(
-        functools.partial(gateway.handle, session),
+    return _Server(
+        gateway,
+        session,
         handler_cancellation=True,  # a client that leaves ends its request upstream
         auto_decompress=False,
-        keepalive_timeout=limits.head,
+        keepalive_timeout=limits.idle,
         lingering_time=5.0,
         max_line_size=limits.line,
         max_field_size=limits.field,

@@ -62,7 +62,8 @@ class Limits:
         kept: as much of a body is held for a second try and for its model id; the rest is passed on as it comes.
         kept_in_all: the same over all requests at once.
         kept_always: the beginning of each body that is held even then: nearly all requests are smaller.
-        head: until a request's head is complete, which is also how long an idle connection is kept.
+        head: until the head of a connection's first request is complete.
+        idle: until the head of a further one is: how long an idle connection is kept.
         pause: without a byte inside a request's body.
         connect: until upstream takes the connection.
         silence: without a byte from upstream; models think for minutes.
@@ -78,7 +79,8 @@ class Limits:
     kept: int = 32 << 20
     kept_in_all: int = 128 << 20
     kept_always: int = 1 << 20
-    head: float = 75.0
+    head: float = 20.0
+    idle: float = 75.0
     pause: float = 30.0
     connect: float = 15.0
     silence: float = 900.0
