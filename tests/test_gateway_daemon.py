@@ -19,6 +19,7 @@ from typing import Any
 
 import openai
 import pexpect
+import psutil
 import pytest
 
 from sandbox import Box, until
@@ -552,8 +553,9 @@ def test_each_list_of_what_goes_past_a_proxy_keeps_its_own_names(
 
 
 def test_status_shows_the_gateway(behind: Box, google: Emulator, port: int) -> None:
-    with behind.daemon(), client(behind, port) as built_once:
+    with behind.daemon() as process, client(behind, port) as built_once:
         say(built_once)
+        assert psutil.Process(process.pid).memory_info().rss < 60 << 20
         google.fail("chat", status=429)
         with pytest.raises(openai.RateLimitError):
             say(built_once)
