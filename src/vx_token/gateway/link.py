@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vx_token import endpoint, paths
+from vx_token import endpoint, paths, peek
 from vx_token.config import Config, Profile
 from vx_token.errors import ConfigError, TemporaryError, VxTokenError
 from vx_token.gateway.app import Gateway
@@ -22,7 +22,7 @@ from vx_token.gateway.sockets import files_of, open_sockets, remove
 from vx_token.log import Lines, Log
 from vx_token.refresh import Refresher, error_of
 from vx_token.schedule import LONGEST_PAUSE, next_refresh
-from vx_token.tokens import State, Token
+from vx_token.tokens import Origin, State, Token
 
 USEFUL = 5.0
 """Seconds of life below which a waiting request rather has a new token."""
@@ -42,15 +42,26 @@ class StoredTokens:
         self._profiles = config.profiles
         self._refresher = refresher
         self._rests: dict[str, float] = {}
+        self._ours: dict[str, Origin] = {}
 
     def current(self, profile: str) -> Token | None:
         """The last good token of the login in force; may be called from any thread."""
         state, now = self._refresher.store.read(profile), self._refresher.clock.now()
-        foreign = self._refresher.outdated(self._profiles[profile], state)
+        foreign = self._foreign(profile, state)
         if now >= self._rests.get(profile, 0.0) and (foreign or self._due(profile, state, now)):
             self._rests[profile] = math.inf
             threading.Thread(target=self._renew, args=(profile,), name=f"renew {profile}", daemon=True).start()
         return None if foreign else state.token
+
+    def _foreign(self, profile: str, state: State) -> bool:
+        """Whether it was made from other settings or another login; all but the file's stamp is compared only once."""
+        origin = state.origin
+        if origin is not None and origin is self._ours.get(profile) and peek.stamp(origin.path) == origin.stamp:
+            return False
+        foreign = self._refresher.outdated(self._profiles[profile], state)
+        if origin is not None and not foreign:
+            self._ours[profile] = origin
+        return foreign
 
     def _due(self, profile: str, state: State, now: float) -> bool:
         # The least jitter: where a daemon keeps the token fresh, it was there before.
