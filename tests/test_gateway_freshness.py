@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,7 +13,7 @@ from aiohttp import web
 
 from upstreams import BRISK, KEY, Purse, Upstream, connection_to, front, until, upstream
 from vx_token.clock import SystemClock
-from vx_token.config import parse
+from vx_token.config import Profile, parse
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError
 from vx_token.gateway.freshness import Freshness
 from vx_token.gateway.link import StoredTokens
@@ -243,6 +244,23 @@ def test_a_refused_token_of_a_metadata_server_is_asked_for_once_more_and_the_401
         assert time.monotonic() - started < 1.0
     assert google.asked == 2
     assert len(server.seen) == 1
+
+
+def test_a_refused_token_is_not_replaced_by_another_logins(tmp_path: Path) -> None:
+    numbers = itertools.count()
+
+    def google(profile: Profile, *_: object) -> Token:
+        return Token(f"{Path(profile.credentials).name} {next(numbers)}", time.time() + 1800, time.time())
+
+    def login(name: str) -> StoredTokens:
+        text = f"[profiles.p]\nproject = 'demo'\ncredentials = '{name}'\n"
+        config = parse(text, tmp_path / "config.toml", {}, {})
+        return StoredTokens(config, Refresher(Store(tmp_path / "run"), SystemClock(), google, {}, config))
+
+    mine, theirs = login("mine"), login("theirs")
+    refused = asyncio.run(mine.fresh("p", None)).value
+    assert asyncio.run(theirs.fresh("p", None)).value == "theirs 1"
+    assert asyncio.run(mine.fresh("p", refused)).value.startswith("mine ")
 
 
 @pytest.mark.parametrize("first", ["no token", "refused token"])

@@ -74,7 +74,8 @@ class Refresher:
 
         def replaced(state: State) -> bool:
             token = state.live(self.clock.now())
-            return rejected is not None and token is not None and token.value != rejected
+            other = token is not None and token.value != rejected
+            return rejected is not None and other and self._same_origin(state, profile)
 
         return self._renew(profile, replaced, self.store.read(profile.name))
 
