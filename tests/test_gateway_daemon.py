@@ -21,6 +21,7 @@ import openai
 import pexpect
 import psutil
 import pytest
+import trustme
 
 from sandbox import Box, until
 from vx_token.emulator import Emulator
@@ -749,6 +750,19 @@ def test_the_manager_may_start_the_daemon_at_the_first_connection(
                 process.terminate()
                 assert process.wait(30) == 0
     assert f"the gateway serves http://127.0.0.1:{port}/v1" in behind.log
+
+
+def test_a_reload_takes_other_certificates_on_sockets_of_the_managers(behind: Box, google: Emulator) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+        configure(behind, google, port)
+        with activated(behind, held) as process:
+            until(lambda: answers(port))
+            trustme.CA().cert_pem.write_to_path(str(behind.root / "ca.pem"))
+            configure(behind, google, port, "ca_file = 'ca.pem'")
+            process.send_signal(signal.SIGHUP)
+            until(lambda: "the gateway leaves " in behind.log)
+            assert answers(port)
 
 
 def test_a_socket_at_another_place_than_tools_are_sent_to_is_told(behind: Box, port: int) -> None:

@@ -144,7 +144,13 @@ def _certificates(path: Path) -> Path:
 
 
 class Link:
-    """A running gateway; made, changed and ended from another thread than its own."""
+    """A running gateway; made, changed and ended from another thread than its own.
+
+    Attributes:
+        address: the base URL for clients, "" before it serves.
+        sockets: those it serves; given ones listen beyond its end.
+        files: of its own Unix sockets, see `sockets.files_of`.
+    """
 
     def __init__(self, config: Config, refresher: Refresher, log: Log, sockets: Sequence[socket.socket] = ()) -> None:
         self.address = ""
@@ -167,7 +173,9 @@ class Link:
             ConfigError: an address is taken or not allowed.
             TemporaryError: it does not start.
         """
-        if not self._held:
+        if self._held:
+            self.sockets = [held.dup() for held in self.sockets]  # the next one wants them too
+        else:
             self.sockets = open_sockets(self._gateway.settings, before.sockets if before else ())
             self.files = files_of(self.sockets)
         self._thread.start()

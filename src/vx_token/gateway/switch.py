@@ -69,7 +69,7 @@ class Switch:
         if not (self._sockets or endpoint.wanted(config)):
             self._leave()
         elif before is None or place != self._place:
-            new = link(config, refresher, self._log, [held.dup() for held in self._sockets])
+            new = link(config, refresher, self._log, self._sockets)
             self._log.event("info", f"the gateway serves {new.start(before)}")
             self._leave(new)
             self._link, self._place = new, place
