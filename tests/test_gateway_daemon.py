@@ -570,7 +570,9 @@ def test_status_shows_the_gateway(behind: Box, google: Emulator, port: int) -> N
         assert local_key(behind) not in text
 
 
-def test_status_shows_a_gateway_without_a_daemon(behind: Box, port: int) -> None:
+def test_status_shows_a_gateway_without_a_daemon(behind: Box, google: Emulator, port: int) -> None:
+    configure(behind, google, port, mode="direct")
+
     def shown() -> str:
         return behind.vx("status").stdout.splitlines()[-1]
 
