@@ -5,7 +5,7 @@ import pytest
 from sandbox import Box
 
 
-@pytest.mark.slow
+@pytest.mark.waits
 def test_the_demo_outlives_tokens_and_touches_nothing_of_the_users(box: Box) -> None:
     done = box.vx("demo", "--seconds", "24", timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -187,6 +187,7 @@ def attempt(client: openai.OpenAI) -> str:
         return ""
 
 
+@pytest.mark.waits
 def test_without_a_token_a_request_waits_and_is_then_told_to_come_again(
     behind: Box, google: Emulator, port: int
 ) -> None:
@@ -290,6 +291,7 @@ def test_the_gateway_serves_alone(behind: Box, google: Emulator, port: int) -> N
         assert process.wait(30) == 0
 
 
+@pytest.mark.waits
 def test_alone_it_renews_a_token_before_its_end(behind: Box, google: Emulator, port: int) -> None:
     google.lifetime = 8.0
     with alone(behind, port), client(behind, port) as built_once:

@@ -183,7 +183,7 @@ class Frozen:
                 os.waitpid(thread, os.WNOHANG | self.WALL)
 
 
-@pytest.mark.slow
+@pytest.mark.waits
 def test_a_hung_keeper_ends_the_heartbeat_and_the_service_is_started_again(account: Account) -> None:
     account.install()
     account.drop_in("WatchdogSec=4\nTimeoutAbortSec=2")
@@ -200,7 +200,7 @@ def test_a_hung_keeper_ends_the_heartbeat_and_the_service_is_started_again(accou
     assert answers(account.google, account.token()) == 200
 
 
-@pytest.mark.slow
+@pytest.mark.waits
 def test_a_refresh_of_thirty_seconds_is_no_reason_for_the_watchdog(account: Account) -> None:
     account.drop_in("WatchdogSec=10")  # the unit grants 60 s
     account.install()
