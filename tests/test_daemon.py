@@ -221,6 +221,20 @@ def test_a_profile_that_gets_the_name_default_has_files_of_its_own(box: Box, goo
     assert google.count("token") == 2
 
 
+def test_a_folder_that_is_not_safe_stops_its_keeper_only_until_it_is(signed_in: Box, google: Emulator) -> None:
+    folder = signed_in.runtime / "gemini"
+    with signed_in.daemon() as process:
+        until(lambda: fresh(signed_in, google))
+        folder.chmod(0o777)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: f"{folder} can be written by others" in signed_in.log)
+        folder.chmod(0o700)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: google.count("token") == 2)
+        until(lambda: fresh(signed_in, google))
+    assert "Traceback" not in signed_in.log
+
+
 def test_a_deleted_credential_file_ends_no_live_token(signed_in: Box, google: Emulator) -> None:
     with signed_in.daemon():
         until(lambda: fresh(signed_in, google))

@@ -8,7 +8,7 @@ import resource
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,10 +23,11 @@ from vx_token.gateway.switch import Switch
 from vx_token.keeper import Keeper
 from vx_token.log import Log, libraries
 from vx_token.login import credential_files
+from vx_token.peek import DAEMON_LOCK
 from vx_token.refresh import Refresher
 from vx_token.service.notify import Silent
 from vx_token.sinks import SINKS, variables
-from vx_token.status import DAEMON_FILE, DAEMON_LOCK, headline
+from vx_token.status import DAEMON_FILE, headline
 from vx_token.tokens import State, Token
 from vx_token.values import shown
 from vx_token.watch import Watcher
@@ -71,13 +72,14 @@ class Daemon:
         self.store = self.make(self.config).store
         self.claim = Claim(self.store.root / DAEMON_LOCK)
         self.claim.take()
+        self.started = self.clock.now()
         with contextlib.closing(self.claim), self._signals(), libraries(self.log):
             self.watcher = Watcher(lambda changed: self.events.put(lambda: self._changed(changed)))
             self.gateway = Switch(self.log, gateway_switch.activated(self.environ))
             self.watcher.start()
             try:
                 self.gateway.apply(self.config, self.make(self.config))
-                self._begin(forced=False)
+                self._begin(forced=())
                 self._serve()
             finally:
                 self.notifier.stopping()
@@ -108,13 +110,13 @@ class Daemon:
             self.checked = time.monotonic()
             self.watcher.check()
 
-    def _begin(self, *, forced: bool) -> None:
-        self.started = self.clock.now()
+    def _begin(self, forced: Collection[str]) -> None:
+        """Start a keeper for each profile; those of `forced` ask Google at once."""
         refresher = self.make(self.config)
         with contextlib.suppress(OSError):  # a full disk; every refresh tries again
             self.store.link_default(self.config.stable)
         for profile in self.config.profiles.values():
-            self.keepers[profile.name] = Keeper(profile, refresher, self._report, forced=forced)
+            self.keepers[profile.name] = Keeper(profile, refresher, self._report, forced=profile.name in forced)
         self._note()
         self._follow()
         names = ", ".join(self.config.profiles)
@@ -141,12 +143,13 @@ class Daemon:
                     keeper.wake.force()
         else:
             self.config_error = ""
-            gone = set(self.config.profiles) - set(config.profiles)
-            self.config = config
+            before, self.config = self.config.profiles, config
+            gone = set(before) - set(config.profiles)
+            moved = {name for name, profile in config.profiles.items() if forced or profile != before.get(name)}
             self._end()
             for name in gone:
                 self.store.forget(name)
-            self._begin(forced=forced)
+            self._begin(forced=moved)
         self.notifier.ready(self._headline())
 
     def _stay(self) -> None:

@@ -111,10 +111,29 @@ def secure_folder(folder: Path) -> None:
         if stat.S_IMODE(folder.lstat().st_mode) != 0o700:
             folder.chmod(0o700)
     except FileExistsError:
-        raise ConfigError(f"{folder} is not a folder", f"remove it: rm {folder}") from None
+        raise ConfigError(f"{folder} is not a folder", "set VX_TOKEN_RUNTIME_DIR to a folder of your own") from None
     except OSError as error:
-        hint = "make it writable, or set VX_TOKEN_RUNTIME_DIR to a folder of your own"
-        raise ConfigError(f"cannot use the folder {folder}: {error.strerror}", hint) from None
+        raise _unusable(folder, error) from None
+
+
+def safe_folder(folder: Path) -> bool:
+    """Whether `folder` is there; what somebody else could have put into it is not to be believed.
+
+    Raises:
+        ConfigError: see `secure_folder`.
+    """
+    try:
+        check_folder(folder)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _unusable(folder, error) from None
+    return True
+
+
+def _unusable(folder: Path, error: OSError) -> ConfigError:
+    hint = "make it writable, or set VX_TOKEN_RUNTIME_DIR to a folder of your own"
+    return ConfigError(f"cannot use the folder {folder}: {error.strerror}", hint)
 
 
 def check_folder(folder: Path) -> None:

@@ -1,8 +1,6 @@
 """How things stand: gathered once, read only, and rendered as text or JSON."""
 
-import fcntl
 import json
-import os
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -10,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vx_token import __version__
+from vx_token import __version__, peek
 from vx_token.config import Config, Profile
 from vx_token.errors import ConfigError
-from vx_token.refresh import Refresher
+from vx_token.refresh import Refresher, failure_of
 from vx_token.schedule import next_refresh
 from vx_token.sinks import condition
 from vx_token.store import Store, private_text
@@ -21,7 +19,6 @@ from vx_token.tokens import State
 from vx_token.values import shown
 
 DAEMON_FILE = ".daemon.json"
-DAEMON_LOCK = ".daemon.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,7 @@ def gather(
     if isinstance(config, ConfigError):
         error = f"{config.message} ({config.hint})"
         urls: Mapping[str, str] = dict.fromkeys(store.known(), "") | (running or {}).get("profiles", {})
-        rows = tuple(_row(name, url, store.read(name), now, ()) for name, url in urls.items())
+        rows = tuple(_row(name, url, _state(store, name, now), now, ()) for name, url in urls.items())
     else:
         rows = tuple(_checked(profile, store, now, refresher) for profile in config.profiles.values())
     rows = tuple(replace(row, problems=(*row.problems, *told.get(row.profile, ()))) for row in rows)
@@ -84,21 +81,8 @@ def gather(
 
 def daemon(root: Path) -> Mapping[str, Any] | None:
     """What the running daemon says of itself, or None when none runs."""
-    try:
-        descriptor = os.open(root / DAEMON_LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
+    if not peek.attended(root):
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return _note(root)
-    else:
-        return None
-    finally:
-        os.close(descriptor)
-
-
-def _note(root: Path) -> Mapping[str, Any]:
     try:
         found = json.loads(private_text(root / DAEMON_FILE))
     except (OSError, ValueError):
@@ -120,8 +104,15 @@ def _brief(state: State, now: float) -> str:
     return f"{left}, next refresh {_clock(next_refresh(now, state, 0.5))}"
 
 
+def _state(store: Store, profile: str, now: float) -> State:
+    try:
+        return store.read(profile)
+    except ConfigError as error:
+        return State(attempts=1, failure=failure_of(error, now))
+
+
 def _checked(profile: Profile, store: Store, now: float, refresher: Refresher | None) -> Row:
-    state = store.read(profile.name)
+    state = _state(store, profile.name, now)
     wrong = refresher.problems(profile, state) if refresher and state.attempts else {}
     return _row(profile.name, profile.url, state, now, tuple(wrong.values()), profile.refresh_margin)
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -107,7 +108,7 @@ def run_(log_format: str | None, gateway: bool, **options: Any) -> None:
 
     daemon.Daemon(
         load=load,
-        make=here.refresher,
+        make=lambda settings: replace(here.refresher(settings), attended=lambda: False),  # we are that daemon
         environ=dict(os.environ),
         clock=SystemClock(),
         log=log.Log(log.form(log_format or "", os.environ)),
@@ -116,7 +117,7 @@ def run_(log_format: str | None, gateway: bool, **options: Any) -> None:
 
 
 @cli.command()
-@click.option("--seconds", type=click.FloatRange(1, 600), default=32.0, show_default=True, help="How long to show it.")
+@click.option("--seconds", type=click.FloatRange(24, 600), default=32.0, show_default=True, help="How long to show it.")
 def demo(seconds: float) -> None:
     """Show it all on this machine: no account, no network, nothing of yours touched.
 
