@@ -1,8 +1,11 @@
 """Where things are kept, and whether a folder is safe to keep a secret in."""
 
+import contextlib
 import errno
 import os
+import shutil
 import stat
+import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +17,9 @@ APP = "vx-token"
 
 ASIDE = ".aside"
 """In the runtime folder: what was made with other settings than the configuration's."""
+
+STALE = 24 * 3600.0
+"""Seconds after which no token lives in a folder there."""
 
 
 def config_file(environ: Mapping[str, str]) -> Path:
@@ -57,7 +63,18 @@ def aside(root: Path, settings: Mapping[str, str]) -> Path:
     secure_folder(root)
     secure_folder(root / ASIDE)
     content = "\0".join(f"{key}={value}" for key, value in sorted(settings.items()))
-    return root / ASIDE / f"{zlib.crc32(content.encode(errors='surrogateescape')):08x}-{len(content)}"
+    own = root / ASIDE / f"{zlib.crc32(content.encode(errors='surrogateescape')):08x}-{len(content)}"
+    for other in (root / ASIDE).iterdir():
+        if other != own and _untouched(other) > STALE:
+            shutil.rmtree(other, ignore_errors=True)
+    return own
+
+
+def _untouched(folder: Path) -> float:
+    """Seconds since something was last replaced in one of the folder's own."""
+    with contextlib.suppress(OSError):
+        return time.time() - max(path.lstat().st_mtime for path in (folder, *folder.iterdir()))
+    return 0.0
 
 
 def state_dir(environ: Mapping[str, str]) -> Path:
