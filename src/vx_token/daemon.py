@@ -55,6 +55,7 @@ class Daemon:
     keepers: dict[str, Keeper] = field(default_factory=dict)
     ready: bool = False
     checked: float = 0.0
+    said: str = ""
     problems: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -101,8 +102,15 @@ class Daemon:
                 if event is None:
                     return
                 event()
+            self._say()
             if pause and self.gateway.alive() and all(keeper.alive() for keeper in self.keepers.values()):
                 self.notifier.alive()
+
+    def _say(self) -> None:
+        """Have the manager show how things stand; the minutes count down while nothing else happens."""
+        before = self.said
+        if self._headline() != before:
+            self.notifier.status(self.said)
 
     def _check(self) -> None:
         """Look at the files now and then, should the file system report no events; keepers look at theirs each nap."""
@@ -194,7 +202,6 @@ class Daemon:
         if first or before.attempts != state.attempts or before.failure != state.failure:
             self._tell(keeper.profile, state)
             self._run_commands(keeper, before, state)
-        self.notifier.status(self._headline())
         if not self.ready and all(k.tried for k in self.keepers.values()):
             self.ready = True
             self.notifier.ready(self._headline())
@@ -235,9 +242,9 @@ class Daemon:
             self.log.event("info", f"{text}; {live.note}" if live.note else text, profile.name)
 
     def _headline(self) -> str:
-        now = self.clock.now()
-        states = {name: keeper.state for name, keeper in self.keepers.items()}
-        return headline(states, now, self.config_error)
+        kept = [(keeper.profile, keeper.state) for keeper in self.keepers.values()]
+        self.said = headline(kept, self.clock.now(), self.config_error)
+        return self.said
 
     def _note(self) -> None:
         content = {

@@ -3,7 +3,7 @@
 import json
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,18 +90,18 @@ def daemon(root: Path) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) else {}
 
 
-def headline(states: Mapping[str, State], now: float, config_error: str = "") -> str:
+def headline(kept: Iterable[tuple[Profile, State]], now: float, config_error: str = "") -> str:
     """All profiles in one line, for systemd's STATUS=."""
-    parts = [f"{name}: {_brief(state, now)}" for name, state in states.items()]
+    parts = [f"{profile.name}: {_brief(state, now, profile.refresh_margin)}" for profile, state in kept]
     return "; ".join([*parts, *([f"configuration: {config_error}"] if config_error else [])])
 
 
-def _brief(state: State, now: float) -> str:
+def _brief(state: State, now: float, margin: float | None) -> str:
     live = state.live(now)
     left = f"{live.remaining(now) / 60:.0f} min left" if live else "no token"
     if state.failure is not None:
         return f"{left}, {state.failure.message}; {state.failure.hint}"
-    return f"{left}, next refresh {_clock(next_refresh(now, state, 0.5))}"
+    return f"{left}, next refresh {_clock(next_refresh(now, state, 0.5, margin))}"
 
 
 def _state(store: Store, profile: str, now: float) -> State:
