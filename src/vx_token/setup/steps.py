@@ -97,7 +97,7 @@ def _hooks(wishes: Wishes, world: World) -> Iterator[Edit]:
     if wishes.hook is False or kind == "none":
         return
     if not kind:
-        world.say("hook       your shell is none of bash, zsh and fish; use: vx-token exec -- COMMAND")
+        world.say("hook       none for your shell; name another by --shell, or use: vx-token exec -- COMMAND")
         return
     edits, by = [], ""
     for path in startup.TARGETS[kind](world.environ):
