@@ -368,11 +368,22 @@ def test_undo_removes_a_block_that_no_record_knows(fresh: Box) -> None:
     assert (fresh.home / ".zshrc").read_bytes() == b"mine\n"
 
 
-def test_a_login_file_that_loads_bashrc_gets_no_block(logged_in: Box, google: Emulator) -> None:
-    profile = logged_in.home / ".bash_profile"
-    profile.write_text(". ~/.bashrc\n")
+# What useradd puts into a home, and what only looks as if it loaded .bashrc.
+SKELETON = "case $- in *i*) ;; *) return ;; esac\n"
+
+
+@pytest.mark.parametrize("login", ['. "$HOME/.bashrc"\n', "# .bashrc is for the other shells\n"])
+def test_a_login_shell_without_a_prompt_has_a_live_token(logged_in: Box, google: Emulator, login: str) -> None:
+    (logged_in.home / ".bashrc").write_text(SKELETON)
+    (logged_in.home / ".bash_profile").write_text(login)
+    before = tree(logged_in)
     hooked(logged_in, "--base-url", google.base_url())
-    assert profile.read_text() == ". ~/.bashrc\n"
+    for option in ("-lc", "-lic", "-ic"):
+        argv = ["bash", option, "printenv OPENAI_API_KEY"]
+        done = subprocess.run(argv, env=logged_in.environ, capture_output=True, text=True, timeout=30, check=False)
+        assert google.identity_of(done.stdout.strip()), option
+    setup(logged_in, "--undo", "--yes")
+    assert tree(logged_in) == before
 
 
 def test_a_start_up_file_that_cannot_be_written_is_named(logged_in: Box) -> None:
@@ -384,7 +395,14 @@ def test_a_start_up_file_that_cannot_be_written_is_named(logged_in: Box) -> None
 def test_a_shell_without_a_hook_is_told_what_works(logged_in: Box) -> None:
     logged_in.environ["SHELL"] = "/bin/tcsh"
     said = setup(logged_in, "--dry-run", "--no-service", "--project", "demo")
-    assert "hook       your shell is none of bash, zsh and fish; use: vx-token exec -- COMMAND\n" in said
+    assert "hook       none for your shell; name another by --shell, or use: vx-token exec -- COMMAND\n" in said
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/usr/sbin/nologin"])
+def test_a_shell_that_nobody_chose_counts_as_bash(fresh: Box, shell: str) -> None:
+    fresh.environ["SHELL"] = shell
+    assert startup.login_shell(fresh.environ) == "bash"
+    assert startup.login_shell(fresh.environ | {"PATH": "/nowhere"}) == ""
 
 
 NEW_SHELLS = {
@@ -471,7 +489,8 @@ def user(account: Account) -> UserManager:
 
 def test_from_nothing_to_a_new_login_shell_and_back_to_nothing(user: UserManager, google: Emulator) -> None:
     before = user.tree()
-    words = ("vx-token", "setup", "--yes", "--shell", "bash", "--base-url", google.base_url())
+    # The environment tells no SHELL, and the account has the one that useradd gives.
+    words = ("vx-token", "setup", "--yes", "--base-url", google.base_url())
     done = user.run(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the service runs: default: 60 min left" in done.stdout

@@ -78,7 +78,7 @@ def files(environ: Mapping[str, str]) -> list[Path]:
 
 
 _BASH_LOGIN = (".bash_profile", ".bash_login", ".profile")
-"""bash reads the first of them in a login shell, and then no .bashrc unless that file says so."""
+"""bash reads the first of them in a login shell. Most load .bashrc, and most of those return early without a prompt."""
 
 
 def _zsh(environ: Mapping[str, str]) -> Path:
@@ -92,11 +92,7 @@ def _fish(environ: Mapping[str, str]) -> Path:
 def _bash(environ: Mapping[str, str]) -> list[Path]:
     there = home(environ)
     login = next((there / name for name in _BASH_LOGIN if (there / name).exists()), there / ".profile")
-    try:
-        text = login.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    return [there / ".bashrc"] if "bashrc" in text else [there / ".bashrc", login]
+    return [there / ".bashrc", login]
 
 
 TARGETS: Mapping[str, Callable[[Mapping[str, str]], list[Path]]] = {
