@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounts import Account
-from sandbox import REPOSITORY, Box
+from sandbox import REPOSITORY, Box, until
 from shells import quiet_fish
 from usermanager import UserManager
 from vx_token import rcfile, startup, tomledit
@@ -121,6 +121,26 @@ def test_a_second_run_changes_nothing_and_undo_leaves_nothing(logged_in: Box, go
     assert setup(logged_in, "--undo", "--yes").endswith("done; shells that are open keep the hook until they end\n")
     assert tree(logged_in) == before
     assert setup(logged_in, "--undo", "--yes") == "there is nothing to take back\n"
+
+
+@pytest.mark.parametrize("named", ["", "tokens"])
+def test_undo_takes_what_commands_and_a_daemon_left_without_a_service(
+    logged_in: Box, google: Emulator, named: str
+) -> None:
+    if named:
+        logged_in.environ["VX_TOKEN_RUNTIME_DIR"] = str(logged_in.runtime / named)
+    before = tree(logged_in)
+    setup(logged_in, "--yes", "--no-service", "--base-url", google.base_url(), "--profile", "gemini")
+    with (logged_in.root / "daemon.log").open("w") as log, logged_in.start("run", stderr=log) as process:
+        until(lambda: "fresh token" in logged_in.log)
+        process.terminate()
+    assert logged_in.vx("print", "--location", "us-central1").returncode == 0
+    logged_in.environ["VX_TOKEN_LIFETIME"] = "20m"
+    assert logged_in.vx("print").returncode == 0
+    del logged_in.environ["VX_TOKEN_LIFETIME"]
+    assert logged_in.vx("gateway", "key").returncode == 0
+    setup(logged_in, "--undo", "--yes")
+    assert tree(logged_in) == before
 
 
 def test_without_a_login_it_says_the_one_command_and_changes_nothing(fresh: Box) -> None:

@@ -1,5 +1,6 @@
 """From nothing to a working vx-token, and back: what is found, what would change, and the doing of it."""
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,11 +9,10 @@ from vx_token import edit, paths, plan, rcfile, shell, startup
 from vx_token.config import Config, Gateway
 from vx_token.edit import Edit
 from vx_token.errors import VxTokenError
-from vx_token.service.agent import Manager
+from vx_token.service.agent import Manager, leftovers
 from vx_token.setup import config as setup_config
 from vx_token.setup.record import Record
 from vx_token.setup.world import Wishes, World
-from vx_token.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def undoing(world: World) -> list[plan.Step | Edit]:
     steps: list[plan.Step | Edit] = list(_uninstall(record, world))
     steps += [*_unhooked(record, world), *([config] if config else [])]
     if config is not None and config.new is None and not record.service:
-        steps += _tokens(Store(paths.runtime_dir(world.environ)))
+        steps += _written(world)
     steps += record.forgotten(world.environ, startup.home(world.environ))
     return [_sparing(step, record, world) for step in steps]
 
@@ -176,6 +176,8 @@ def _unhooked(record: Record, world: World) -> Iterator[Edit]:
             yield Edit(path, old, None if created and not new else new, below=home)
 
 
-def _tokens(store: Store) -> list[plan.Step]:
-    names = [*store.known(), *(["default"] if (store.root / "default").is_symlink() else [])]
-    return [plan.Remove(store.root / name, store.root.parent, tree=True) for name in names]
+def _written(world: World) -> list[plan.Step]:
+    """What was written by commands that ran without the service."""
+    environ = world.environ
+    found = leftovers(startup.home(environ), paths.runtime_dir(environ), paths.state_dir(environ))
+    return [step for step in found if isinstance(step, plan.Remove) and os.path.lexists(step.path)]
