@@ -102,6 +102,15 @@ def test_it_carries_no_web_server(box: Box) -> None:
     assert done.stdout == "False\n"
 
 
+@pytest.mark.parametrize("words", [["doctor"], ["service", "status"]], ids=" ".join)
+def test_a_working_folder_that_was_removed_stops_no_look(signed_in: Box, words: list[str]) -> None:
+    gone = 'mkdir gone; cd gone; rmdir ../gone; exec "$@"'
+    argv = ["sh", "-c", gone, "sh", *signed_in.command(*words)]
+    done = subprocess.run(argv, env=signed_in.environ, cwd=signed_in.root, capture_output=True, text=True, check=False)
+    assert "internal error" not in done.stderr
+    assert done.stdout
+
+
 # --- configuration, credentials, place ---------------------------------------------------------------------------
 
 

@@ -228,8 +228,19 @@ def test_stopped_it_leaves_the_last_token_and_starts_again(account: Account) -> 
     answer = account.vx("service", "status")
     assert answer.status == 1
     assert "the service does not run" in answer.err
+    assert doctors_word(account) == ("fail", "the service does not run", "run: vx-token service start, or see: ")
     assert account.vx("service", "start").status == 0
     assert account.token() == token
+    assert doctors_word(account, VX_TOKEN_RUNTIME_DIR="/run/elsewhere")[1] == (
+        "the service runs, but not for /run/elsewhere"
+    )
+
+
+def doctors_word(account: Account, **environ: str) -> tuple[str, str, str]:
+    """Doctor's check of the service; its hint up to the name of the log."""
+    found = json.loads(account.vx("doctor", "--json", **environ).out)["checks"]
+    [check] = [check for check in found if check["name"] == "service"]
+    return check["ok"], check["detail"], check["hint"].removesuffix("vx-token service logs")
 
 
 def test_install_says_that_a_human_must_log_in_and_the_service_waits_for_it(account: Account) -> None:
@@ -333,6 +344,7 @@ def test_a_start_that_fails_is_told_in_the_words_of_systemd_and_our_own(account:
         "hint: see: vx-token service logs",
     ]
     assert wrong in account.vx("service", "logs").out
+    assert doctors_word(account)[:2] == ("fail", "the service does not run (exit-code, exit status 3)")
 
 
 def test_without_a_manager_nothing_is_changed(account: Account) -> None:
@@ -340,7 +352,27 @@ def test_without_a_manager_nothing_is_changed(account: Account) -> None:
     answer = account.vx("service", "install", XDG_RUNTIME_DIR="/nowhere", DBUS_SESSION_BUS_ADDRESS="")
     assert answer.status != 0
     assert "no systemd user manager answers here" in answer.err
+    shown = account.vx("service", "install", "--dry-run", XDG_RUNTIME_DIR="/nowhere", DBUS_SESSION_BUS_ADDRESS="")
+    assert shown.status == 0
+    assert shown.err.startswith("note: no systemd user manager answers here; ")
+    assert f"ExecStart={account.program} run" in shown.out
     assert account.manager.tree() == before
+
+
+@pytest.mark.parametrize("verb", ["start", "restart", "stop"])
+def test_what_is_not_installed_can_be(account: Account, verb: str) -> None:
+    answer = account.vx("service", verb)
+    assert (answer.status, answer.err) == (
+        1,
+        "vx-token: the service is not installed\nhint: run: vx-token service install\n",
+    )
+
+
+@pytest.mark.parametrize("settings", ['mode = "gateway"\n', "[gateway]\n"])
+def test_whatever_asks_for_a_gateway_brings_its_socket(account: Account, settings: str) -> None:
+    account.configure(settings)
+    shown = account.vx("service", "install", "--dry-run").out
+    assert "ListenStream=127.0.0.1:8490\n" in shown
 
 
 @pytest.mark.parametrize("place", ["tokens", "/tmp/{name}.tokens"])

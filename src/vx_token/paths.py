@@ -86,6 +86,14 @@ def state_dir(environ: Mapping[str, str]) -> Path:
     return platformdirs.user_state_path(APP)
 
 
+def working_folder(environ: Mapping[str, str]) -> Path:
+    """The working folder; one that somebody has removed goes by the name that the shell still has for it."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path(environ.get("PWD") or "/")
+
+
 def gcloud_dir(environ: Mapping[str, str]) -> Path:
     """Gcloud's configuration folder: CLOUDSDK_CONFIG, else ~/.config/gcloud."""
     if explicit := environ.get("CLOUDSDK_CONFIG"):

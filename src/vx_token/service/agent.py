@@ -147,7 +147,7 @@ def command(argv0: str, executable: str) -> tuple[str, ...]:
     """
     program = Path(argv0)
     if program.name == "vx-token" and os.access(program, os.X_OK):
-        return (os.path.normpath(Path.cwd() / program),)
+        return (os.path.normpath(program.absolute()),)
     return (executable, "-m", "vx_token")
 
 
@@ -176,10 +176,15 @@ def verdict(standing: Standing, runtime: Path, now: float) -> str:
     )
 
 
-def running(standing: Standing) -> None:
-    """Raise VxTokenError unless the service is installed and runs."""
+def installed(standing: Standing) -> None:
+    """Raise VxTokenError unless the service is installed."""
     if not standing.installed:
         raise VxTokenError("the service is not installed", "run: vx-token service install")
+
+
+def running(standing: Standing) -> None:
+    """Raise VxTokenError unless the service is installed and runs."""
+    installed(standing)
     if not standing.running:
         ended = standing.result not in ("", "success")
         why = f" ({standing.result}, exit status {standing.code})" if ended else ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vx_token import edit, paths, plan, rcfile, shell, startup
-from vx_token.config import Config, Gateway
+from vx_token.config import Config
 from vx_token.edit import Edit
 from vx_token.errors import VxTokenError
 from vx_token.service.agent import Manager, leftovers
@@ -87,7 +87,7 @@ def undo(steps: Iterable[plan.Step | Edit], world: World) -> None:
     Raises:
         VxTokenError: one failed.
     """
-    run = world.service(Gateway()).run
+    run = world.service(None).run
     for step in steps:
         step.perform(run)
 
@@ -121,7 +121,7 @@ def _loose(data: bytes) -> str:
 def _service(wishes: Wishes, world: World, config: Config) -> tuple[Manager | None, tuple[plan.Step, ...]]:
     if wishes.service is False:
         return None, ()
-    manager = world.service(config.gateway)
+    manager = world.service(config)
     try:
         manager.check()
     except VxTokenError as error:
@@ -163,7 +163,7 @@ def _sparing(step: plan.Step | Edit, record: Record, world: World) -> plan.Step 
 
 
 def _uninstall(record: Record, world: World) -> list[plan.Step]:
-    return world.service(Gateway()).uninstall() if record.service else []
+    return world.service(None).uninstall() if record.service else []
 
 
 def _unhooked(record: Record, world: World) -> Iterator[Edit]:
