@@ -22,7 +22,7 @@ from accounts import LAUNCHER, Account, answers, reading
 from journal import Line, journal
 from sandbox import SOURCE, until
 from usermanager import REPOSITORY
-from vx_token import peek, plan, sinks, status
+from vx_token import peek, plan, sinks, status, told
 from vx_token.emulator import Emulator
 from vx_token.errors import ConfigError
 from vx_token.keeper import STUCK
@@ -714,5 +714,5 @@ def test_the_program_is_started_by_the_name_that_outlives_an_upgrade(tmp_path: P
 
 
 def test_the_files_to_take_away_are_those_that_are_written() -> None:
-    assert set(OF_A_PROFILE) == {*sinks.SINKS, "state.json", "lock"}
+    assert set(OF_A_PROFILE) == {*sinks.SINKS, "state.json", "lock", told.NAME}
     assert set(OF_THE_DAEMON) == {status.DAEMON_FILE, peek.DAEMON_LOCK}

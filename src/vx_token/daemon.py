@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vx_token import __version__, atomic
+from vx_token import __version__, atomic, told
 from vx_token.claim import Claim
 from vx_token.clock import NAP, Clock
 from vx_token.commands import Event, Order, Runner, environment
@@ -29,6 +29,7 @@ from vx_token.service.notify import Silent
 from vx_token.sinks import SINKS, variables
 from vx_token.status import DAEMON_FILE, headline
 from vx_token.tokens import State, Token
+from vx_token.told import Told
 from vx_token.values import shown
 from vx_token.watch import Watcher
 
@@ -56,6 +57,7 @@ class Daemon:
     ready: bool = False
     checked: float = 0.0
     said: str = ""
+    told: dict[str, Told] = field(default_factory=dict)
     problems: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -157,6 +159,7 @@ class Daemon:
             self._end()
             for name in gone:
                 self.store.forget(name)
+                self.told.pop(name, None)
             self._begin(forced=moved)
         self.notifier.ready(self._headline())
 
@@ -201,24 +204,28 @@ class Daemon:
         keeper.tried = True
         if first or before.attempts != state.attempts or before.failure != state.failure:
             self._tell(keeper.profile, state)
-            self._run_commands(keeper, before, state)
+            self._run_commands(keeper.profile, state)
         if not self.ready and all(k.tried for k in self.keepers.values()):
             self.ready = True
             self.notifier.ready(self._headline())
 
-    def _run_commands(self, keeper: Keeper, before: State, state: State) -> None:
-        profile, failure = keeper.profile, state.failure
-        if failure is None:
-            keeper.login_told = False
-            if state.token != before.token and profile.on_refresh:
-                self._start(profile, "refresh", profile.on_refresh)
-        elif failure.kind != "temporary" and not keeper.login_told:
-            keeper.login_told = True
-            if profile.on_login_needed:
-                notice = f"{failure.message}; {failure.hint}"
-                self._start(profile, "login-needed", profile.on_login_needed, notice)
+    def _run_commands(self, profile: Profile, state: State) -> None:
+        if not (profile.on_refresh or profile.on_login_needed):
+            return
+        folder = self.store.folder(profile.name)
+        before = self.told.get(profile.name) or told.read(folder)
+        after = self.told[profile.name] = before.after(state)
+        if after != before:
+            after.write(folder)
+        if after.login != before.login and state.failure is not None:
+            notice = f"{state.failure.message}; {state.failure.hint}"
+            self._start(profile, "login-needed", profile.on_login_needed, notice)
+        elif after.token != before.token:
+            self._start(profile, "refresh", profile.on_refresh)
 
     def _start(self, profile: Profile, name: str, commands: tuple[tuple[str, ...], ...], notice: str = "") -> None:
+        if not commands:
+            return
         event = Event(name, profile.name, self.store.folder(profile.name), notice)
         # Started in a shell with our hook, the daemon has that shell's token in its environment.
         secret = {name for each in self.config.profiles.values() for name in variables(each, _ANY)}

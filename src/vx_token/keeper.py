@@ -131,7 +131,6 @@ class Keeper:
         self.profile = profile
         self.state = _known(refresher.store, profile)
         self.tried = False
-        self.login_told = self.state.failure is not None and self.state.failure.kind != "temporary"
         self.wake = Wake()
         self._beat = time.monotonic()
         if forced:

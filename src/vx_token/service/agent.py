@@ -28,7 +28,7 @@ WORDS = (
 LOG = "service.log"
 """In the state folder: the service's output where nothing else keeps it."""
 
-OF_A_PROFILE = ("token", "header", "env.sh", "env.fish", "peek", "state.json", "lock")
+OF_A_PROFILE = ("token", "header", "env.sh", "env.fish", "peek", "state.json", "lock", "told")
 OF_THE_STATE = (LOG, "gateway.key", "gateway.key.previous")
 OF_THE_DAEMON = (".daemon.json", ".daemon.lock")
 
