@@ -19,8 +19,8 @@ claim config store edit gcloud startup service.agent \
 endpoint login mint sinks told service.launchd service.systemd setup.record setup.world \
     emulator.world gateway.memory gateway.upstream
 refresh source cli.service setup.config emulator.control emulator.machine emulator.tokens gateway.relay
-status here keeper setup.steps emulator.server gateway.forward
-emulator cli.options doctor.scene gateway.app
+status here keeper emulator.server gateway.forward
+emulator cli.options doctor.scene setup.steps gateway.app
 demo emulator.__main__ doctor.live doctor.shell doctor.token gateway.server
 doctor.checks gateway.link
 gateway.switch

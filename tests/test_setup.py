@@ -388,6 +388,16 @@ def test_undo_removes_a_block_that_no_record_knows(fresh: Box) -> None:
     assert (fresh.home / ".zshrc").read_bytes() == b"mine\n"
 
 
+def test_undo_tells_of_a_block_that_it_cannot_take_out(fresh: Box) -> None:
+    (fresh.home / ".zshrc").write_text(f"{rcfile.BEGIN}\nmine\n")
+    told = "~/.zshrc stays: a block there lost one of its ends, remove the lines "
+    assert setup(fresh, "--undo", "--yes").startswith(told)
+    (fresh.home / ".bashrc").write_bytes(rcfile.block("ours\n"))
+    assert f"\n{told}" in setup(fresh, "--undo", "--yes")
+    assert (fresh.home / ".bashrc").read_bytes() == b""
+    assert (fresh.home / ".zshrc").read_text() == f"{rcfile.BEGIN}\nmine\n"
+
+
 # What useradd puts into a home, and what only looks as if it loaded .bashrc.
 SKELETON = "case $- in *i*) ;; *) return ;; esac\n"
 
@@ -525,10 +535,26 @@ def test_from_nothing_to_a_new_login_shell_and_back_to_nothing(user: UserManager
     assert "service    runs\neverything is in place already\n" in again.stdout
     assert user.show("vx-token.service", "MainPID") == pid
 
+    note = user.runtime / "vx-token/.daemon.json"
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"version": "0.0.1"}))  # as after an upgrade
+    assert "the service runs: default: " in user.run(*words).stdout
+    assert user.show("vx-token.service", "MainPID") != pid
+
     undone = user.run("vx-token", "setup", "--undo", "--yes")
     assert undone.returncode == 0, undone.stderr
     assert user.tree() == before
     assert user.show("vx-token.service", "LoadState") == "not-found"
+
+
+def test_undo_leaves_a_service_that_was_there_before(user: UserManager, google: Emulator) -> None:
+    url = {"VX_TOKEN_BASE_URL": google.base_url()}
+    assert user.run("vx-token", "service", "install", env=url).returncode == 0
+    before = user.tree()
+    done = user.run("vx-token", "setup", "--yes", "--base-url", google.base_url())
+    assert "the service runs: default: 60 min left" in done.stdout  # without the variable it is another unit
+    assert user.run("vx-token", "setup", "--undo", "--yes").returncode == 0
+    assert user.tree() == before
+    assert user.show("vx-token.service", "ActiveState") == "active"
 
 
 def test_start_up_files_of_each_shell_are_found(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def _undo(world: "World", *, yes: bool, dry_run: bool) -> None:
 
     steps, remark = work.undoing(world), work.kept(world)
     if not steps:
-        click.echo("there is nothing to take back")
+        click.echo(remark or "there is nothing to take back")
         return
     click.echo("\n".join(filter(None, [*(str(step).rstrip("\n") for step in steps), remark])))
     if dry_run or not (yes or world.ask.yes("Do this?")):
