@@ -29,6 +29,7 @@ from vx_token.keeper import STUCK
 from vx_token.mint import DEADLINE
 from vx_token.plan import Write
 from vx_token.schedule import LOGIN_PAUSE
+from vx_token.service import launchd
 from vx_token.service import systemd as service
 from vx_token.service.agent import OF_A_PROFILE, OF_THE_DAEMON, OF_THE_SHELL, Agent, command, environment, listen
 
@@ -686,6 +687,24 @@ def test_a_proxys_password_is_in_no_repr(tmp_path: Path) -> None:
     manager = service.here(agent(tmp_path, environ={"https_proxy": "http://me:hidden@p:1"}), refusing("nothing"))
     assert "hidden" not in repr((manager, manager.install()))
     assert "hidden" in unit_text(manager)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://me:hidden@p:1", "http://***@p:1"),
+        ("http://me:hid@hidden@p:1", "http://***@p:1"),
+        ("http://me:hid/hidden ?@p:1", "http://***@p:1"),
+        ("me:hidden@p:1", "***@p:1"),
+        ("http://p:1", "http://p:1"),
+    ],
+)
+def test_a_proxys_password_is_not_shown_however_it_is_written(tmp_path: Path, url: str, shown: str) -> None:
+    ours = agent(tmp_path, environ={"https_proxy": url, "ALL_PROXY": url})
+    managers = service.here(ours, refusing("nothing")), launchd.Launchd(ours, refusing("nothing"), 501)
+    for text in (plan.show(manager.install()) for manager in managers):
+        assert "hid" not in text
+        assert len(re.findall(rf"_proxy(?:=|</key>\s*<string>){re.escape(shown)}\W", text, re.IGNORECASE)) == 2
 
 
 def test_only_what_matters_is_taken_from_the_environment(tmp_path: Path) -> None:
