@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from vx_token import __version__, adc, endpoint, paths, startup, status
+from vx_token import __version__, adc, atomic, endpoint, paths, startup, status
 from vx_token.clock import Clock
 from vx_token.config import Config, Gateway, Profile
 from vx_token.errors import ConfigError
@@ -58,7 +58,7 @@ class Surroundings:
         patients: the profiles.
         chosen: the name of the one that this shell uses, "" for none.
         runtime: the runtime folder.
-        runtime_problem: why it is not safe, or "".
+        runtime_problem: why it is not safe and what to do, None when it is.
         metadata: whether a metadata server may be expected.
         daemon: what the running daemon says of itself, None when none runs.
         standing: what the service manager says where no daemon runs, None when it was not asked.
@@ -74,7 +74,7 @@ class Surroundings:
     patients: tuple[Patient, ...]
     chosen: str
     runtime: Path
-    runtime_problem: str
+    runtime_problem: ConfigError | None
     metadata: bool
     daemon: Mapping[str, object] | None
     standing: agent.Standing | None
@@ -132,16 +132,16 @@ def _patients(config: Config, refresher: Refresher) -> list[Patient]:
     return found
 
 
-def _folder_problem(folder: Path) -> str:
+def _folder_problem(folder: Path) -> ConfigError | None:
     try:
         paths.check_folder(folder)
     except FileNotFoundError:
-        return ""
+        return None
     except ConfigError as error:
-        return f"{error.message}; {error.hint}"
+        return error
     except OSError as error:
-        return f"{folder}: {error.strerror}"
-    return ""
+        return ConfigError(f"{folder}: {error.strerror}", atomic.remedy(error))
+    return None
 
 
 def _differences(daemon: Mapping[str, object] | None, environ: Mapping[str, str], cwd: Path) -> tuple[str, ...]:

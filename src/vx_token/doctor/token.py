@@ -86,7 +86,7 @@ def _misplaced(profile: Profile) -> tuple[str, str]:
 def runtime(around: Surroundings) -> Iterator[Check]:
     """The folder of the token files, and the files."""
     if around.runtime_problem:
-        yield Check("runtime", "fail", around.runtime_problem)
+        yield Check("runtime", "fail", around.runtime_problem.message, around.runtime_problem.hint)
         return
     found = [problem for each in around.patients for problem in each.problems]
     hint = "run: vx-token refresh" if found else ""
