@@ -474,6 +474,13 @@ def test_the_log_is_one_line_an_event_in_each_form(signed_in: Box, google: Emula
     assert {len(lines) for lines in said.values()} == {3}
     assert json.loads(said["json"][-1])["message"] == "stopped"
     assert google.issued[-1].value not in str(said)
+    signed_in.config.write_text("[profiles")
+    failed = {form: signed_in.vx("run", "--log-format", form) for form in said}
+    assert {done.returncode for done in failed.values()} == {3}
+    wrong = json.loads(failed["json"].stderr)
+    assert (wrong["level"], "is not valid TOML" in wrong["message"]) == ("error", True)
+    assert failed["systemd"].stderr == f"<3>{wrong['message']}\n"
+    assert failed["text"].stderr.startswith("vx-token: ")
 
 
 def test_a_log_that_nobody_reads_stops_nothing(signed_in: Box, google: Emulator) -> None:
