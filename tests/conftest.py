@@ -18,8 +18,15 @@ from vx_token.emulator import Emulator, running
 settings.register_profile("vx-token", deadline=None)
 settings.load_profile("vx-token")
 
-# Started under nohup, everything below us would ignore what a terminal's end sends.
+# Started in the background or under nohup, everything below us would ignore what a terminal sends.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With two workers one has the tests that mostly wait, and the other all that feel each other's load."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("waits" if item.get_closest_marker("waits") else "works"))
 
 
 @pytest.hookimpl(trylast=True)

@@ -135,7 +135,7 @@ def test_the_key_that_is_read_once_dies_and_the_one_that_is_read_again_lives(sig
             assert ai.chat.completions.create(model=MODEL, messages=ASK).choices  # type: ignore[arg-type]
 
 
-@pytest.mark.slow
+@pytest.mark.waits
 @pytest.mark.timeout(400)
 def test_no_client_meets_a_401_across_the_lives_of_tokens(
     signed_in: Box, google: Emulator, require: Callable[[str], str]

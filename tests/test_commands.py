@@ -78,6 +78,43 @@ def test_a_command_runs_for_each_new_token_and_not_at_a_restart(configured: Box,
     assert len(records(configured)) == google.count("token") == 2
 
 
+def test_a_token_that_was_fetched_before_the_daemon_is_told_at_its_start(configured: Box, google: Emulator) -> None:
+    assert configured.vx("print").returncode == 0
+    for starts in (1, 2):
+        with configured.daemon():
+            until(lambda starts=starts: configured.log.count("fresh token of") == starts)  # type: ignore[misc]
+            until(lambda: records(configured))
+    assert len(records(configured)) == google.count("token") == 1
+
+
+def test_a_login_that_others_saw_refused_is_told_once_until_a_refresh_works(box: Box, google: Emulator) -> None:
+    told = box.root / "told"
+    box.profile(url=google.base_url(), on_login_needed=["sh", "-c", f"echo $VX_TOKEN_EVENT >> {told}"])
+
+    def revoked() -> None:
+        google.revoke_identity(google.authorized_user(box.key), reauth=True)
+        assert box.vx("print").returncode == 4
+
+    def run(problem: str, times: int) -> None:
+        """A daemon that tries at once and meets this problem; how often the user was told by then."""
+        before = box.log if (box.root / "daemon.log").exists() else ""
+        with box.daemon() as process:
+            process.send_signal(signal.SIGHUP)
+            until(lambda: problem in box.log.removeprefix(before))
+            until(lambda: told.exists() and told.read_text() == "login-needed\n" * times)
+
+    revoked()
+    run("log in again", 1)
+    google.fail("token", status=503, times=None)  # another failure meanwhile is no end of it
+    run("HTTP 503", 1)
+    google.heal()
+    run("log in again", 1)
+    google.authorized_user(box.key)
+    assert box.vx("print").returncode == 0
+    revoked()
+    run("log in again", 2)
+
+
 def test_a_failing_command_is_told_by_log_and_status_until_it_works(box: Box, google: Emulator) -> None:
     google.service_account(box.key)
     switch = box.root / "works"

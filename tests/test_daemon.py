@@ -16,6 +16,7 @@ import pytest
 
 from sandbox import Box, until
 from vx_token.emulator import Emulator
+from vx_token.keeper import FORCED_GAP
 
 SINKS = ("token", "header", "env.sh", "env.fish")
 
@@ -33,22 +34,25 @@ def identity(box: Box, google: Emulator, profile: str = "gemini") -> str:
 
 
 def swiftly(box: Box, change: Callable[[], str], now_is: Callable[[], str]) -> None:
-    """A change is acted upon within a second, beside what a refresh takes on a machine as busy as this one.
+    """The new identity's token is there within a second of the change.
 
-    The best of three counts, but every change must show.
+    On a busy machine the best of some counts, but every change must show.
     """
     late = []
-    for _ in range(3):
-        started = time.monotonic()
-        box.vx("refresh")
-        usual = time.monotonic() - started
-        time.sleep(0.6)  # no two forced refreshes are closer than half a second
+    for _ in range(8):
+        rested(box)
         wanted, started = change(), time.monotonic()
         until(lambda wanted=wanted: now_is() == wanted, 8, "the new identity")  # type: ignore[misc]
-        late.append(time.monotonic() - started - usual)
+        late.append(time.monotonic() - started)
         if late[-1] < 1:
             return
-    pytest.fail(f"seconds until the change was acted upon: {late}")
+    pytest.fail(f"seconds until the new identity's token was there: {late}")
+
+
+def rested(box: Box) -> None:
+    """Wait until a change is acted upon at once: no two forced refreshes are closer than half a second."""
+    tried_at = json.loads(box.read("state.json"))["tried_at"]
+    until(lambda: time.time() > tried_at + FORCED_GAP)
 
 
 def test_a_daemon_replaces_the_token_before_each_end(signed_in: Box, google: Emulator) -> None:
@@ -221,6 +225,20 @@ def test_a_profile_that_gets_the_name_default_has_files_of_its_own(box: Box, goo
     assert google.count("token") == 2
 
 
+def test_a_folder_that_is_not_safe_stops_its_keeper_only_until_it_is(signed_in: Box, google: Emulator) -> None:
+    folder = signed_in.runtime / "gemini"
+    with signed_in.daemon() as process:
+        until(lambda: fresh(signed_in, google))
+        folder.chmod(0o777)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: f"{folder} can be written by others" in signed_in.log)
+        folder.chmod(0o700)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: google.count("token") == 2)
+        until(lambda: fresh(signed_in, google))
+    assert "Traceback" not in signed_in.log
+
+
 def test_a_deleted_credential_file_ends_no_live_token(signed_in: Box, google: Emulator) -> None:
     with signed_in.daemon():
         until(lambda: fresh(signed_in, google))
@@ -265,7 +283,7 @@ def test_an_ended_token_is_withdrawn_and_comes_back_by_itself(signed_in: Box, go
 def test_a_server_that_fails_is_not_hammered(signed_in: Box, google: Emulator) -> None:
     google.fail("token", None, kind="html")
     with signed_in.daemon():
-        time.sleep(5)
+        time.sleep(5)  # the time in which to count tries
     assert 2 <= google.count("token") <= 4
 
 
@@ -328,7 +346,7 @@ def test_hup_reads_anew_and_refreshes(signed_in: Box, google: Emulator) -> None:
     with signed_in.daemon() as process:
         until(lambda: fresh(signed_in, google))
         for tokens in (2, 3):
-            time.sleep(0.6)
+            rested(signed_in)
             process.send_signal(signal.SIGHUP)
             until(lambda tokens=tokens: google.count("token") == tokens)  # type: ignore[misc]
             until(lambda: fresh(signed_in, google))
@@ -376,7 +394,7 @@ def test_refresh_beside_a_daemon_is_taken_up(signed_in: Box, google: Emulator) -
         until(lambda: fresh(signed_in, google))
         assert signed_in.vx("refresh").returncode == 0
         assert fresh(signed_in, google)
-        time.sleep(1)
+        time.sleep(1)  # the time in which another request would come
         assert google.count("token") == 2
 
 
@@ -456,6 +474,13 @@ def test_the_log_is_one_line_an_event_in_each_form(signed_in: Box, google: Emula
     assert {len(lines) for lines in said.values()} == {3}
     assert json.loads(said["json"][-1])["message"] == "stopped"
     assert google.issued[-1].value not in str(said)
+    signed_in.config.write_text("[profiles")
+    failed = {form: signed_in.vx("run", "--log-format", form) for form in said}
+    assert {done.returncode for done in failed.values()} == {3}
+    wrong = json.loads(failed["json"].stderr)
+    assert (wrong["level"], "is not valid TOML" in wrong["message"]) == ("error", True)
+    assert failed["systemd"].stderr == f"<3>{wrong['message']}\n"
+    assert failed["text"].stderr.startswith("vx-token: ")
 
 
 def test_a_log_that_nobody_reads_stops_nothing(signed_in: Box, google: Emulator) -> None:

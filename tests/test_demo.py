@@ -1,11 +1,32 @@
 """The demo, as a newcomer runs it."""
 
+import signal
+import subprocess
+
+import psutil
 import pytest
 
 from sandbox import Box
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_ended_early_it_leaves_nothing(box: Box, number: signal.Signals) -> None:
+    (box.root / "tmp").mkdir()
+    box.environ["TMPDIR"] = str(box.root / "tmp")
+    with box.start("demo", stdout=subprocess.PIPE) as demo:
+        assert demo.stdout is not None
+        daemon = next(line for line in demo.stdout if line.startswith("3. "))
+        assert daemon
+        own = [each.pid for each in psutil.Process(demo.pid).children(recursive=True)]
+        demo.send_signal(number)
+        demo.stdout.read()
+        assert demo.wait(15) == 128 + number
+    assert own
+    assert not any(psutil.pid_exists(pid) for pid in own)
+    assert not list((box.root / "tmp").iterdir())
+
+
+@pytest.mark.waits
 def test_the_demo_outlives_tokens_and_touches_nothing_of_the_users(box: Box) -> None:
     done = box.vx("demo", "--seconds", "24", timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,11 +1,13 @@
 """Doctor: each known trouble is found and told with what to do, and a healthy machine gets no complaint."""
 
+import contextlib
 import json
 import os
 import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from sandbox import Box, until
+from upstreams import tls_contexts, upstream
 from vx_token import adc, config, source
 from vx_token.clock import SystemClock
 from vx_token.doctor import checks as doctor
@@ -37,6 +40,7 @@ def examined(box: Box, *words: str, status: int | None = None) -> dict[str, Any]
 
 def checks(box: Box, name: str, *words: str) -> list[tuple[str, str, str]]:
     found = examined(box, *words)["checks"]
+    with_hints([Check(**check) for check in found])
     return [(check["ok"], check["detail"], check["hint"]) for check in found if check["name"] == name]
 
 
@@ -50,7 +54,13 @@ def around(box: Box) -> Surroundings:
 
 
 def found(scene: Surroundings, name: str) -> list[Check]:
-    return [check for check in doctor.examine(scene) if check.name == name]
+    return [check for check in with_hints(doctor.examine(scene)) if check.name == name]
+
+
+def with_hints(checks: list[Check]) -> list[Check]:
+    """The checks; whatever is not well must say what to do, here in all that this file does to a machine."""
+    assert [check for check in checks if check.ok != "ok" and not check.hint] == []
+    return checks
 
 
 HEALTHY = """\
@@ -100,6 +110,15 @@ def test_it_carries_no_web_server(box: Box) -> None:
     code = f"import sys, {ours}; print('aiohttp' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env=box.environ, capture_output=True, text=True, check=False)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["service", "status"]], ids=" ".join)
+def test_a_working_folder_that_was_removed_stops_no_look(signed_in: Box, words: list[str]) -> None:
+    gone = 'mkdir gone; cd gone; rmdir ../gone; exec "$@"'
+    argv = ["sh", "-c", gone, "sh", *signed_in.command(*words)]
+    done = subprocess.run(argv, env=signed_in.environ, cwd=signed_in.root, capture_output=True, text=True, check=False)
+    assert "internal error" not in done.stderr
+    assert done.stdout
 
 
 # --- configuration, credentials, place ---------------------------------------------------------------------------
@@ -243,7 +262,8 @@ def test_a_runtime_folder_that_others_can_change_is_a_failure(signed_in: Box) ->
     signed_in.runtime.chmod(0o777)
     [check] = found(around(signed_in), "runtime")
     assert check.ok == "fail"
-    assert "can be written by others" in check.detail
+    assert check.detail.endswith("can be written by others")
+    assert check.hint == f"make it yours alone: chmod 700 {signed_in.runtime}"
 
 
 def test_a_token_file_that_lost_its_content_is_a_failure(signed_in: Box) -> None:
@@ -384,13 +404,50 @@ def test_the_gateway_must_take_connections(signed_in: Box) -> None:
 
 
 def live(box: Box) -> dict[str, Check]:
-    return {check.name: check for check in doctor_live.examine(around(box))}
+    return {check.name: check for check in with_hints(doctor_live.examine(around(box)))}
 
 
 def test_without_a_token_there_is_nothing_to_ask_with(signed_in: Box) -> None:
     assert checks(signed_in, "live", "--live") == [
         ("fail", "there is no live token to ask with", "run: vx-token refresh")
     ]
+
+
+def test_without_a_profile_there_is_nobody_to_ask_for(box: Box) -> None:
+    box.config.write_text("[profiles")
+    assert checks(box, "live", "--live") == [
+        ("fail", "there is no profile to ask for", "see the check of the configuration")
+    ]
+
+
+def test_an_answer_that_drips_in_has_an_end(signed_in: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    signed_in.vx("refresh")
+    monkeypatch.setattr(doctor_live, "PATIENCE", 1.0)
+
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            while True:
+                connection.sendall(b"H")
+                time.sleep(0.2)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=drip, args=(server,), daemon=True).start()
+        signed_in.environ["VX_TOKEN_BASE_URL"] = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        assert live(signed_in)["live completion"].detail == "127.0.0.1 did not answer within 1 s"
+
+
+def test_a_certificate_that_a_refresh_would_trust_is_trusted(signed_in: Box) -> None:
+    signed_in.vx("refresh")
+    context, authority = tls_contexts(signed_in.root)
+
+    with upstream(tls=context) as server:
+        signed_in.environ["VX_TOKEN_BASE_URL"] = server.url
+        assert "certificate" in live(signed_in)["live completion"].detail.lower()
+        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+            trusting = replace(around(signed_in), environ=signed_in.environ | {name: str(authority)})
+            doctor_live.examine(trusting)
+        assert [seen.path for seen in server.seen] == ["/v1/projects/p/endpoints/openapi/chat/completions"] * 2
 
 
 def test_a_revoked_token_is_told_twice(signed_in: Box, google: Emulator) -> None:
@@ -415,9 +472,11 @@ def test_a_wrong_clock_is_measured_by_googles(box: Box, ahead: float, ok: str) -
     with running(now=lambda: time.time() - ahead) as elsewhere:
         elsewhere.authorized_user(box.key)
         box.profile(url=elsewhere.base_url())
+        before = live(box)
         box.vx("refresh")
         check = live(box)["live clock"]
-    assert check.ok == ok
+    assert check.ok == before["live clock"].ok == ok
+    assert before["live"].detail == "there is no live token to ask with"
     seconds = re.fullmatch(r"(\d+) s (ahead of|behind) Google's", check.detail)
     assert seconds is None or (abs(int(seconds[1]) - abs(ahead)) <= 3 and (seconds[2] == "ahead of") == (ahead > 0))
     assert (seconds is None) == (ok == "ok")

@@ -234,6 +234,7 @@ def attempt(client: openai.OpenAI) -> str:
         return ""
 
 
+@pytest.mark.waits
 def test_without_a_token_a_request_waits_and_is_then_told_to_come_again(
     behind: Box, google: Emulator, port: int
 ) -> None:
@@ -377,6 +378,7 @@ def test_alone_it_becomes_ready_without_a_request_and_again_after_a_tokens_end(
     assert len(google.issued) == 2
 
 
+@pytest.mark.waits
 def test_alone_it_renews_a_token_before_its_end(behind: Box, google: Emulator, port: int) -> None:
     google.lifetime = 8.0
     with alone(behind, port), client(behind, port) as built_once:

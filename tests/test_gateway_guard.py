@@ -5,18 +5,28 @@ import json
 import logging
 import re
 import socket
-import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upstreams import BRISK, KEY, Front, Purse, Upstream, connection_to, front, read_all, settings_for, upstream
+from upstreams import (
+    BRISK,
+    KEY,
+    Front,
+    Purse,
+    Upstream,
+    connection_to,
+    front,
+    read_all,
+    settings_for,
+    tls_contexts,
+    upstream,
+)
 from vx_token.errors import ConfigError
 from vx_token.gateway.errors import Refusal
 from vx_token.gateway.guard import parse_target
@@ -304,14 +314,6 @@ def test_the_port_that_is_taken_is_named() -> None:
         proxy = front(Purse(), Route("p", "http://127.0.0.1:1"), port=port)
         with pytest.raises(ConfigError, match=f"port {port} of 127.0.0.1 is taken"), proxy:
             pass
-
-
-def tls_contexts(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    return context, folder / "ca.pem"
 
 
 def test_upstreams_certificate_is_always_verified(tmp_path: Path) -> None:

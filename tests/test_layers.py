@@ -17,11 +17,11 @@ values paths plan rcfile schedule shell verdict watch \
     gateway.settings
 claim config store edit gcloud startup service.agent \
     emulator.faults emulator.logins gateway.body gateway.freshness gateway.guard gateway.models gateway.sockets
-endpoint login mint sinks service.launchd service.systemd setup.record setup.world \
+endpoint login mint sinks told service.launchd service.systemd setup.record setup.world \
     emulator.world gateway.memory gateway.upstream
 refresh source cli.service setup.config emulator.control emulator.machine emulator.tokens gateway.relay
-status here keeper setup.steps emulator.server gateway.forward
-emulator cli.options doctor.scene gateway.app
+status here keeper emulator.server gateway.forward
+emulator cli.options doctor.scene setup.steps gateway.app
 demo emulator.__main__ doctor.live doctor.shell doctor.token gateway.server
 doctor.checks gateway.link
 gateway.switch

@@ -1,13 +1,17 @@
 """Where things are kept, and which folders are no safe place for a secret."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from vx_token import paths
+from vx_token.config import Profile
 from vx_token.errors import ConfigError
+from vx_token.login import credential_file
+from vx_token.store import Store
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 
@@ -100,6 +104,30 @@ def test_somebody_elses_folder_is_refused(tmp_path: Path) -> None:
     folder.mkdir(mode=0o700)
     os.chown(folder, 12345, -1)
     assert "belongs to another user" in refused(folder)
+
+
+@as_root
+def test_a_folder_that_we_may_not_enter_is_told_with_a_hint(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    os.seteuid(12345)
+    try:
+        with pytest.raises(ConfigError, match=r"cannot use the folder .*Permission denied") as found:
+            Store(tmp_path / "run").read("gemini")
+        assert credential_file(Profile("gemini"), {"CLOUDSDK_CONFIG": str(tmp_path / "gcloud")}) is None
+    finally:
+        os.seteuid(0)
+    assert found.value.hint
+
+
+def test_what_was_kept_aside_goes_when_no_token_of_it_can_live(tmp_path: Path) -> None:
+    old, new = (paths.aside(tmp_path / "run", {"model": name}) for name in ("a", "b"))
+    for folder in (old, new):
+        folder.mkdir()
+        (folder / "state.json").touch()
+    for path in (old / "state.json", old):
+        os.utime(path, (0, time.time() - 25 * 3600))
+    assert paths.aside(tmp_path / "run", {"model": "c"}).parent == new.parent
+    assert list(new.parent.iterdir()) == [new]
 
 
 def link(path: Path) -> None:

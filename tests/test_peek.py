@@ -66,6 +66,10 @@ SURE: dict[str, tuple[list[str], Change]] = {
     "profile by environment": ([], lambda box: box.environ.update(VX_TOKEN_PROFILE="gemini")),
     "an empty profile": ([], lambda box: box.environ.update(VX_TOKEN_PROFILE="")),
     "its own credentials named": ([], lambda box: box.environ.update(GOOGLE_APPLICATION_CREDENTIALS=str(box.key))),
+    "other credentials than the configuration's own": (
+        [],
+        lambda box: box.environ.update(GOOGLE_APPLICATION_CREDENTIALS="/nowhere"),
+    ),
     "variables of the hook": ([], lambda box: box.environ.update(VX_TOKEN_STATUS="fresh", VX_TOKEN_EXPIRES_AT="1")),
 }
 UNSURE: dict[str, tuple[list[str], Change]] = {
@@ -83,7 +87,6 @@ UNSURE: dict[str, tuple[list[str], Change]] = {
     "a profile that is a dot": (["--profile", "."], lambda box: None),
     "a setting by environment": ([], lambda box: box.environ.update(VX_TOKEN_LOCATION="eu")),
     "a wrong setting by environment": ([], lambda box: box.environ.update(VX_TOKEN_LOCATION="EU")),
-    "other credentials": ([], lambda box: box.environ.update(GOOGLE_APPLICATION_CREDENTIALS="/nowhere")),
     "a changed configuration": ([], lambda box: change(box.config)),
     "a broken configuration": ([], lambda box: change(box.config, "nonsense")),
     "a configuration that is gone": ([], lambda box: box.config.unlink()),
@@ -93,13 +96,19 @@ UNSURE: dict[str, tuple[list[str], Change]] = {
     "an open runtime folder": ([], lambda box: box.runtime.chmod(0o755)),
     "a runtime folder others may write": ([], lambda box: box.runtime.chmod(0o777)),
     "an open profile folder": ([], lambda box: (box.runtime / "gemini").chmod(0o750)),
+    "a runtime folder that is a link": ([], lambda box: linked(box.runtime)),
+    "a profile folder that is a link": ([], lambda box: linked(box.runtime / "gemini")),
+    "a default that leads out of the folder": (
+        ["--profile", "default"],
+        lambda box: relinked(box.runtime / "default", "../run/gemini"),
+    ),
     "no runtime folder": ([], lambda box: shutil.rmtree(box.runtime)),
     "another runtime folder": ([], lambda box: box.environ.update(VX_TOKEN_RUNTIME_DIR=str(box.root / "other"))),
     "a relative runtime folder": ([], lambda box: box.environ.update(VX_TOKEN_RUNTIME_DIR="run")),
     "no peek file": ([], lambda box: peek_file(box).unlink()),
     "an empty peek file": ([], lambda box: peek_file(box).write_text("")),
     "a torn peek file": ([], lambda box: rewrite(box, lambda text: text[:-5])),
-    "a peek file of the future": ([], lambda box: rewrite(box, lambda text: text.replace(" 1", " 2"))),
+    "a peek file of the future": ([], lambda box: rewrite(box, lambda text: text.replace(" 2", " 3", 1))),
     "a peek file of bytes": ([], lambda box: peek_file(box).write_bytes(b"\xff\0" * 1000)),
     "a peek file that is a link": ([], lambda box: linked(peek_file(box))),
     "a peek file that is a fifo": ([], lambda box: replaced(box, os.mkfifo)),
@@ -123,6 +132,11 @@ def replaced(box: Box, make: Callable[[Path], None]) -> None:
 def linked(path: Path) -> None:
     path.rename(path.with_name("moved"))
     path.symlink_to("moved")
+
+
+def relinked(path: Path, target: str) -> None:
+    path.unlink()
+    path.symlink_to(target)
 
 
 @pytest.mark.parametrize("case", SURE)

@@ -4,13 +4,16 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from sandbox import Box, until
 from vx_token.emulator import Emulator
 
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 LONG_WAY = ("--min-ttl", "1m")  # an option that the quick answer leaves to the whole program
 
 
@@ -332,6 +335,84 @@ def test_another_credential_in_the_environment_is_seen_at_once(box: Box, google:
     assert identities[0] != identities[1]
 
 
+def test_the_login_of_this_environment_is_taken_where_no_daemon_has_another(box: Box, google: Emulator) -> None:
+    box.profile(url=google.base_url(), credentials=None)
+    assert box.vx("print").returncode == 4
+    sdk = box.root / "sdk"
+    sdk.mkdir()
+    user = google.authorized_user(sdk / "application_default_credentials.json")
+    box.environ["CLOUDSDK_CONFIG"] = str(sdk)
+    assert google.identity_of(printed(box).strip()) == user
+    robot = google.service_account(box.root / "robot.json")
+    box.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(box.root / "robot.json")
+    assert google.identity_of(printed(box).strip()) == robot
+    del box.environ["GOOGLE_APPLICATION_CREDENTIALS"]
+    for words in ((), LONG_WAY):
+        assert google.identity_of(printed(box, *words).strip()) == user
+    del box.environ["CLOUDSDK_CONFIG"]  # as a cron job: nothing to go by but what is on record
+    assert google.identity_of(printed(box).strip()) == user
+    assert google.count("token") == 3
+
+
+def test_beside_a_daemon_another_login_has_files_of_its_own(box: Box, google: Emulator) -> None:
+    box.profile(url=google.base_url(), credentials=None)
+    names = [google.service_account(box.root / name) for name in ("one.json", "two.json")]
+    box.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(box.root / "one.json")
+    with box.daemon():
+        until(lambda: box.read("token"))
+        for variables, found in (
+            ({"GOOGLE_APPLICATION_CREDENTIALS": str(box.root / "two.json")}, names[1]),
+            ({"VX_TOKEN_CREDENTIALS": str(box.root / "two.json")}, names[1]),
+            ({"GOOGLE_APPLICATION_CREDENTIALS": ""}, names[0]),
+        ):
+            before, box.environ = box.environ, box.environ | variables
+            for _ in range(2):
+                assert google.identity_of(printed(box).strip()) == found
+            box.environ = before
+        gcloud = box.home / ".config" / "gcloud"
+        gcloud.mkdir(parents=True)
+        google.authorized_user(gcloud / "application_default_credentials.json")
+        del box.environ["GOOGLE_APPLICATION_CREDENTIALS"]
+        for words in ((), LONG_WAY):
+            assert google.identity_of(printed(box, *words).strip()) == names[0]
+        assert google.identity_of(box.read("token")) == names[0]
+    assert google.count("token") <= 3
+
+
+def test_a_relative_credential_file_is_found_from_here(signed_in: Box, google: Emulator) -> None:
+    (signed_in.root / "work").mkdir()
+    name = google.service_account(signed_in.root / "work" / "key.json")
+    signed_in.config.rename(signed_in.root / "home" / "config.toml")
+    signed_in.environ["VX_TOKEN_CONFIG"] = str(signed_in.root / "home" / "config.toml")
+    assert google.identity_of(printed(signed_in, "--credentials", "work/key.json").strip()) == name
+    signed_in.environ["VX_TOKEN_CREDENTIALS"] = "work/key.json"
+    assert google.identity_of(printed(signed_in).strip()) == name
+
+
+@pytest.mark.parametrize("words", [(), LONG_WAY])
+def test_without_configuration_there_must_be_a_project(box: Box, google: Emulator, words: tuple[str, ...]) -> None:
+    gcloud = box.home / ".config" / "gcloud"
+    gcloud.mkdir(parents=True)
+    google.authorized_user(gcloud / "application_default_credentials.json")
+    del box.environ["VX_TOKEN_CONFIG"]
+    box.environ["GOOGLE_CLOUD_PROJECT"] = "demo"
+    printed(box)
+    del box.environ["GOOGLE_CLOUD_PROJECT"]
+    assert box.vx("print", *words).returncode == 3
+
+
+def test_a_gateway_key_that_is_not_safe_costs_no_token(signed_in: Box) -> None:
+    signed_in.config.write_text(signed_in.config.read_text() + 'mode = "gateway"\n')
+    key = signed_in.root / "gateway.key"
+    key.touch()
+    key.chmod(0o644)
+    assert printed(signed_in).strip() == signed_in.read("token")
+    assert signed_in.read("header").startswith("Authorization: Bearer ")
+    assert signed_in.read("env.sh") == ""
+    said = signed_in.vx("status", "--json")
+    assert [str(key) in problem for problem in json.loads(said.stdout)["profiles"][0]["problems"]] == [True, True]
+
+
 def test_zero_configuration_works(box: Box, google: Emulator) -> None:
     gcloud = box.home / ".config" / "gcloud"
     gcloud.mkdir(parents=True)
@@ -342,6 +423,38 @@ def test_zero_configuration_works(box: Box, google: Emulator) -> None:
     assert said["profile"] == "default"
     assert said["base_url"].endswith("/v1/projects/demo/locations/global/endpoints/openapi")
     assert printed(box).strip() == said["token"] == box.read("token", "default")
+
+
+def foreign(path: Path) -> None:
+    os.chown(path, 12345, -1)
+
+
+def linked(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("folder", ["", "gemini"])
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda path: path.chmod(0o777), "can be written by others"),
+        (lambda path: path.chmod(0o720), "can be written by others"),
+        (linked, "symbolic link"),
+        pytest.param(foreign, "belongs to another user", marks=as_root),
+    ],
+)
+def test_no_token_is_taken_from_an_unsafe_folder(
+    signed_in: Box, folder: str, spoil: Callable[[Path], None], said: str
+) -> None:
+    signed_in.vx("print")
+    spoil(signed_in.runtime / folder)
+    for words in (["print"], ["print", *LONG_WAY], ["print", "--format", "json"], ["env"], ["refresh"]):
+        done = signed_in.vx(*words)
+        assert (done.returncode, done.stdout) == (3, ""), words
+        assert said in done.stderr
+        assert "hint: " in done.stderr
+    assert said in signed_in.vx("status").stdout
 
 
 def test_an_unsafe_runtime_folder_is_refused(signed_in: Box) -> None:

@@ -166,6 +166,19 @@ def test_all_profiles_are_refreshed_when_asked(signed_in: Box, google: Emulator)
     assert {signed_in.read("token"), signed_in.read("token", "other")} == {one.value for one in google.issued}
 
 
+def test_a_profile_that_fails_keeps_none_from_being_refreshed(box: Box, google: Emulator) -> None:
+    google.service_account(box.key)
+    box.config.write_text('default_profile = "good"\n')
+    for name, file in (("away", "gone.json"), ("good", str(box.key)), ("junk", "junk.json")):
+        box.profile(name, url=google.base_url(), credentials=file)
+    (box.root / "junk.json").write_text("{}")
+    done = box.vx("refresh", "--all")
+    assert done.returncode == 3
+    assert done.stdout.startswith("good: fresh token, ")
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["vx-token", "hint", "vx-token", "hint"]
+    assert f"vx-token: away: the credential file {box.root}/gone.json does not exist" in done.stderr
+
+
 def test_a_state_file_that_was_spoiled_is_forgotten(signed_in: Box, google: Emulator) -> None:
     path = signed_in.runtime / "gemini" / "state.json"
     assert signed_in.vx("print").returncode == 0

@@ -22,13 +22,14 @@ from accounts import LAUNCHER, Account, answers, reading
 from journal import Line, journal
 from sandbox import SOURCE, until
 from usermanager import REPOSITORY
-from vx_token import plan, sinks, status
+from vx_token import peek, plan, sinks, status, told
 from vx_token.emulator import Emulator
 from vx_token.errors import ConfigError
 from vx_token.keeper import STUCK
 from vx_token.mint import DEADLINE
 from vx_token.plan import Write
 from vx_token.schedule import LOGIN_PAUSE
+from vx_token.service import launchd
 from vx_token.service import systemd as service
 from vx_token.service.agent import OF_A_PROFILE, OF_THE_DAEMON, OF_THE_SHELL, Agent, command, environment, listen
 
@@ -183,7 +184,7 @@ class Frozen:
                 os.waitpid(thread, os.WNOHANG | self.WALL)
 
 
-@pytest.mark.slow
+@pytest.mark.waits
 def test_a_hung_keeper_ends_the_heartbeat_and_the_service_is_started_again(account: Account) -> None:
     account.install()
     account.drop_in("WatchdogSec=4\nTimeoutAbortSec=2")
@@ -200,7 +201,7 @@ def test_a_hung_keeper_ends_the_heartbeat_and_the_service_is_started_again(accou
     assert answers(account.google, account.token()) == 200
 
 
-@pytest.mark.slow
+@pytest.mark.waits
 def test_a_refresh_of_thirty_seconds_is_no_reason_for_the_watchdog(account: Account) -> None:
     account.drop_in("WatchdogSec=10")  # the unit grants 60 s
     account.install()
@@ -228,8 +229,19 @@ def test_stopped_it_leaves_the_last_token_and_starts_again(account: Account) -> 
     answer = account.vx("service", "status")
     assert answer.status == 1
     assert "the service does not run" in answer.err
+    assert doctors_word(account) == ("fail", "the service does not run", "run: vx-token service start, or see: ")
     assert account.vx("service", "start").status == 0
     assert account.token() == token
+    assert doctors_word(account, VX_TOKEN_RUNTIME_DIR="/run/elsewhere")[1] == (
+        "the service runs, but not for /run/elsewhere"
+    )
+
+
+def doctors_word(account: Account, **environ: str) -> tuple[str, str, str]:
+    """Doctor's check of the service; its hint up to the name of the log."""
+    found = json.loads(account.vx("doctor", "--json", **environ).out)["checks"]
+    [check] = [check for check in found if check["name"] == "service"]
+    return check["ok"], check["detail"], check["hint"].removesuffix("vx-token service logs")
 
 
 def test_install_says_that_a_human_must_log_in_and_the_service_waits_for_it(account: Account) -> None:
@@ -333,6 +345,7 @@ def test_a_start_that_fails_is_told_in_the_words_of_systemd_and_our_own(account:
         "hint: see: vx-token service logs",
     ]
     assert wrong in account.vx("service", "logs").out
+    assert doctors_word(account)[:2] == ("fail", "the service does not run (exit-code, exit status 3)")
 
 
 def test_without_a_manager_nothing_is_changed(account: Account) -> None:
@@ -340,7 +353,27 @@ def test_without_a_manager_nothing_is_changed(account: Account) -> None:
     answer = account.vx("service", "install", XDG_RUNTIME_DIR="/nowhere", DBUS_SESSION_BUS_ADDRESS="")
     assert answer.status != 0
     assert "no systemd user manager answers here" in answer.err
+    shown = account.vx("service", "install", "--dry-run", XDG_RUNTIME_DIR="/nowhere", DBUS_SESSION_BUS_ADDRESS="")
+    assert shown.status == 0
+    assert shown.err.startswith("note: no systemd user manager answers here; ")
+    assert f"ExecStart={account.program} run" in shown.out
     assert account.manager.tree() == before
+
+
+@pytest.mark.parametrize("verb", ["start", "restart", "stop"])
+def test_what_is_not_installed_can_be(account: Account, verb: str) -> None:
+    answer = account.vx("service", verb)
+    assert (answer.status, answer.err) == (
+        1,
+        "vx-token: the service is not installed\nhint: run: vx-token service install\n",
+    )
+
+
+@pytest.mark.parametrize("settings", ['mode = "gateway"\n', "[gateway]\n"])
+def test_whatever_asks_for_a_gateway_brings_its_socket(account: Account, settings: str) -> None:
+    account.configure(settings)
+    shown = account.vx("service", "install", "--dry-run").out
+    assert "ListenStream=127.0.0.1:8490\n" in shown
 
 
 @pytest.mark.parametrize("place", ["tokens", "/tmp/{name}.tokens"])
@@ -656,6 +689,24 @@ def test_a_proxys_password_is_in_no_repr(tmp_path: Path) -> None:
     assert "hidden" in unit_text(manager)
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://me:hidden@p:1", "http://***@p:1"),
+        ("http://me:hid@hidden@p:1", "http://***@p:1"),
+        ("http://me:hid/hidden ?@p:1", "http://***@p:1"),
+        ("me:hidden@p:1", "***@p:1"),
+        ("http://p:1", "http://p:1"),
+    ],
+)
+def test_a_proxys_password_is_not_shown_however_it_is_written(tmp_path: Path, url: str, shown: str) -> None:
+    ours = agent(tmp_path, environ={"https_proxy": url, "ALL_PROXY": url})
+    managers = service.here(ours, refusing("nothing")), launchd.Launchd(ours, refusing("nothing"), 501)
+    for text in (plan.show(manager.install()) for manager in managers):
+        assert "hid" not in text
+        assert len(re.findall(rf"_proxy(?:=|</key>\s*<string>){re.escape(shown)}\W", text, re.IGNORECASE)) == 2
+
+
 def test_only_what_matters_is_taken_from_the_environment(tmp_path: Path) -> None:
     given = {
         "GOOGLE_APPLICATION_CREDENTIALS": "key.json",
@@ -682,5 +733,5 @@ def test_the_program_is_started_by_the_name_that_outlives_an_upgrade(tmp_path: P
 
 
 def test_the_files_to_take_away_are_those_that_are_written() -> None:
-    assert set(OF_A_PROFILE) == {*sinks.SINKS, "state.json", "lock"}
-    assert set(OF_THE_DAEMON) == {status.DAEMON_FILE, status.DAEMON_LOCK}
+    assert set(OF_A_PROFILE) == {*sinks.SINKS, "state.json", "lock", told.NAME}
+    assert set(OF_THE_DAEMON) == {status.DAEMON_FILE, peek.DAEMON_LOCK}

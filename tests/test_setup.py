@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounts import Account
-from sandbox import REPOSITORY, Box
+from sandbox import REPOSITORY, Box, until
 from shells import quiet_fish
 from usermanager import UserManager
 from vx_token import rcfile, startup, tomledit
@@ -121,6 +121,26 @@ def test_a_second_run_changes_nothing_and_undo_leaves_nothing(logged_in: Box, go
     assert setup(logged_in, "--undo", "--yes").endswith("done; shells that are open keep the hook until they end\n")
     assert tree(logged_in) == before
     assert setup(logged_in, "--undo", "--yes") == "there is nothing to take back\n"
+
+
+@pytest.mark.parametrize("named", ["", "tokens"])
+def test_undo_takes_what_commands_and_a_daemon_left_without_a_service(
+    logged_in: Box, google: Emulator, named: str
+) -> None:
+    if named:
+        logged_in.environ["VX_TOKEN_RUNTIME_DIR"] = str(logged_in.runtime / named)
+    before = tree(logged_in)
+    setup(logged_in, "--yes", "--no-service", "--base-url", google.base_url(), "--profile", "gemini")
+    with (logged_in.root / "daemon.log").open("w") as log, logged_in.start("run", stderr=log) as process:
+        until(lambda: "fresh token" in logged_in.log)
+        process.terminate()
+    assert logged_in.vx("print", "--location", "us-central1").returncode == 0
+    logged_in.environ["VX_TOKEN_LIFETIME"] = "20m"
+    assert logged_in.vx("print").returncode == 0
+    del logged_in.environ["VX_TOKEN_LIFETIME"]
+    assert logged_in.vx("gateway", "key").returncode == 0
+    setup(logged_in, "--undo", "--yes")
+    assert tree(logged_in) == before
 
 
 def test_without_a_login_it_says_the_one_command_and_changes_nothing(fresh: Box) -> None:
@@ -368,11 +388,32 @@ def test_undo_removes_a_block_that_no_record_knows(fresh: Box) -> None:
     assert (fresh.home / ".zshrc").read_bytes() == b"mine\n"
 
 
-def test_a_login_file_that_loads_bashrc_gets_no_block(logged_in: Box, google: Emulator) -> None:
-    profile = logged_in.home / ".bash_profile"
-    profile.write_text(". ~/.bashrc\n")
+def test_undo_tells_of_a_block_that_it_cannot_take_out(fresh: Box) -> None:
+    (fresh.home / ".zshrc").write_text(f"{rcfile.BEGIN}\nmine\n")
+    told = "~/.zshrc stays: a block there lost one of its ends, remove the lines "
+    assert setup(fresh, "--undo", "--yes").startswith(told)
+    (fresh.home / ".bashrc").write_bytes(rcfile.block("ours\n"))
+    assert f"\n{told}" in setup(fresh, "--undo", "--yes")
+    assert (fresh.home / ".bashrc").read_bytes() == b""
+    assert (fresh.home / ".zshrc").read_text() == f"{rcfile.BEGIN}\nmine\n"
+
+
+# What useradd puts into a home, and what only looks as if it loaded .bashrc.
+SKELETON = "case $- in *i*) ;; *) return ;; esac\n"
+
+
+@pytest.mark.parametrize("login", ['. "$HOME/.bashrc"\n', "# .bashrc is for the other shells\n"])
+def test_a_login_shell_without_a_prompt_has_a_live_token(logged_in: Box, google: Emulator, login: str) -> None:
+    (logged_in.home / ".bashrc").write_text(SKELETON)
+    (logged_in.home / ".bash_profile").write_text(login)
+    before = tree(logged_in)
     hooked(logged_in, "--base-url", google.base_url())
-    assert profile.read_text() == ". ~/.bashrc\n"
+    for option in ("-lc", "-lic", "-ic"):
+        argv = ["bash", option, "printenv OPENAI_API_KEY"]
+        done = subprocess.run(argv, env=logged_in.environ, capture_output=True, text=True, timeout=30, check=False)
+        assert google.identity_of(done.stdout.strip()), option
+    setup(logged_in, "--undo", "--yes")
+    assert tree(logged_in) == before
 
 
 def test_a_start_up_file_that_cannot_be_written_is_named(logged_in: Box) -> None:
@@ -384,7 +425,14 @@ def test_a_start_up_file_that_cannot_be_written_is_named(logged_in: Box) -> None
 def test_a_shell_without_a_hook_is_told_what_works(logged_in: Box) -> None:
     logged_in.environ["SHELL"] = "/bin/tcsh"
     said = setup(logged_in, "--dry-run", "--no-service", "--project", "demo")
-    assert "hook       your shell is none of bash, zsh and fish; use: vx-token exec -- COMMAND\n" in said
+    assert "hook       none for your shell; name another by --shell, or use: vx-token exec -- COMMAND\n" in said
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/usr/sbin/nologin"])
+def test_a_shell_that_nobody_chose_counts_as_bash(fresh: Box, shell: str) -> None:
+    fresh.environ["SHELL"] = shell
+    assert startup.login_shell(fresh.environ) == "bash"
+    assert startup.login_shell(fresh.environ | {"PATH": "/nowhere"}) == ""
 
 
 NEW_SHELLS = {
@@ -471,7 +519,8 @@ def user(account: Account) -> UserManager:
 
 def test_from_nothing_to_a_new_login_shell_and_back_to_nothing(user: UserManager, google: Emulator) -> None:
     before = user.tree()
-    words = ("vx-token", "setup", "--yes", "--shell", "bash", "--base-url", google.base_url())
+    # The environment tells no SHELL, and the account has the one that useradd gives.
+    words = ("vx-token", "setup", "--yes", "--base-url", google.base_url())
     done = user.run(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the service runs: default: 60 min left" in done.stdout
@@ -486,10 +535,26 @@ def test_from_nothing_to_a_new_login_shell_and_back_to_nothing(user: UserManager
     assert "service    runs\neverything is in place already\n" in again.stdout
     assert user.show("vx-token.service", "MainPID") == pid
 
+    note = user.runtime / "vx-token/.daemon.json"
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"version": "0.0.1"}))  # as after an upgrade
+    assert "the service runs: default: " in user.run(*words).stdout
+    assert user.show("vx-token.service", "MainPID") != pid
+
     undone = user.run("vx-token", "setup", "--undo", "--yes")
     assert undone.returncode == 0, undone.stderr
     assert user.tree() == before
     assert user.show("vx-token.service", "LoadState") == "not-found"
+
+
+def test_undo_leaves_a_service_that_was_there_before(user: UserManager, google: Emulator) -> None:
+    url = {"VX_TOKEN_BASE_URL": google.base_url()}
+    assert user.run("vx-token", "service", "install", env=url).returncode == 0
+    before = user.tree()
+    done = user.run("vx-token", "setup", "--yes", "--base-url", google.base_url())
+    assert "the service runs: default: 60 min left" in done.stdout  # without the variable it is another unit
+    assert user.run("vx-token", "setup", "--undo", "--yes").returncode == 0
+    assert user.tree() == before
+    assert user.show("vx-token.service", "ActiveState") == "active"
 
 
 def test_start_up_files_of_each_shell_are_found(tmp_path: Path) -> None:

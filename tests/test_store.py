@@ -1,6 +1,7 @@
 """The State on disk: whole or nothing, behind one lock, in a folder that is ours."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -42,10 +43,13 @@ def not_cancelled() -> bool:
     return False
 
 
+INSTANTS = st.floats(allow_nan=False, allow_infinity=False)
+
+
 @given(
     st.builds(
         State,
-        st.none() | st.builds(Token, st.text(), st.floats(allow_nan=False), st.floats(allow_nan=False), note=st.text()),
+        st.none() | st.builds(Token, st.from_regex(r"[!-~]+", fullmatch=True), INSTANTS, INSTANTS, note=st.text()),
         st.none() | st.builds(Origin, st.text(), st.text(st.characters()), st.text()),
         st.integers(0),
         failure=st.none() | st.builds(Failure, st.text(), st.text(), st.text(), st.none() | st.floats(0, 1e10)),
@@ -93,6 +97,11 @@ def test_a_torn_file_counts_as_nothing_known(tmp_path_factory: pytest.TempPathFa
     [
         {"version": 2}, {"version": "1"}, {"version": None}, {"surprise": 1}, {"token": {"value": "x"}},
         {"token": "x"}, {"token": []}, {"origin": {"colour": 1}}, {"failure": 5},
+        {"attempts": "x"}, {"tried_at": None}, {"tried_at": math.inf}, {"failures": 1.5},
+        {"token": {"value": None, "expires_at": 2e9, "issued_at": 1e9}},
+        {"token": {"value": "a b\nc", "expires_at": 2e9, "issued_at": 1e9}},
+        {"token": {"value": "", "expires_at": 2e9, "issued_at": 1e9}},
+        {"token": {"value": "x", "expires_at": "soon", "issued_at": 1e9}},
     ],
 )  # fmt: skip
 def test_a_file_of_another_version_or_shape_counts_as_nothing_known(store: Store, change: dict[str, object]) -> None:

@@ -1,6 +1,7 @@
 """What the manager hears, on real sockets."""
 
 import contextlib
+import json
 import os
 import socket
 import time
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sandbox import Box, until
+from vx_token.emulator import Emulator
 from vx_token.service.notify import Silent, heartbeat, notifier
 
 PID = os.getpid()
@@ -96,3 +99,26 @@ def test_a_manager_that_does_not_read_holds_us_up_for_seconds_at_most(manager: t
 def test_the_heartbeat_is_half_of_what_the_manager_grants_to_us(environ: dict[str, str], seconds: float | None) -> None:
     assert heartbeat(environ, PID) == seconds
     assert notifier({**environ, "NOTIFY_SOCKET": "/run/notify"}, PID).heartbeat == seconds
+
+
+@pytest.mark.parametrize("manager", ["path"], indirect=True)
+def test_the_minutes_count_down_between_two_refreshes_which_the_margin_puts_in_time(
+    box: Box, google: Emulator, manager: tuple[str, socket.socket]
+) -> None:
+    address, listener = manager
+    google.service_account(box.key)
+    google.lifetime = 59.5 * 60 + 3
+    box.profile(url=google.base_url(), refresh_margin="20m")
+    box.environ |= {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "400000"}
+
+    def said() -> str:
+        lines = listener.recv(4096).decode().splitlines()
+        return "".join(line.removeprefix("STATUS=") for line in lines if line.startswith("STATUS="))
+
+    with box.daemon():
+        until(lambda: said().startswith("gemini: 60 min left"))
+        last = until(lambda: (text := said()).startswith("gemini: 59 min left") and text)
+        due = json.loads(box.vx("status", "--json").stdout)["profiles"][0]["next_refresh_at"]
+    assert due == pytest.approx(google.issued[-1].expires_at - 20 * 60, abs=1)
+    assert last.endswith(f", next refresh {time.strftime('%H:%M:%S', time.localtime(due))}")
+    assert google.count("token") == 1

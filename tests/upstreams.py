@@ -10,8 +10,10 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import trustme
 from aiohttp import web
 
 from vx_token.gateway.app import Gateway
@@ -231,3 +233,12 @@ def front(tokens: Any, *routes: Route, **changes: Any) -> Iterator[Front]:
 
 async def _event() -> asyncio.Event:
     return asyncio.Event()
+
+
+def tls_contexts(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """What a server that calls itself `localhost` serves with, and the file by which to trust it."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    return context, folder / "ca.pem"

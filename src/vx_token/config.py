@@ -272,9 +272,10 @@ def _profile(
         prefix = next(prefix for prefix, values in sources if key in values)
         settings[key] = _checked(PROFILE_KEYS[key], value, _spelling(prefix, key))
     if settings.get("credentials"):
-        settings["credentials"] = str(_absolute(settings["credentials"], path, environ, "credentials" in table))
+        from_file = not any("credentials" in values for _, values in sources if values is not table)
+        settings["credentials"] = str(_absolute(settings["credentials"], path, environ, from_file))
     if not settings.get("project") and not settings.get("base_url"):
-        if origin == _GOOGLE or not table:
+        if origin == _GOOGLE:
             hint = 'run "vx-token setup", or set GOOGLE_CLOUD_PROJECT'
             raise ConfigError("no Google Cloud project is known", hint)
         hint = "set project there, or GOOGLE_CLOUD_PROJECT when there is no configuration file"

@@ -8,11 +8,11 @@ import resource
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vx_token import __version__, atomic
+from vx_token import __version__, atomic, told
 from vx_token.claim import Claim
 from vx_token.clock import NAP, Clock
 from vx_token.commands import Event, Order, Runner, environment
@@ -23,11 +23,13 @@ from vx_token.gateway.switch import Switch
 from vx_token.keeper import Keeper
 from vx_token.log import Log, libraries
 from vx_token.login import credential_files
+from vx_token.peek import DAEMON_LOCK
 from vx_token.refresh import Refresher
 from vx_token.service.notify import Silent
 from vx_token.sinks import SINKS, variables
-from vx_token.status import DAEMON_FILE, DAEMON_LOCK, headline
+from vx_token.status import DAEMON_FILE, headline
 from vx_token.tokens import State, Token
+from vx_token.told import Told
 from vx_token.values import shown
 from vx_token.watch import Watcher
 
@@ -54,6 +56,8 @@ class Daemon:
     keepers: dict[str, Keeper] = field(default_factory=dict)
     ready: bool = False
     checked: float = 0.0
+    said: str = ""
+    told: dict[str, Told] = field(default_factory=dict)
     problems: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -71,13 +75,14 @@ class Daemon:
         self.store = self.make(self.config).store
         self.claim = Claim(self.store.root / DAEMON_LOCK)
         self.claim.take()
+        self.started = self.clock.now()
         with contextlib.closing(self.claim), self._signals(), libraries(self.log):
             self.watcher = Watcher(lambda changed: self.events.put(lambda: self._changed(changed)))
             self.gateway = Switch(self.log, gateway_switch.activated(self.environ))
             self.watcher.start()
             try:
                 self.gateway.apply(self.config, self.make(self.config))
-                self._begin(forced=False)
+                self._begin(forced=())
                 self._serve()
             finally:
                 self.notifier.stopping()
@@ -99,8 +104,15 @@ class Daemon:
                 if event is None:
                     return
                 event()
+            self._say()
             if pause and self.gateway.alive() and all(keeper.alive() for keeper in self.keepers.values()):
                 self.notifier.alive()
+
+    def _say(self) -> None:
+        """Have the manager show how things stand; the minutes count down while nothing else happens."""
+        before = self.said
+        if self._headline() != before:
+            self.notifier.status(self.said)
 
     def _check(self) -> None:
         """Look at the files now and then, should the file system report no events; keepers look at theirs each nap."""
@@ -108,13 +120,13 @@ class Daemon:
             self.checked = time.monotonic()
             self.watcher.check()
 
-    def _begin(self, *, forced: bool) -> None:
-        self.started = self.clock.now()
+    def _begin(self, forced: Collection[str]) -> None:
+        """Start a keeper for each profile; those of `forced` ask Google at once."""
         refresher = self.make(self.config)
         with contextlib.suppress(OSError):  # a full disk; every refresh tries again
             self.store.link_default(self.config.stable)
         for profile in self.config.profiles.values():
-            self.keepers[profile.name] = Keeper(profile, refresher, self._report, forced=forced)
+            self.keepers[profile.name] = Keeper(profile, refresher, self._report, forced=profile.name in forced)
         self._note()
         self._follow()
         names = ", ".join(self.config.profiles)
@@ -141,12 +153,14 @@ class Daemon:
                     keeper.wake.force()
         else:
             self.config_error = ""
-            gone = set(self.config.profiles) - set(config.profiles)
-            self.config = config
+            before, self.config = self.config.profiles, config
+            gone = set(before) - set(config.profiles)
+            moved = {name for name, profile in config.profiles.items() if forced or profile != before.get(name)}
             self._end()
             for name in gone:
                 self.store.forget(name)
-            self._begin(forced=forced)
+                self.told.pop(name, None)
+            self._begin(forced=moved)
         self.notifier.ready(self._headline())
 
     def _stay(self) -> None:
@@ -190,25 +204,28 @@ class Daemon:
         keeper.tried = True
         if first or before.attempts != state.attempts or before.failure != state.failure:
             self._tell(keeper.profile, state)
-            self._run_commands(keeper, before, state)
-        self.notifier.status(self._headline())
+            self._run_commands(keeper.profile, state)
         if not self.ready and all(k.tried for k in self.keepers.values()):
             self.ready = True
             self.notifier.ready(self._headline())
 
-    def _run_commands(self, keeper: Keeper, before: State, state: State) -> None:
-        profile, failure = keeper.profile, state.failure
-        if failure is None:
-            keeper.login_told = False
-            if state.token != before.token and profile.on_refresh:
-                self._start(profile, "refresh", profile.on_refresh)
-        elif failure.kind != "temporary" and not keeper.login_told:
-            keeper.login_told = True
-            if profile.on_login_needed:
-                notice = f"{failure.message}; {failure.hint}"
-                self._start(profile, "login-needed", profile.on_login_needed, notice)
+    def _run_commands(self, profile: Profile, state: State) -> None:
+        if not (profile.on_refresh or profile.on_login_needed):
+            return
+        folder = self.store.folder(profile.name)
+        before = self.told.get(profile.name) or told.read(folder)
+        after = self.told[profile.name] = before.after(state)
+        if after != before:
+            after.write(folder)
+        if after.login != before.login and state.failure is not None:
+            notice = f"{state.failure.message}; {state.failure.hint}"
+            self._start(profile, "login-needed", profile.on_login_needed, notice)
+        elif after.token != before.token:
+            self._start(profile, "refresh", profile.on_refresh)
 
     def _start(self, profile: Profile, name: str, commands: tuple[tuple[str, ...], ...], notice: str = "") -> None:
+        if not commands:
+            return
         event = Event(name, profile.name, self.store.folder(profile.name), notice)
         # Started in a shell with our hook, the daemon has that shell's token in its environment.
         secret = {name for each in self.config.profiles.values() for name in variables(each, _ANY)}
@@ -232,9 +249,9 @@ class Daemon:
             self.log.event("info", f"{text}; {live.note}" if live.note else text, profile.name)
 
     def _headline(self) -> str:
-        now = self.clock.now()
-        states = {name: keeper.state for name, keeper in self.keepers.items()}
-        return headline(states, now, self.config_error)
+        kept = [(keeper.profile, keeper.state) for keeper in self.keepers.values()]
+        self.said = headline(kept, self.clock.now(), self.config_error)
+        return self.said
 
     def _note(self) -> None:
         content = {

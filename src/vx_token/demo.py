@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -86,7 +87,11 @@ def run(say: Callable[[str], None], length: float = LENGTH) -> bool:
         TemporaryError: the daemon of the demo brings no token.
     """
     say("vx-token demo: all of this happens on this machine; your own settings, logins and files are not touched.")
-    with tempfile.TemporaryDirectory(prefix="vx-token-demo-") as folder, running(lifetime=LIFETIME) as google:
+    with (
+        _ending_tidily(),
+        tempfile.TemporaryDirectory(prefix="vx-token-demo-") as folder,
+        running(lifetime=LIFETIME) as google,
+    ):
         stage = Stage(Path(folder), google, say)
         say(f"1. A Google on loopback: {google.url}; its tokens live {LIFETIME:.0f} seconds, not an hour.")
         stage.configure()
@@ -95,6 +100,21 @@ def run(say: Callable[[str], None], length: float = LENGTH) -> bool:
             say("3. The daemon (vx-token run) is up and has fetched a token.")
             say(f"4. For {length:.0f} seconds, stock clients ask the same API:")
             return _drive(stage, length)
+
+
+@contextlib.contextmanager
+def _ending_tidily() -> Iterator[None]:
+    """Let a signal that ends us, such as a closed terminal's, end the daemon and remove the folder first."""
+
+    def leave(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

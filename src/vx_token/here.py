@@ -2,7 +2,7 @@
 
 import os
 
-from vx_token import endpoint, paths
+from vx_token import endpoint, paths, peek
 from vx_token.clock import SystemClock
 from vx_token.config import Config
 from vx_token.mint import mint
@@ -18,4 +18,5 @@ def refresher(settings: Config, store: Store | None = None) -> Refresher:
     """
     environ = dict(os.environ)
     store = store or Store(paths.runtime_dir(environ))
-    return Refresher(store, SystemClock(), mint, environ, settings, endpoint.local(settings, environ))
+    gateway = endpoint.local(settings, environ)
+    return Refresher(store, SystemClock(), mint, environ, settings, gateway, attended=lambda: peek.attended(store.root))

@@ -1,5 +1,6 @@
 """Keeps one profile's token fresh and its files right, in a thread of its own."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from vx_token.refresh import Refresher, draw, failure_of
 from vx_token.schedule import LONGEST_PAUSE, next_refresh
 from vx_token.sinks import SINKS
 from vx_token.store import Store
-from vx_token.tokens import State
+from vx_token.tokens import Failure, State
 
 FORCED_GAP = 0.5
 """Seconds between two tries when files change faster than tokens can be fetched."""
@@ -54,29 +55,33 @@ def keep_fresh(
 
     while not wake.stopped:
         asked, now = wake.take() or asked, clock.now()
-        state = store.read(profile.name)
-        due = next_refresh(now, state, jitter, profile.refresh_margin)
-        if asked or due <= now or refresher.outdated(profile, state):
-            if 0 <= now - state.tried_at < FORCED_GAP:
-                asked = True
-                sleep(state.tried_at + FORCED_GAP)
-                continue
-            jitter, asked, seen = chance(), False, None
-            try:
+        try:
+            state = store.read(profile.name)
+            due = next_refresh(now, state, jitter, profile.refresh_margin)
+            if asked or due <= now or refresher.outdated(profile, state):
+                if 0 <= now - state.tried_at < FORCED_GAP:
+                    asked = True
+                    sleep(state.tried_at + FORCED_GAP)
+                    continue
+                jitter, asked, seen = chance(), False, None
                 _attentive(refresher, profile, wake).refresh(profile)
-            except VxTokenError as error:
-                # Nothing could be written down: the schedule has nothing to go by, so wait here.
-                report(State(failures=1, failure=failure_of(error, now)))
-                sleep(now + LONGEST_PAUSE)
-                asked = True
+                continue
+            look = _look(store, profile, state, now)
+            if look != seen:
+                refresher.publish(profile, state)
+                report(state)
+                seen = look  # as it was before: what somebody did meanwhile, or we ourselves, is looked at once more
+            live = state.live(now)
+            asked = sleep(min(due, live.expires_at) if live else due)
             continue
-        look = _look(store, profile, state, now)
-        if look != seen:
-            refresher.publish(profile, state)
-            report(state)
-            seen = look  # as it was before: what somebody did meanwhile, or we ourselves, is looked at once more
-        live = state.live(now)
-        asked = sleep(min(due, live.expires_at) if live else due)
+        except VxTokenError as error:
+            failure = failure_of(error, now)
+        except Exception as error:  # noqa: BLE001 - a thread that ends keeps nothing fresh, and nobody would see it
+            failure = Failure("temporary", f"internal error: {type(error).__name__}", "please report it; trying again")
+        # Nothing could be written down: the schedule has nothing to go by, so wait here.
+        report(State(failures=1, failure=failure))
+        sleep(now + LONGEST_PAUSE)
+        asked = True
 
 
 def _attentive(refresher: Refresher, profile: Profile, wake: Wake) -> Refresher:
@@ -99,8 +104,22 @@ def _attentive(refresher: Refresher, profile: Profile, wake: Wake) -> Refresher:
 
 def _look(store: Store, profile: Profile, state: State, now: float) -> tuple[object, ...]:
     folder = str(store.folder(profile.name))  # joined as text: this is most of what an idle daemon does
-    stamps = [peek.stamp(f"{folder}/{name}") for name in ("state.json", *SINKS)]
+    stamps = [(peek.stamp(path), _mode(path)) for path in (f"{folder}/{name}" for name in ("state.json", *SINKS))]
     return (*stamps, state.live(now) is None)
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.lstat(path).st_mode
+    except OSError:
+        return 0
+
+
+def _known(store: Store, profile: Profile) -> State:
+    try:
+        return store.read(profile.name)
+    except VxTokenError:  # the thread tells of it
+        return State()
 
 
 class Keeper:
@@ -110,9 +129,8 @@ class Keeper:
         self, profile: Profile, refresher: Refresher, report: Callable[["Keeper", State], None], *, forced: bool
     ) -> None:
         self.profile = profile
-        self.state = refresher.store.read(profile.name)
+        self.state = _known(refresher.store, profile)
         self.tried = False
-        self.login_told = self.state.failure is not None and self.state.failure.kind != "temporary"
         self.wake = Wake()
         self._beat = time.monotonic()
         if forced:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ def credential_file(profile: Profile, environ: Mapping[str, str]) -> Path | None
     if explicit:
         return Path(explicit).absolute()
     found = paths.gcloud_credentials(environ)
-    return found if found.exists() else None
+    return found if os.path.exists(found) else None  # noqa: PTH110 - Path.exists raises where we may not look
 
 
 def credential_files(profile: Profile, environ: Mapping[str, str]) -> list[Path]:
@@ -68,6 +69,8 @@ def find(profile: Profile, environ: Mapping[str, str]) -> tuple[Login, dict[str,
         hint = f"when you trust it, set {EXECUTABLES}=1"
         raise ConfigError(f"the credential file {path} names a program to run, which is not allowed", hint)
     found = re.search(r"/([^/]+):generateAccessToken$", str(info.get("service_account_impersonation_url", "")))
+    if not re.match(r"https?://.", str(info.get("token_uri") or "https://-")):
+        raise verdict.malformed(Login(kind, str(path)))
     target = profile.impersonate or (found[1] if found else "")
     return Login(kind, str(path), str(info.get("client_email") or info.get("account") or ""), target), info
 

@@ -44,16 +44,20 @@ def mint(
         ConfigError, LoginNeededError, TemporaryError: by what helps; none holds a secret.
     """
     settings = asdict(profile) | {"deadline": deadline}
-    child = subprocess.Popen(
-        # -P: the current folder is not ours to import from.
-        [sys.executable, "-P", "-m", "vx_token.source"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # libraries quote tokens there
-        env=_environment(environ),
-        # A group of its own: what an `executable` source has started ends with it.
-        start_new_session=True,
-    )
+    try:
+        child = subprocess.Popen(
+            # -P: the current folder is not ours to import from.
+            [sys.executable, "-P", "-m", "vx_token.source"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # libraries quote tokens there
+            env=_environment(environ),
+            # A group of its own: what an `executable` source has started ends with it.
+            start_new_session=True,
+        )
+    except OSError as error:
+        hint = "the next try follows by itself; if vx-token was installed anew: vx-token service restart"
+        raise TemporaryError(f"the refresh cannot be started: {error.strerror}", hint) from None
     try:
         output = _answer(child, json.dumps(settings).encode(), deadline, cancelled)
     finally:

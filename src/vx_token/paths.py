@@ -1,8 +1,11 @@
 """Where things are kept, and whether a folder is safe to keep a secret in."""
 
+import contextlib
 import errno
 import os
+import shutil
 import stat
+import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +17,9 @@ APP = "vx-token"
 
 ASIDE = ".aside"
 """In the runtime folder: what was made with other settings than the configuration's."""
+
+STALE = 24 * 3600.0
+"""Seconds after which no token lives in a folder there."""
 
 
 def config_file(environ: Mapping[str, str]) -> Path:
@@ -57,7 +63,18 @@ def aside(root: Path, settings: Mapping[str, str]) -> Path:
     secure_folder(root)
     secure_folder(root / ASIDE)
     content = "\0".join(f"{key}={value}" for key, value in sorted(settings.items()))
-    return root / ASIDE / f"{zlib.crc32(content.encode(errors='surrogateescape')):08x}-{len(content)}"
+    own = root / ASIDE / f"{zlib.crc32(content.encode(errors='surrogateescape')):08x}-{len(content)}"
+    for other in (root / ASIDE).iterdir():
+        if other != own and _untouched(other) > STALE:
+            shutil.rmtree(other, ignore_errors=True)
+    return own
+
+
+def _untouched(folder: Path) -> float:
+    """Seconds since something was last replaced in one of the folder's own."""
+    with contextlib.suppress(OSError):
+        return time.time() - max(path.lstat().st_mtime for path in (folder, *folder.iterdir()))
+    return 0.0
 
 
 def state_dir(environ: Mapping[str, str]) -> Path:
@@ -67,6 +84,14 @@ def state_dir(environ: Mapping[str, str]) -> Path:
     import platformdirs
 
     return platformdirs.user_state_path(APP)
+
+
+def working_folder(environ: Mapping[str, str]) -> Path:
+    """The working folder; one that somebody has removed goes by the name that the shell still has for it."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path(environ.get("PWD") or "/")
 
 
 def gcloud_dir(environ: Mapping[str, str]) -> Path:
@@ -111,10 +136,29 @@ def secure_folder(folder: Path) -> None:
         if stat.S_IMODE(folder.lstat().st_mode) != 0o700:
             folder.chmod(0o700)
     except FileExistsError:
-        raise ConfigError(f"{folder} is not a folder", f"remove it: rm {folder}") from None
+        raise ConfigError(f"{folder} is not a folder", "set VX_TOKEN_RUNTIME_DIR to a folder of your own") from None
     except OSError as error:
-        hint = "make it writable, or set VX_TOKEN_RUNTIME_DIR to a folder of your own"
-        raise ConfigError(f"cannot use the folder {folder}: {error.strerror}", hint) from None
+        raise _unusable(folder, error) from None
+
+
+def safe_folder(folder: Path) -> bool:
+    """Whether `folder` is there; what somebody else could have put into it is not to be believed.
+
+    Raises:
+        ConfigError: see `secure_folder`.
+    """
+    try:
+        check_folder(folder)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _unusable(folder, error) from None
+    return True
+
+
+def _unusable(folder: Path, error: OSError) -> ConfigError:
+    hint = "make it writable, or set VX_TOKEN_RUNTIME_DIR to a folder of your own"
+    return ConfigError(f"cannot use the folder {folder}: {error.strerror}", hint)
 
 
 def check_folder(folder: Path) -> None:

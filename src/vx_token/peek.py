@@ -10,7 +10,8 @@ import stat
 import sys
 from _collections_abc import Mapping, Sequence  # as os does: collections.abc would load all of collections
 
-HEADER = "vx-token peek 1"
+HEADER = "vx-token peek 2"
+DAEMON_LOCK = ".daemon.lock"
 DEFAULT_MIN_TTL = 300.0
 # Variables of ours that do not change what `print` answers; any other VX_TOKEN_* is a setting and goes the long way.
 _NEUTRAL = {
@@ -40,9 +41,32 @@ def required_life(min_ttl: float, lifetime: float) -> float:
     return min_ttl if min_ttl <= 0.9 * lifetime else 0.5 * lifetime
 
 
-def render(config: tuple[str, str], credentials: tuple[str, str], life: tuple[float, float], token: str) -> str:
-    """The file that `answer` reads: path and stamp of what the token was made from, its life, and the token."""
-    return "\n".join([HEADER, *config, *credentials, *map(repr, life), token, "end\n"])
+def render(
+    config: tuple[str, str], credentials: tuple[str, str], named: bool, life: tuple[float, float], token: str
+) -> str:
+    """The file that `answer` reads: path and stamp of what the token was made from, its life, and the token.
+
+    `named` tells that the configuration names the credentials, so that no variable can mean others.
+    """
+    return "\n".join([HEADER, *config, *credentials, "named" if named else "found", *map(repr, life), token, "end\n"])
+
+
+def attended(root: str | os.PathLike[str]) -> bool:
+    """Whether a daemon, another process or this one, serves the runtime folder."""
+    import fcntl
+
+    try:
+        descriptor = os.open(f"{os.fspath(root)}/{DAEMON_LOCK}", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def answer(argv: Sequence[str], environ: Mapping[str, str], now: float) -> str | None:
@@ -75,12 +99,20 @@ def _folder(environ: Mapping[str, str], profile: str) -> str | None:
         root = base + "/vx-token" if base and sys.platform == "linux" else ""
     if not root.startswith("/") or "/" in profile or profile.startswith("."):
         return None
-    return f"{root}/{profile}" if _ours(root) and _ours(f"{root}/{profile}") else None
+    folder = f"{root}/{profile}"
+    if profile == "default":
+        try:
+            target = os.readlink(folder)
+        except OSError:
+            pass  # it is no link
+        else:
+            folder = f"{root}/{target}" if "/" not in target else ""
+    return folder if _ours(root) and _ours(folder) else None
 
 
 def _ours(folder: str) -> bool:
     try:
-        found = os.stat(folder)
+        found = os.lstat(folder)
     except OSError:
         return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
@@ -98,12 +130,14 @@ def _token(folder: str, environ: Mapping[str, str], now: float) -> str | None:
     finally:
         os.close(descriptor)
     lines = text.split("\n")
-    if len(lines) != 10 or lines[0] != HEADER or lines[8] != "end":
+    if len(lines) != 11 or lines[0] != HEADER or lines[9] != "end":
         return None
-    _, config, config_stamp, credentials, credentials_stamp, issued_at, expires_at, token, *_ = lines
+    _, config, config_stamp, credentials, credentials_stamp, named, issued_at, expires_at, token, *_ = lines
     if config != config_path(environ) or config_stamp != stamp(config) or credentials_stamp != stamp(credentials):
         return None
-    if environ.get("GOOGLE_APPLICATION_CREDENTIALS") not in (None, "", credentials):
+    if not config_stamp and not environ.get("GOOGLE_CLOUD_PROJECT"):
+        return None  # without a configuration there must be a project
+    if named != "named" and not _meant(credentials, folder, environ):
         return None
     try:
         start, end = float(issued_at), float(expires_at)
@@ -111,6 +145,15 @@ def _token(folder: str, environ: Mapping[str, str], now: float) -> str | None:
         return None
     enough = required_life(DEFAULT_MIN_TTL, end - start)
     return token if start - 60 <= now and end - now >= enough else None
+
+
+def _meant(credentials: str, folder: str, environ: Mapping[str, str]) -> bool:
+    """Whether the environment leads to these credentials, or leaves the choice to a daemon."""
+    if explicit := environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+        return explicit == credentials
+    gcloud = environ.get("CLOUDSDK_CONFIG") or environ.get("HOME", "") + "/.config/gcloud"
+    found = f"{gcloud}/application_default_credentials.json"
+    return found == credentials or not stamp(found) or attended(folder.rpartition("/")[0])
 
 
 def config_path(environ: Mapping[str, str]) -> str:

@@ -120,4 +120,6 @@ def call(run: Runner, *argv: str) -> subprocess.CompletedProcess[str]:
 
 
 def _told(text: str) -> str:
-    return re.sub(r"://[^\s/@]+@", "://***@", text)
+    """Without passwords: a proxy's may hold anything, and no scheme need precede it."""
+    proxies = re.sub(r"(?i)(_proxy(?:=|</key>\s*<string>)(?:\w+://)?).*@", r"\1***@", text)
+    return re.sub(r"://[^\s/@]+@", "://***@", proxies)

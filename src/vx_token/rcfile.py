@@ -7,6 +7,8 @@ from vx_token.errors import ConfigError
 BEGIN = "# >>> vx-token >>>"
 END = "# <<< vx-token <<<"
 
+BY_HAND = f"remove the lines {BEGIN!r} and {END!r} by hand"
+
 _BLOCK = re.compile(rb"^" + BEGIN.encode() + rb"\n.*?^" + END.encode() + rb"(?:\n|\Z)", re.MULTILINE | re.DOTALL)
 _MARK = re.compile(rb"^(?:" + BEGIN.encode() + rb"|" + END.encode() + rb")\r?$", re.MULTILINE)
 
@@ -51,8 +53,11 @@ def removed(data: bytes) -> bytes:
     return data
 
 
+def torn(data: bytes) -> bool:
+    """Whether a block of ours lost one of its ends."""
+    return _MARK.search(_BLOCK.sub(b"", data)) is not None
+
+
 def _check(data: bytes) -> None:
-    if _MARK.search(_BLOCK.sub(b"", data)):
-        raise ConfigError(
-            "a block of ours in a start-up file lost one of its ends", f"remove the lines {BEGIN!r} and {END!r} by hand"
-        )
+    if torn(data):
+        raise ConfigError("a block of ours in a start-up file lost one of its ends", BY_HAND)

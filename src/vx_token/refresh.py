@@ -5,13 +5,12 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from vx_token import atomic, paths, peek, sinks
 from vx_token.clock import Clock
 from vx_token.config import Config, Profile
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
-from vx_token.login import credential_file
+from vx_token.login import credential_file, metadata_likely
 from vx_token.mint import DEADLINE
 from vx_token.schedule import LONGEST_RETRY_AFTER, next_refresh
 from vx_token.sinks import Facts
@@ -34,6 +33,7 @@ class Refresher:
         endpoint: gives the gateway's key and URL for a profile in gateway mode.
         deadline: seconds a caller waits at most.
         cancelled: true when we were told to stop.
+        attended: whether a daemon, another process, keeps the store's files.
     """
 
     store: Store
@@ -44,6 +44,7 @@ class Refresher:
     endpoint: Callable[[Profile], tuple[str, str]] = lambda _: ("", "")
     deadline: float = DEADLINE
     cancelled: Callable[[], bool] = lambda: False
+    attended: Callable[[], bool] = lambda: False
 
     def current(self, profile: Profile, min_ttl: float = peek.DEFAULT_MIN_TTL, strict: bool = False) -> Token:
         """A token with at least `min_ttl` seconds of life, refreshed first when needed.
@@ -82,7 +83,7 @@ class Refresher:
     def set_back(self, profile: Profile, by: float) -> None:
         """Move what is on record by `by` seconds, as the wall clock was, or its token would seem to live longer."""
         with (
-            contextlib.suppress(OSError),  # nothing is on record, or nothing can be written: the next try tells which
+            contextlib.suppress(OSError, ConfigError),  # nothing is on record, or cannot be: the next try tells which
             self.store.lock(profile.name, time.monotonic() + self.deadline, self.cancelled) as locked,
         ):
             if locked:
@@ -100,28 +101,45 @@ class Refresher:
         """Whether `state` was made from other settings or another credential file than now."""
         return state.origin is not None and not self._same_origin(state, profile)
 
+    def contested(self, profile: Profile) -> bool:
+        """Whether our environment names another login than that of the daemon which keeps the profile's files."""
+        named = self.config.overridden or (
+            not profile.credentials and self.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+        )
+        theirs = self.store.read(profile.name).origin if named else None
+        if theirs is None:
+            return False
+        ours = self.origin(profile)
+        return (ours.settings, ours.path) != (theirs.settings, theirs.path) and self.attended()
+
     def _facts(self, profile: Profile, state: State) -> Facts:
-        key, url = self.endpoint(profile)
+        trouble, key, url = "", "", ""
+        try:
+            key, url = self.endpoint(profile)
+        except ConfigError as error:
+            trouble = error.message
         # What was made with other settings than the file's must not be taken for the file's own, nor a profile that is
         # called `default` for the default one.
         misleading = self.config.overridden or profile.name == "default" != self.config.default_profile
         config = ("", "") if misleading else (str(self.config.path), self.config.stamp)
-        return Facts(profile, state, self.clock.now(), config, key, url)
+        return Facts(profile, state, self.clock.now(), config, key, url, trouble)
 
     def origin(self, profile: Profile, recorded: Origin | None = None) -> Origin:
         """What a token of `profile` would be made from now.
 
-        A reader that names no credentials itself takes the file on record: a cron job has not the shell's environment.
+        A reader that names no credentials itself takes the file on record where it has no login to offer, or a daemon
+        has one: a cron job has not the shell's environment, nor the shell the service's.
         """
         asked = (profile.credentials, profile.impersonate, f"{profile.lifetime:.0f}", profile.quota_project)
         settings = " ".join((*asked, *profile.scopes))
         explicit = profile.credentials or self.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
-        if recorded is not None and recorded.path and not explicit:
-            path = Path(recorded.path)
-        else:
-            # With a metadata server alone, gcloud's file that is not there yet: when it comes, that is another login.
-            path = credential_file(profile, self.environ) or paths.gcloud_credentials(self.environ)
-        return Origin(settings, str(path), peek.stamp(path))
+        found = credential_file(profile, self.environ)
+        # With a metadata server alone, gcloud's file that is not there yet: when it comes, that is another login.
+        path = str(found or paths.gcloud_credentials(self.environ))
+        if recorded is not None and recorded.path not in ("", path) and not explicit:
+            offered = found is not None or metadata_likely(self.environ)
+            path = path if offered and not self.attended() else recorded.path
+        return Origin(settings, path, peek.stamp(path))
 
     def _same_origin(self, state: State, profile: Profile) -> bool:
         return state.origin is not None and state.origin == self.origin(profile, state.origin)
@@ -140,7 +158,8 @@ class Refresher:
             return False
         waiting = now < next_refresh(now, state, 0.0)
         failure = state.failure
-        if failure is not None and failure.kind == "config":
+        unasked = failure is not None and state.origin is not None and not state.origin.stamp
+        if failure is not None and (failure.kind == "config" or (failure.kind == "login" and unasked)):
             return False  # nobody was asked, and whoever mends it tries again at once
         if failure is None:
             return waiting and state.unmoved > 0 and state.live(now) is not None

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from vx_token import atomic, peek, presets, shell
 from vx_token.config import Profile
+from vx_token.errors import ConfigError
 from vx_token.store import private_text
 from vx_token.tokens import State, Token
 
@@ -18,7 +19,7 @@ class Facts:
     """All that a sink is made from.
 
     `config` is the configuration's path and stamp, empty when `peek` must not answer for it; `key` and `url` are the
-    gateway's, empty in direct mode.
+    gateway's, empty in direct mode; `trouble` is why they cannot be had.
     """
 
     profile: Profile
@@ -27,6 +28,7 @@ class Facts:
     config: tuple[str, str]
     key: str = ""
     url: str = ""
+    trouble: str = ""
 
     @property
     def token(self) -> Token | None:
@@ -110,11 +112,14 @@ def _peek(facts: Facts) -> str | None:
     made_from = (origin.path, origin.stamp)
     if not "".join((*facts.config, *made_from)).isprintable():
         return None  # a path of more than one line, or of bytes that are no UTF-8
-    return peek.render(facts.config, made_from, (token.issued_at, token.expires_at), token.value)
+    named = bool(facts.profile.credentials)
+    return peek.render(facts.config, made_from, named, (token.issued_at, token.expires_at), token.value)
 
 
 def _env(kind: str, shell_kind: str) -> Callable[[Facts], str]:
     def render(facts: Facts) -> str:
+        if facts.trouble:
+            raise ConfigError(facts.trouble, "")
         token, word = facts.token, condition(facts.state, facts.now)
         lines = [
             f"# vx-token {kind} 1",
@@ -154,6 +159,8 @@ def publish(folder: Path, facts: Facts) -> dict[str, str]:
             _bring(folder / name, render(facts))
         except OSError as error:
             found[name] = f"cannot write {folder / name}: {error.strerror}"
+        except ConfigError as error:
+            found[name] = error.message
     return found
 
 
@@ -161,8 +168,11 @@ def problems(folder: Path, facts: Facts) -> dict[str, str]:
     """What a reader would find wrong, by sink; changes nothing."""
     found: dict[str, str] = {}
     for name, render in SINKS.items():
-        if name != "peek" and not _right(folder / name, render(facts)):
-            found[name] = f"{folder / name} is not up to date"
+        try:
+            if name != "peek" and not _right(folder / name, render(facts)):
+                found[name] = f"{folder / name} is not up to date"
+        except ConfigError as error:
+            found[name] = error.message
     return found
 
 

@@ -1,7 +1,10 @@
 """Which file each shell reads when it starts, and what ours and others' lines in it mean."""
 
+import os
+import pwd
 import re
 import shlex
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +39,24 @@ def scan(text: str) -> Found:
     return Found(loads[-1] if loads else 0, sets)
 
 
+_PLAIN = ("", "sh", "dash", "false", "nologin")
+"""Login shells of accounts for which nobody chose one: useradd's default, and those that let nobody in."""
+
+
 def login_shell(environ: Mapping[str, str]) -> str:
-    """The user's shell if there is a hook for it, else ""."""
-    name = Path(environ.get("SHELL", "")).name
+    """The user's shell if there is a hook for it, else ""; for an account without a choice bash, where it is there."""
+    name = Path(environ.get("SHELL") or _on_record()).name
+    if name in _PLAIN and shutil.which("bash", path=environ.get("PATH")):
+        return "bash"
     return name if name in shell.HOOKS else ""
+
+
+def _on_record() -> str:
+    """The login shell that the system knows of, where cron, a service or `env -i` tells none."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_shell
+    except KeyError:
+        return ""
 
 
 def home(environ: Mapping[str, str]) -> Path:
@@ -61,7 +78,7 @@ def files(environ: Mapping[str, str]) -> list[Path]:
 
 
 _BASH_LOGIN = (".bash_profile", ".bash_login", ".profile")
-"""bash reads the first of them in a login shell, and then no .bashrc unless that file says so."""
+"""bash reads the first of them in a login shell. Most load .bashrc, and most of those return early without a prompt."""
 
 
 def _zsh(environ: Mapping[str, str]) -> Path:
@@ -75,11 +92,7 @@ def _fish(environ: Mapping[str, str]) -> Path:
 def _bash(environ: Mapping[str, str]) -> list[Path]:
     there = home(environ)
     login = next((there / name for name in _BASH_LOGIN if (there / name).exists()), there / ".profile")
-    try:
-        text = login.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    return [there / ".bashrc"] if "bashrc" in text else [there / ".bashrc", login]
+    return [there / ".bashrc", login]
 
 
 TARGETS: Mapping[str, Callable[[Mapping[str, str]], list[Path]]] = {

@@ -1,19 +1,17 @@
 """How things stand: gathered once, read only, and rendered as text or JSON."""
 
-import fcntl
 import json
-import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vx_token import __version__, endpoint
+from vx_token import __version__, endpoint, peek
 from vx_token.config import Config, Profile, with_gateway
 from vx_token.errors import ConfigError
-from vx_token.refresh import Refresher
+from vx_token.refresh import Refresher, failure_of
 from vx_token.schedule import next_refresh
 from vx_token.sinks import condition
 from vx_token.store import Store, private_text
@@ -21,7 +19,6 @@ from vx_token.tokens import State
 from vx_token.values import shown
 
 DAEMON_FILE = ".daemon.json"
-DAEMON_LOCK = ".daemon.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,7 @@ def gather(
     if isinstance(config, ConfigError):
         error = f"{config.message} ({config.hint})"
         urls: Mapping[str, str] = dict.fromkeys(store.known(), "") | (running or {}).get("profiles", {})
-        rows = tuple(_row(name, url, store.read(name), now, ()) for name, url in urls.items())
+        rows = tuple(_row(name, url, _state(store, name, now), now, ()) for name, url in urls.items())
     else:
         rows = tuple(_checked(profile, store, now, refresher) for profile in config.profiles.values())
     rows = tuple(replace(row, problems=(*row.problems, *told.get(row.profile, ()))) for row in rows)
@@ -91,21 +88,8 @@ def _configured(config: Config | ConfigError) -> str:
 
 def daemon(root: Path) -> Mapping[str, Any] | None:
     """What the running daemon says of itself, or None when none runs."""
-    try:
-        descriptor = os.open(root / DAEMON_LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
+    if not peek.attended(root):
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return _note(root)
-    else:
-        return None
-    finally:
-        os.close(descriptor)
-
-
-def _note(root: Path) -> Mapping[str, Any]:
     try:
         found = json.loads(private_text(root / DAEMON_FILE))
     except (OSError, ValueError):
@@ -113,22 +97,29 @@ def _note(root: Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def headline(states: Mapping[str, State], now: float, config_error: str = "") -> str:
+def headline(kept: Iterable[tuple[Profile, State]], now: float, config_error: str = "") -> str:
     """All profiles in one line, for systemd's STATUS=."""
-    parts = [f"{name}: {_brief(state, now)}" for name, state in states.items()]
+    parts = [f"{profile.name}: {_brief(state, now, profile.refresh_margin)}" for profile, state in kept]
     return "; ".join([*parts, *([f"configuration: {config_error}"] if config_error else [])])
 
 
-def _brief(state: State, now: float) -> str:
+def _brief(state: State, now: float, margin: float | None) -> str:
     live = state.live(now)
     left = f"{live.remaining(now) / 60:.0f} min left" if live else "no token"
     if state.failure is not None:
         return f"{left}, {state.failure.message}; {state.failure.hint}"
-    return f"{left}, next refresh {_clock(next_refresh(now, state, 0.5))}"
+    return f"{left}, next refresh {_clock(next_refresh(now, state, 0.5, margin))}"
+
+
+def _state(store: Store, profile: str, now: float) -> State:
+    try:
+        return store.read(profile)
+    except ConfigError as error:
+        return State(attempts=1, failure=failure_of(error, now))
 
 
 def _checked(profile: Profile, store: Store, now: float, refresher: Refresher | None) -> Row:
-    state = store.read(profile.name)
+    state = _state(store, profile.name, now)
     wrong = refresher.problems(profile, state) if refresher and state.attempts else {}
     return _row(profile.name, profile.url, state, now, tuple(wrong.values()), profile.refresh_margin)
 

@@ -3,11 +3,13 @@
 import contextlib
 import fcntl
 import json
+import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from vx_token import atomic, paths, peek
 from vx_token.tokens import Failure, Origin, State, Token
 
 VERSION = 1
+
+_BEARER = re.compile(r"[!-~]+")
 
 LEFT_OVER = 60.0
 """Seconds after which a temporary file has no writer any more."""
@@ -49,10 +53,15 @@ class Store:
         """What is known; a missing, foreign, torn or future file counts as nothing known.
 
         Asked at every nap of the daemon and every request of the gateway, so an unchanged file is not parsed again.
+
+        Raises:
+            ConfigError: the folder is not safe to keep a secret in, nor to take one from.
         """
         folder = self.folder(profile)
-        if folder.is_symlink():
+        if not paths.safe_folder(self.root) or (profile == "default" and folder.is_symlink()):
             return State()  # `default` led to another profile until the configuration got one of that name
+        if not paths.safe_folder(folder):
+            return State()
         path = folder / "state.json"
         stamp = peek.stamp(path)
         known = self._read.get(profile)
@@ -158,4 +167,19 @@ def _decode(content: dict[str, Any]) -> State:
     for key, kind in (("token", Token), ("origin", Origin), ("failure", Failure), ("made_from", Origin)):
         if content[key] is not None:
             content[key] = kind(**content[key])
-    return State(**content)
+            _check_types(content[key])
+    state = State(**content)
+    _check_types(state)
+    if state.token is not None and not _BEARER.fullmatch(state.token.value):
+        raise ValueError("that is no token")
+    return state
+
+
+def _check_types(made: Token | Origin | Failure | State) -> None:
+    """Refuse a value with a field of another type than it is declared with."""
+    for each in fields(made):
+        value: object = getattr(made, each.name)
+        kind: Any = each.type
+        whole = type(value) is int and isinstance(0.0, kind)  # JSON has one kind of number
+        if not (whole or isinstance(value, kind)) or (isinstance(value, float) and not math.isfinite(value)):
+            raise TypeError(each.name)

@@ -13,7 +13,9 @@ from vx_token.cli import help as cli_help
 from vx_token.cli import output
 from vx_token.cli.become import become
 from vx_token.cli.options import Ttl, load, with_profile
-from vx_token.refresh import error_of
+from vx_token.config import Profile
+from vx_token.errors import VxTokenError
+from vx_token.refresh import Refresher, error_of
 
 
 @click.command("print", cls=cli_help.Command)
@@ -93,9 +95,21 @@ def refresh(every: bool, **options: Any) -> None:
       vx-token refresh --profile gemini
     """
     settings, refresher, profile = load(options)
+    failed: list[tuple[str, VxTokenError]] = []
     for each in settings.profiles.values() if every else [profile]:
-        state = refresher.refresh(each)
-        if state.failure is not None:
-            raise error_of(state.failure, refresher.clock.now())
-        left = state.token.remaining(refresher.clock.now()) if state.token else 0
-        click.echo(f"{each.name}: fresh token, {values.shown(left)} left")
+        try:
+            click.echo(f"{each.name}: fresh token, {values.shown(_refreshed(refresher, each))} left")
+        except VxTokenError as problem:
+            failed.append((each.name, problem))
+    for name, error in failed[:-1]:
+        click.echo(f"vx-token: {name}: {error.message}\nhint: {error.hint}", err=True)
+    if failed:
+        raise failed[-1][1]
+
+
+def _refreshed(refresher: Refresher, profile: Profile) -> float:
+    """Seconds of life of the profile's new token."""
+    state = refresher.refresh(profile)
+    if state.failure is not None:
+        raise error_of(state.failure, refresher.clock.now())
+    return state.token.remaining(refresher.clock.now()) if state.token else 0

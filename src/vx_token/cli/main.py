@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -105,18 +106,26 @@ def run_(log_format: str | None, gateway: bool, **options: Any) -> None:
         found = config.load(os.environ, told)
         return config.with_gateway(found, enabled=True) if gateway else found
 
-    daemon.Daemon(
+    events = log.Log(log.form(log_format or "", os.environ))
+    ours = daemon.Daemon(
         load=load,
-        make=here.refresher,
+        make=lambda settings: replace(here.refresher(settings), attended=lambda: False),  # we are that daemon
         environ=dict(os.environ),
         clock=SystemClock(),
-        log=log.Log(log.form(log_format or "", os.environ)),
+        log=events,
         notifier=systemd.notifier(os.environ, os.getpid()),
-    ).run()
+    )
+    try:
+        ours.run()
+    except VxTokenError as error:
+        if events.form == "text":
+            raise
+        events.event("error", f"{error.message}; {error.hint}")  # whoever reads a form of the log's reads no other
+        sys.exit(error.exit_code)
 
 
 @cli.command()
-@click.option("--seconds", type=click.FloatRange(1, 600), default=32.0, show_default=True, help="How long to show it.")
+@click.option("--seconds", type=click.FloatRange(24, 600), default=32.0, show_default=True, help="How long to show it.")
 def demo(seconds: float) -> None:
     """Show it all on this machine: no account, no network, nothing of yours touched.
 

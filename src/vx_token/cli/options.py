@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -63,6 +64,11 @@ def load(options: Mapping[str, Any]) -> tuple[Config, Refresher, config.Profile]
     told = given(options)
     settings = config.load(os.environ, told)
     name = told.pop("profile", None) or os.environ.get("VX_TOKEN_PROFILE")
-    # What an option changes for one call must not stand in the files that all other tools read.
-    store = Store(paths.aside(paths.runtime_dir(os.environ), told)) if told else None
-    return settings, here.refresher(settings, store), settings.profile(name)
+    profile, refresher = settings.profile(name), here.refresher(settings)
+    # What an option changes for one call must not stand in the files that all other tools read; nor what a variable
+    # of this shell alone changes, in those that a daemon keeps.
+    if not told and refresher.contested(profile):
+        told = asdict(refresher.origin(profile)) | {"stamp": ""}
+    if told:
+        refresher = replace(refresher, store=Store(paths.aside(refresher.store.root, told)))
+    return settings, refresher, profile

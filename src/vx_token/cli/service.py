@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vx_token import config, paths
+from vx_token import config, endpoint, paths
 from vx_token.cli import help as cli_help
 from vx_token.cli.become import become
+from vx_token.errors import VxTokenError
 
 if TYPE_CHECKING:
     from vx_token.service import agent
@@ -26,8 +27,8 @@ def service() -> None:
     """
 
 
-def manager_for(gateway: config.Gateway) -> "agent.Manager":
-    """The service manager of this machine, for this user and program."""
+def manager_for(settings: config.Config | None) -> "agent.Manager":
+    """The service manager of this machine, for this user and program; without settings for all verbs but install."""
     import subprocess
     from pathlib import Path
 
@@ -36,13 +37,14 @@ def manager_for(gateway: config.Gateway) -> "agent.Manager":
     def run_program(argv: list[str]) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
+    gateway = settings.gateway if settings and endpoint.wanted(settings) else None
     ours = agent.Agent(
         command=agent.command(sys.argv[0], sys.executable),
         home=Path.home(),
-        environ=agent.environment(os.environ, Path.cwd()),
+        environ=agent.environment(os.environ, paths.working_folder(os.environ)),
         runtime=paths.runtime_dir(os.environ),
         state=paths.state_dir(os.environ),
-        listen=agent.listen(gateway.host, gateway.port, gateway.unix_socket) if gateway.enabled else (),
+        listen=agent.listen(gateway.host, gateway.port, gateway.unix_socket) if gateway else (),
     )
     if sys.platform == "darwin":
         return launchd.Launchd(ours, run_program, os.getuid())
@@ -51,7 +53,17 @@ def manager_for(gateway: config.Gateway) -> "agent.Manager":
 
 def _manager() -> "agent.Manager":
     """For all verbs but install, which work under a wrong configuration too."""
-    return manager_for(config.Gateway())
+    return manager_for(None)
+
+
+def _installed() -> "agent.Manager":
+    """For the verbs that need something to act on."""
+    from vx_token.service import agent
+
+    manager = _manager()
+    manager.check()
+    agent.installed(manager.standing())
+    return manager
 
 
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
@@ -68,8 +80,13 @@ def install(dry_run: bool) -> None:
     """
     from vx_token import plan
 
-    manager = manager_for(config.load(os.environ).gateway)
-    manager.check()
+    manager = manager_for(config.load(os.environ))
+    try:
+        manager.check()
+    except VxTokenError as error:
+        if not dry_run:
+            raise
+        click.echo(f"note: {error.message}; shown as for a machine without user namespaces", err=True)
     steps = manager.install()
     click.echo(plan.show(steps).rstrip() if dry_run else manager.carry_out(steps, time.time))
 
@@ -102,7 +119,7 @@ def start() -> None:
     Example:
       vx-token service start && vx-token status
     """
-    manager = _manager()
+    manager = _installed()
     click.echo(manager.carry_out(manager.verb("start"), time.time))
 
 
@@ -114,7 +131,7 @@ def restart() -> None:
     Example:
       vx-token service restart       after an upgrade, for instance
     """
-    manager = _manager()
+    manager = _installed()
     click.echo(manager.carry_out(manager.verb("restart"), time.time))
 
 
@@ -128,7 +145,7 @@ def stop() -> None:
     """
     from vx_token import plan
 
-    manager = _manager()
+    manager = _installed()
     plan.perform(manager.verb("stop"), manager.run)
     click.echo("the service is stopped")
 

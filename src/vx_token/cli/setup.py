@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +18,7 @@ from vx_token.values import shown
 
 if TYPE_CHECKING:
     from vx_token.doctor.scene import Surroundings
+    from vx_token.service.agent import Standing
     from vx_token.setup.world import World
 
 TEST = """
@@ -118,7 +118,7 @@ def _undo(world: "World", *, yes: bool, dry_run: bool) -> None:
 
     steps, remark = work.undoing(world), work.kept(world)
     if not steps:
-        click.echo("there is nothing to take back")
+        click.echo(remark or "there is nothing to take back")
         return
     click.echo("\n".join(filter(None, [*(str(step).rstrip("\n") for step in steps), remark])))
     if dry_run or not (yes or world.ask.yes("Do this?")):
@@ -162,7 +162,15 @@ def _surroundings(profile: str | None) -> "Surroundings":
         settings: config.Config | ConfigError = config.load(environ, given)
     except ConfigError as error:
         settings = error
-    return gather(settings, store, SystemClock(), environ, Path.cwd(), profile or environ.get("VX_TOKEN_PROFILE"))
+    wanted = profile or environ.get("VX_TOKEN_PROFILE")
+    return gather(settings, store, SystemClock(), environ, paths.working_folder(environ), wanted, _standing)
+
+
+def _standing() -> "Standing | None":
+    try:
+        return cli_service.manager_for(None).standing()
+    except ConfigError:  # a variable that no service could be given: where it matters another check tells of it
+        return None
 
 
 def add(group: click.Group) -> None:

@@ -4,11 +4,15 @@ import contextlib
 import email.utils
 import http.client
 import json
+import queue
+import ssl
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -20,7 +24,7 @@ from vx_token.tokens import Token
 TOKENINFO = "https://oauth2.googleapis.com/tokeninfo"
 MODEL = "google/gemini-2.5-flash"
 PATIENCE = 30.0
-"""Seconds for one answer."""
+"""Seconds for one answer, to its last byte."""
 
 SKEW_WARN, SKEW_FAIL = 30.0, 300.0
 """Seconds by which clocks may differ; Google refuses a service account's assertion from the future."""
@@ -40,11 +44,13 @@ class Answer:
 def examine(around: Surroundings) -> list[Check]:
     """Ask for the profile that this shell uses."""
     each = around.patient
-    token = each.state.live(around.now) if each else None
-    if each is None or token is None:
-        return [Check("live", "fail", "there is no live token to ask with", "run: vx-token refresh")]
-    info = _ask(tokeninfo_url(each), {}, urlencode({"access_token": token.value}).encode())
-    return [*_scopes(info, token, around.now), *_skew(info), _completion(each, token)]
+    if each is None:
+        return [Check("live", "fail", "there is no profile to ask for", "see the check of the configuration")]
+    token = each.state.live(around.now)
+    info = _ask(around, tokeninfo_url(each), {}, urlencode({"access_token": token.value if token else ""}).encode())
+    if token is None:  # a wrong clock may be why
+        return [Check("live", "fail", "there is no live token to ask with", "run: vx-token refresh"), *_skew(info)]
+    return [*_scopes(info, token, around.now), *_skew(info), _completion(around, each, token)]
 
 
 def tokeninfo_url(each: Patient) -> str:
@@ -84,12 +90,12 @@ def _skew(info: Answer) -> Iterator[Check]:
         yield Check("live clock", ok, "right" if ok == "ok" else f"{off:.0f} s {ahead} Google's", hint)
 
 
-def _completion(each: Patient, token: Token) -> Check:
+def _completion(around: Surroundings, each: Patient, token: Token) -> Check:
     model = each.profile.model or MODEL
     ask = {"model": model, "max_tokens": 16, "messages": [{"role": "user", "content": "Say hello."}]}
     lines = [line.partition(": ") for line in header_lines(token).splitlines()]
     headers = {**each.profile.headers, **{name: value for name, _, value in lines}, "Content-Type": "application/json"}
-    answer = _ask(f"{each.profile.url}/chat/completions", headers, json.dumps(ask).encode())
+    answer = _ask(around, f"{each.profile.url}/chat/completions", headers, json.dumps(ask).encode())
     if answer.status == 200 and isinstance(answer.body, dict) and answer.body.get("choices"):
         return Check("live completion", "ok", f"{model} answered in {answer.seconds:.1f} s")
     said = answer.problem or f"{model}: HTTP {answer.status}" + _message(answer.body)
@@ -122,21 +128,40 @@ class _Stay(urllib.request.HTTPRedirectHandler):
         """No."""
 
 
-def _ask(url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+def _ask(around: Surroundings, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    """Ask in a thread: a socket's own patience starts anew with each byte that drips in."""
     request = urllib.request.Request(url, body, dict(headers), method="POST")  # noqa: S310 - http(s) by the configuration
+    found: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    asking = threading.Thread(target=lambda: found.put(_answer(around, request)), daemon=True)
+    asking.start()
+    try:
+        return found.get(timeout=PATIENCE)
+    except queue.Empty:
+        return Answer(0, {}, None, 0.0, f"{urlsplit(url).hostname} did not answer within {PATIENCE:.0f} s")
+
+
+def _answer(around: Surroundings, request: urllib.request.Request) -> Answer:
     started = time.monotonic()
     try:
-        with urllib.request.build_opener(_Stay).open(request, timeout=PATIENCE) as response:
+        with _opener(around.environ).open(request, timeout=PATIENCE) as response:
             status, seen, text = response.status, response.headers, response.read(2**20)
     except urllib.error.HTTPError as error:
         with error:
             status, seen, text = error.code, error.headers, error.read(2**20)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # the last: a header that cannot be sent
         reason = getattr(error, "reason", None)
         why = reason if isinstance(reason, str) else getattr(reason, "strerror", None) or type(reason or error).__name__
-        return Answer(0, {}, None, 0.0, f"{urlsplit(url).hostname} cannot be reached: {why}")
+        return Answer(0, {}, None, 0.0, f"{urlsplit(request.full_url).hostname} cannot be reached: {why}")
     try:
         content = json.loads(text)
     except ValueError:
         content = None
     return Answer(status, dict(seen), content, time.monotonic() - started)
+
+
+def _opener(environ: Mapping[str, str]) -> urllib.request.OpenerDirector:
+    """Trusts whom a refresh trusts: requests reads these variables, Python's own client does not."""
+    bundle = environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE") or None
+    folder = bundle if bundle and Path(bundle).is_dir() else None
+    context = ssl.create_default_context(cafile=None if folder else bundle, capath=folder)
+    return urllib.request.build_opener(_Stay, urllib.request.HTTPSHandler(context=context))

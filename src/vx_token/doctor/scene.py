@@ -2,12 +2,12 @@
 
 import contextlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from vx_token import __version__, adc, endpoint, paths, startup, status
+from vx_token import __version__, adc, atomic, endpoint, paths, startup, status
 from vx_token.clock import Clock
 from vx_token.config import Config, Gateway, Profile
 from vx_token.errors import ConfigError
@@ -58,9 +58,10 @@ class Surroundings:
         patients: the profiles.
         chosen: the name of the one that this shell uses, "" for none.
         runtime: the runtime folder.
-        runtime_problem: why it is not safe, or "".
+        runtime_problem: why it is not safe and what to do, None when it is.
         metadata: whether a metadata server may be expected.
         daemon: what the running daemon says of itself, None when none runs.
+        standing: what the service manager says where no daemon runs, None when it was not asked.
         differs: the variables that the daemon sees otherwise than this shell.
         texts: the files of others that are looked into, by path.
         gateway_problem: why the gateway cannot be reached, "" when it can, None when there is none.
@@ -73,9 +74,10 @@ class Surroundings:
     patients: tuple[Patient, ...]
     chosen: str
     runtime: Path
-    runtime_problem: str
+    runtime_problem: ConfigError | None
     metadata: bool
     daemon: Mapping[str, object] | None
+    standing: agent.Standing | None
     differs: tuple[str, ...]
     texts: Mapping[Path, str] = field(repr=False)
     gateway_problem: str | None
@@ -93,8 +95,9 @@ def gather(
     environ: Mapping[str, str],
     cwd: Path,
     wanted: str | None,
+    ask: Callable[[], agent.Standing | None] = lambda: None,
 ) -> Surroundings:
-    """Look around; reads only, asks no one but this machine."""
+    """Look around; reads only, asks no one but this machine: its service manager by `ask`."""
     running = status.daemon(store.root)
     good = settings if isinstance(settings, Config) else None
     return Surroundings(
@@ -108,6 +111,7 @@ def gather(
         runtime_problem=_folder_problem(store.root),
         metadata=metadata_likely(environ),
         daemon=running,
+        standing=ask() if running is None else None,
         differs=_differences(running, environ, cwd),
         texts=_texts([*startup.files(environ), *dotenvs(environ, cwd), llm_keys(environ)]),
         gateway_problem=_gateway_problem(good.gateway) if good and endpoint.wanted(good) else None,
@@ -128,16 +132,16 @@ def _patients(config: Config, refresher: Refresher) -> list[Patient]:
     return found
 
 
-def _folder_problem(folder: Path) -> str:
+def _folder_problem(folder: Path) -> ConfigError | None:
     try:
         paths.check_folder(folder)
     except FileNotFoundError:
-        return ""
+        return None
     except ConfigError as error:
-        return f"{error.message}; {error.hint}"
+        return error
     except OSError as error:
-        return f"{folder}: {error.strerror}"
-    return ""
+        return ConfigError(f"{folder}: {error.strerror}", atomic.remedy(error))
+    return None
 
 
 def _differences(daemon: Mapping[str, object] | None, environ: Mapping[str, str], cwd: Path) -> tuple[str, ...]:
@@ -178,7 +182,7 @@ def _texts(files: list[Path]) -> dict[Path, str]:
 
 def _gateway_problem(gateway: Gateway) -> str:
     family = socket.AF_UNIX if gateway.unix_socket else socket.AF_INET6 if ":" in gateway.host else socket.AF_INET
-    address = str(Path(gateway.unix_socket).expanduser()) if gateway.unix_socket else (gateway.host, gateway.port)
+    address = gateway.unix_socket or (gateway.host, gateway.port)
     with socket.socket(family, socket.SOCK_STREAM) as client:
         client.settimeout(2)
         try:

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 from vx_token import sinks, verdict, vertex
 from vx_token.config import Profile
 from vx_token.doctor.scene import Check, Patient, Surroundings
-from vx_token.errors import ConfigError
+from vx_token.errors import ConfigError, VxTokenError
+from vx_token.service import agent
 from vx_token.values import shown
 
 DAY = 86400.0
@@ -85,7 +86,7 @@ def _misplaced(profile: Profile) -> tuple[str, str]:
 def runtime(around: Surroundings) -> Iterator[Check]:
     """The folder of the token files, and the files."""
     if around.runtime_problem:
-        yield Check("runtime", "fail", around.runtime_problem)
+        yield Check("runtime", "fail", around.runtime_problem.message, around.runtime_problem.hint)
         return
     found = [problem for each in around.patients for problem in each.problems]
     hint = "run: vx-token refresh" if found else ""
@@ -116,8 +117,7 @@ def _token(each: Patient, around: Surroundings) -> Check:
 def service(around: Surroundings) -> Iterator[Check]:
     """The daemon: that one runs, that it is this version, that it sees what this shell sees."""
     if around.daemon is None:
-        hint = "run: vx-token service install"
-        yield Check("service", "warn", "no daemon runs; tokens are renewed only when a command asks", hint)
+        yield _nobody(around)
         return
     theirs = str(around.daemon.get("version", "?"))
     if theirs != around.version:
@@ -128,3 +128,16 @@ def service(around: Surroundings) -> Iterator[Check]:
     if around.differs:
         detail = f"this shell and the daemon differ in {', '.join(around.differs)}"
         yield Check("service environment", "warn", detail, "if this shell is right, run: vx-token service install")
+
+
+def _nobody(around: Surroundings) -> Check:
+    """What it means that no daemon serves this folder: there shall be none, it has ended, or it serves another."""
+    if around.standing is None or not around.standing.installed:
+        hint = "run: vx-token service install"
+        return Check("service", "warn", "no daemon runs; tokens are renewed only when a command asks", hint)
+    try:
+        agent.running(around.standing)
+    except VxTokenError as error:
+        return Check("service", "fail", error.message, error.hint)
+    hint = "set VX_TOKEN_RUNTIME_DIR here as it is there, or run: vx-token service install"
+    return Check("service", "warn", f"the service runs, but not for {around.runtime}", hint)

@@ -28,7 +28,7 @@ WORDS = (
 LOG = "service.log"
 """In the state folder: the service's output where nothing else keeps it."""
 
-OF_A_PROFILE = ("token", "header", "env.sh", "env.fish", "peek", "state.json", "lock")
+OF_A_PROFILE = ("token", "header", "env.sh", "env.fish", "peek", "state.json", "lock", "told")
 OF_THE_STATE = (LOG, "gateway.key", "gateway.key.previous")
 OF_THE_DAEMON = (".daemon.json", ".daemon.lock")
 
@@ -147,7 +147,7 @@ def command(argv0: str, executable: str) -> tuple[str, ...]:
     """
     program = Path(argv0)
     if program.name == "vx-token" and os.access(program, os.X_OK):
-        return (os.path.normpath(Path.cwd() / program),)
+        return (os.path.normpath(program.absolute()),)
     return (executable, "-m", "vx_token")
 
 
@@ -176,10 +176,15 @@ def verdict(standing: Standing, runtime: Path, now: float) -> str:
     )
 
 
-def running(standing: Standing) -> None:
-    """Raise VxTokenError unless the service is installed and runs."""
+def installed(standing: Standing) -> None:
+    """Raise VxTokenError unless the service is installed."""
     if not standing.installed:
         raise VxTokenError("the service is not installed", "run: vx-token service install")
+
+
+def running(standing: Standing) -> None:
+    """Raise VxTokenError unless the service is installed and runs."""
+    installed(standing)
     if not standing.running:
         ended = standing.result not in ("", "success")
         why = f" ({standing.result}, exit status {standing.code})" if ended else ""
@@ -210,17 +215,17 @@ def facts(snippet: Path) -> dict[str, str]:
     return {name: value for name, colon, value in pairs if colon}
 
 
-def leftovers(agent: Agent) -> list[Step]:
-    """The steps that take away what the service wrote.
+def leftovers(home: Path, runtime: Path, state: Path) -> list[Step]:
+    """The steps that take away what was written in the runtime folder and the state folder.
 
     Only what is known to be ours: a folder that the user named may hold other things.
     """
-    steps: list[Step] = [Remove(agent.state / name, agent.home) for name in OF_THE_STATE]
-    if agent.runtime.name == "vx-token":
-        return [*steps, Remove(agent.runtime, agent.runtime.parent, tree=True)]
-    profiles = sorted(path.parent for path in agent.runtime.glob("*/state.json") if not path.parent.is_symlink())
+    steps: list[Step] = [Remove(state / name, home) for name in OF_THE_STATE]
+    if runtime.name == "vx-token":
+        return [*steps, Remove(runtime, runtime.parent, tree=True)]
+    profiles = sorted(path.parent for path in runtime.glob("*/state.json") if not path.parent.is_symlink())
     files = [folder / name for folder in profiles for name in OF_A_PROFILE]
-    links = [path for path in (agent.runtime / "default",) if path.is_symlink()]
-    ours = [*links, *files, *(agent.runtime / name for name in OF_THE_DAEMON)]
-    aside = [Remove(agent.runtime / ASIDE, agent.runtime.parent, tree=True)] if (agent.runtime / ASIDE).is_dir() else []
-    return [*steps, *aside, *(Remove(path, agent.runtime.parent) for path in ours)]
+    links = [path for path in (runtime / "default",) if path.is_symlink()]
+    ours = [*links, *files, *(runtime / name for name in OF_THE_DAEMON)]
+    aside = [Remove(runtime / ASIDE, runtime.parent, tree=True)] if (runtime / ASIDE).is_dir() else []
+    return [*steps, *aside, *(Remove(path, runtime.parent) for path in ours)]

@@ -65,7 +65,8 @@ class Launchd:
     def uninstall(self) -> list[Step]:
         """The steps back to nothing."""
         away = Run(("launchctl", "bootout", self.target), harmless=True)
-        return [away, Remove(self.file, self.agent.home / "Library"), *leftovers(self.agent)]
+        left = leftovers(self.agent.home, self.agent.runtime, self.agent.state)
+        return [away, Remove(self.file, self.agent.home / "Library"), *left]
 
     def verb(self, name: str) -> list[Step]:
         """`start`, `stop` or `restart`."""

@@ -89,7 +89,7 @@ class Systemd:
         steps = [step for name in there for step in self._without(name)]
         steps.append(_systemctl("daemon-reload", harmless=True))
         steps += [_systemctl("reset-failed", name, harmless=True) for name in there]
-        return [*steps, *leftovers(self.agent)]
+        return [*steps, *leftovers(self.agent.home, self.agent.runtime, self.agent.state)]
 
     def _without(self, name: str) -> list[Step]:
         stop = _systemctl("--quiet", "disable", "--now", name, harmless=True)

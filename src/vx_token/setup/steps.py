@@ -1,18 +1,18 @@
 """From nothing to a working vx-token, and back: what is found, what would change, and the doing of it."""
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vx_token import edit, paths, plan, rcfile, shell, startup
-from vx_token.config import Config, Gateway
+from vx_token import __version__, edit, paths, plan, rcfile, shell, startup, status
+from vx_token.config import Config
 from vx_token.edit import Edit
 from vx_token.errors import VxTokenError
-from vx_token.service.agent import Manager
+from vx_token.service.agent import Manager, leftovers
 from vx_token.setup import config as setup_config
 from vx_token.setup.record import Record
 from vx_token.setup.world import Wishes, World
-from vx_token.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ def perform(todo: Plan, world: World) -> None:
     """
     record = Record.read(world.environ)
     folders = _new_folders(todo, world)
-    record.noted(todo.config, todo.hooks, folders, service=todo.service is not None).write(world.environ)
+    new = todo.service is not None and not todo.service.standing().file.exists()
+    record.noted(todo.config, todo.hooks, folders, service=new).write(world.environ)
     for step in (todo.config, *todo.hooks):
         if step is not None:
             step.perform()
@@ -67,18 +68,20 @@ def undoing(world: World) -> list[plan.Step | Edit]:
     config = record.restored(startup.home(world.environ))
     steps: list[plan.Step | Edit] = list(_uninstall(record, world))
     steps += [*_unhooked(record, world), *([config] if config else [])]
-    if config is not None and config.new is None and not record.service:
-        steps += _tokens(Store(paths.runtime_dir(world.environ)))
+    if config is not None and config.new is None and not world.service(None).standing().file.exists():
+        steps += _written(world)
     steps += record.forgotten(world.environ, startup.home(world.environ))
     return [_sparing(step, record, world) for step in steps]
 
 
 def kept(world: World) -> str:
-    """What `undoing` leaves and why, or ""."""
+    """What `undoing` leaves and why, a line each."""
     record = Record.read(world.environ)
-    if not record.config or record.restored(startup.home(world.environ)):
-        return ""
-    return f"{record.config} stays: it was changed after setup wrote it"
+    torn = [path for path, data in _start_up_files(record, world) if rcfile.torn(data)]
+    told = [f"{path} stays: a block there lost one of its ends, {rcfile.BY_HAND}" for path in torn]
+    if record.config and not record.restored(startup.home(world.environ)):
+        told.append(f"{record.config} stays: it was changed after setup wrote it")
+    return "\n".join(told)
 
 
 def undo(steps: Iterable[plan.Step | Edit], world: World) -> None:
@@ -87,7 +90,7 @@ def undo(steps: Iterable[plan.Step | Edit], world: World) -> None:
     Raises:
         VxTokenError: one failed.
     """
-    run = world.service(Gateway()).run
+    run = world.service(None).run
     for step in steps:
         step.perform(run)
 
@@ -97,7 +100,7 @@ def _hooks(wishes: Wishes, world: World) -> Iterator[Edit]:
     if wishes.hook is False or kind == "none":
         return
     if not kind:
-        world.say("hook       your shell is none of bash, zsh and fish; use: vx-token exec -- COMMAND")
+        world.say("hook       none for your shell; name another by --shell, or use: vx-token exec -- COMMAND")
         return
     edits, by = [], ""
     for path in startup.TARGETS[kind](world.environ):
@@ -121,7 +124,7 @@ def _loose(data: bytes) -> str:
 def _service(wishes: Wishes, world: World, config: Config) -> tuple[Manager | None, tuple[plan.Step, ...]]:
     if wishes.service is False:
         return None, ()
-    manager = world.service(config.gateway)
+    manager = world.service(config)
     try:
         manager.check()
     except VxTokenError as error:
@@ -130,12 +133,18 @@ def _service(wishes: Wishes, world: World, config: Config) -> tuple[Manager | No
         world.say(f"service    {error.message}; {error.hint}")
         return None, ()
     steps = manager.install()
-    if all(_right(step) for step in steps) and manager.standing().running:
+    if all(_right(step) for step in steps) and manager.standing().running and _up_to_date(world):
         world.say("service    runs")
         return None, ()
     if wishes.service or world.ask.yes("Install the service, so that a fresh token is always there?"):
         return manager, tuple(steps)
     return None, ()
+
+
+def _up_to_date(world: World) -> bool:
+    """Whether what runs is this program; after an upgrade it is not, though the unit is the same."""
+    running = status.daemon(paths.runtime_dir(world.environ))
+    return running is not None and running.get("version") == __version__
 
 
 def _right(step: plan.Step) -> bool:
@@ -163,19 +172,26 @@ def _sparing(step: plan.Step | Edit, record: Record, world: World) -> plan.Step 
 
 
 def _uninstall(record: Record, world: World) -> list[plan.Step]:
-    return world.service(Gateway()).uninstall() if record.service else []
+    return world.service(None).uninstall() if record.service else []
 
 
 def _unhooked(record: Record, world: World) -> Iterator[Edit]:
-    home = startup.home(world.environ)
-    for path in dict.fromkeys([*record.hooks, *startup.files(world.environ)]):
-        old = edit.read(path) if path.is_file() else None
-        if old is not None and rcfile.present(old):
+    for path, old in _start_up_files(record, world):
+        if rcfile.present(old) and not rcfile.torn(old):
             new = rcfile.removed(old)
             created = record.hooks.get(path, False)
-            yield Edit(path, old, None if created and not new else new, below=home)
+            yield Edit(path, old, None if created and not new else new, below=startup.home(world.environ))
 
 
-def _tokens(store: Store) -> list[plan.Step]:
-    names = [*store.known(), *(["default"] if (store.root / "default").is_symlink() else [])]
-    return [plan.Remove(store.root / name, store.root.parent, tree=True) for name in names]
+def _start_up_files(record: Record, world: World) -> Iterator[tuple[Path, bytes]]:
+    for path in dict.fromkeys([*record.hooks, *startup.files(world.environ)]):
+        old = edit.read(path) if path.is_file() else None
+        if old is not None:
+            yield path, old
+
+
+def _written(world: World) -> list[plan.Step]:
+    """What was written by commands that ran without the service."""
+    environ = world.environ
+    found = leftovers(startup.home(environ), paths.runtime_dir(environ), paths.state_dir(environ))
+    return [step for step in found if isinstance(step, plan.Remove) and os.path.lexists(step.path)]

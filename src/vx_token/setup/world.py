@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from vx_token.config import Gateway
+from vx_token.config import Config
 from vx_token.errors import UsageError
 from vx_token.service.agent import Manager
 
@@ -64,7 +64,7 @@ class World:
         environ: the program's environment.
         say: tells the user a line.
         ask: the user's answers.
-        service: the machine's service manager, for a configuration's gateway.
+        service: the machine's service manager, for a configuration; None where nothing is to be installed.
         prove: gets a token for a profile and says how it went.
         now: the clock.
     """
@@ -72,6 +72,6 @@ class World:
     environ: Mapping[str, str]
     say: Callable[[str], None]
     ask: Asker
-    service: Callable[[Gateway], Manager]
+    service: Callable[[Config | None], Manager]
     prove: Callable[[str], str]
     now: Callable[[], float]
