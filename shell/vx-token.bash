@@ -51,7 +51,7 @@ __vx_token_check_file() {
 # Fills _vx_lines by one open. stderr is closed meanwhile: the file may vanish after the check, a restricted shell
 # has no /dev/null, and `read -d ''` would cost a system call a byte.
 if ((BASH_VERSINFO[0] >= 4)); then
-  __vx_token_read() { { builtin mapfile -t -n 4096 _vx_lines <"$_vx_file"; } 2>&-; }
+  __vx_token_read() { { builtin mapfile -t _vx_lines <"$_vx_file"; } 2>&-; }
 else
   __vx_token_read() {
     builtin local _vx_line
@@ -563,7 +563,7 @@ __vx_token_settle() {
   builtin eval "
     __vx_token_calm() {
       [[ \$- != *x* && -f \$__vx_token_file && -O \$__vx_token_file$_vx_ranks ]] &&
-        \\builtin mapfile -n 4096 __vx_token_raw 2>&- <\"\$__vx_token_file\" &&
+        \\builtin mapfile __vx_token_raw 2>&- <\"\$__vx_token_file\" &&
         [[ \${__vx_token_same[\${__vx_token_raw[@]-}$_vx_key]-} ]] && $_vx_tick
         ((${__vx_token_now[0]} <= $_vx_clock && $_vx_clock < $_vx_until && (__vx_token_due = $_vx_clock + 2)))
     }
