@@ -3,18 +3,18 @@
 
 # The first place that is there, in the order in which the hook looks.
 __vx_token_profiles() {
-  local folder path
+  local folder noglob=''
   for folder in "${XDG_RUNTIME_DIR:-/run/user/$EUID}" "/run/user/$EUID" "${TMPDIR:-/tmp}/runtime-$EUID" "/tmp/runtime-$EUID"; do
     [[ ! -d $folder/vx-token ]] || break
   done
   folder=${VX_TOKEN_RUNTIME_DIR:-$folder/vx-token}
-  [[ $- != *f* ]] || path=f
+  [[ $- != *f* ]] || noglob=yes
   set +f
   for folder in "$folder"/*/; do
     folder=${folder%/}
     [[ ! -d $folder ]] || profiles+=" ${folder##*/}"
   done
-  [[ ! $path ]] || set -f
+  [[ ! $noglob ]] || set -f
 }
 
 # Sets words to what may stand after option $1, and fails when it takes no value; for files it leaves words empty.
