@@ -462,8 +462,9 @@ def again(it: Shell) -> str:
 
 def become(it: Shell, line: str) -> str:
     """Type a line that starts another shell; all that is shown until the second prompt of that one."""
+    if it.kind == "fish":
+        it.run("set -gx count $count")  # its prompts are numbered
     it.child.sendline(line)
-    it.prompts = 0
     return it.wait() + it.run()
 
 
@@ -503,7 +504,7 @@ def test_what_vx_token_env_sets_in_a_shell_with_the_hook_is_ours(shell: Start, r
             assert not notices(it.run(f"source {aside}") + it.run())
             assert it.seen("OPENAI_API_KEY") == offered
         runtime.write("tok-5", folder="aside", life=2000, url="https://other.example/v1")
-        assert "OPENAI_BASE_URL was set" in it.run(f"source {aside}") + it.run()
+        assert "was set in this shell and wins" in it.run(f"source {aside}") + it.run()
         assert it.seen("OPENAI_API_KEY") == "tok-5", "asked for another project"
         it.run("vx-token-on")
         assert it.seen("OPENAI_API_KEY") == "tok-4"
