@@ -17,16 +17,20 @@ fi
 
 # Sets _vx_file for profile $1. The order is the program's own: explicit folder, XDG, the system's per-user folder, tmp.
 __vx_token_find() {
+  builtin local _vx_tmp
   if [[ ${VX_TOKEN_RUNTIME_DIR-} ]]; then
     _vx_file=$VX_TOKEN_RUNTIME_DIR
-  elif [[ ${XDG_RUNTIME_DIR-} && -d $XDG_RUNTIME_DIR && -O $XDG_RUNTIME_DIR ]]; then
+  elif [[ ${XDG_RUNTIME_DIR-} == /* && -d $XDG_RUNTIME_DIR && -O $XDG_RUNTIME_DIR ]]; then
     _vx_file=$XDG_RUNTIME_DIR/vx-token
   elif [[ ${OSTYPE-} == darwin* ]]; then
     _vx_file=${HOME-}/Library/Caches/TemporaryItems/vx-token
-  elif [[ -d /run/user/$EUID ]]; then
+  elif [[ -d /run/user/$EUID && -O /run/user/$EUID ]]; then
     _vx_file=/run/user/$EUID/vx-token
   else
-    _vx_file=${TMPDIR:-/tmp}/runtime-$EUID/vx-token
+    for _vx_tmp in "${TMPDIR-}" "${TEMP-}" "${TMP-}" /tmp; do
+      [[ $_vx_tmp != /* || ! -d $_vx_tmp || ! -w $_vx_tmp ]] || builtin break
+    done
+    _vx_file=$_vx_tmp/runtime-$EUID/vx-token
   fi
   _vx_file+=/$1/env.sh
 }
@@ -47,10 +51,10 @@ __vx_token_check_file() {
 # Fills _vx_lines by one open. stderr is closed meanwhile: the file may vanish after the check, a restricted shell
 # has no /dev/null, and `read -d ''` would cost a system call a byte.
 if ((BASH_VERSINFO[0] >= 4)); then
-  __vx_token_read() { { builtin mapfile -t -n 64 _vx_lines <"$_vx_file"; } 2>&-; }
+  __vx_token_read() { { builtin mapfile -t _vx_lines <"$_vx_file"; } 2>&-; }
 else
   __vx_token_read() {
-    local _vx_line
+    builtin local _vx_line
     {
       while IFS= builtin read -r _vx_line; do
         _vx_lines[${#_vx_lines[@]}]=$_vx_line
@@ -63,7 +67,7 @@ fi
 if ((BASH_VERSINFO[0] > 4 || (BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] >= 2))); then
   __vx_token_time() { builtin printf -v _vx_now '%(%s)T' -1; }
 else
-  [[ ${__vx_token_epoch-} ]] || __vx_token_epoch=($(($(command -p date +%s) - SECONDS)))
+  [[ ${__vx_token_epoch-} ]] || __vx_token_epoch=($(($(builtin command -p date +%s) - SECONDS)))
   # shellcheck disable=SC2128 # a scalar kept in an array
   __vx_token_time() { _vx_now=$((__vx_token_epoch + SECONDS)); }
 fi
@@ -71,25 +75,25 @@ fi
 # A name that a file may set: an identifier that neither the shell, nor the loader, nor this hook acts on by itself.
 __vx_token_may_set() {
   case $1 in
-    '' | [0-9]* | *[!A-Za-z0-9_]*) return 1 ;;
-    VX_TOKEN_EXPIRES_AT) return 0 ;;
-    PATH | IFS | ENV | HOME | SHELL | USER | UID | EUID | PWD | OLDPWD | CDPATH | TMPDIR | POSIXLY_CORRECT) return 1 ;;
-    PS[0-4] | PROMPT_COMMAND | SHELLOPTS | GLOBIGNORE | OPTIND | OPTARG | REPLY | INPUTRC | HIST* | BASH* | LC_* | LANG) return 1 ;;
-    LD_* | DYLD_* | VX_TOKEN_* | __vx_token_* | _vx_* | _) return 1 ;;
+    '' | [0-9]* | *[!A-Za-z0-9_]*) builtin return 1 ;;
+    VX_TOKEN_EXPIRES_AT) builtin return 0 ;;
+    PATH | IFS | ENV | HOME | SHELL | USER | UID | EUID | PWD | OLDPWD | CDPATH | TMPDIR | POSIXLY_CORRECT) builtin return 1 ;;
+    PS[0-4] | PROMPT_COMMAND | SHELLOPTS | GLOBIGNORE | OPTIND | OPTARG | REPLY | INPUTRC | HIST* | BASH* | LC_* | LANG | LANGUAGE) builtin return 1 ;;
+    LD_* | DYLD_* | VX_TOKEN_* | __vx_token_* | _vx_* | _) builtin return 1 ;;
   esac
 }
 
 # Reads `export NAME='value'` from $1 into _vx_names and _vx_values; fails on anything else, a repeated name included.
 __vx_token_parse_export() {
-  local _vx_rest=${1#export } _vx_name _vx_value _vx_i
+  builtin local "_vx_rest=${1#export }" _vx_name _vx_value _vx_i
   _vx_name=${_vx_rest%%=*}
   _vx_value=${_vx_rest#*=}
-  __vx_token_may_set "$_vx_name" || return 1
-  [[ $_vx_value == \'?*\' ]] || return 1
+  __vx_token_may_set "$_vx_name" || builtin return 1
+  [[ $_vx_value == \'?*\' ]] || builtin return 1
   _vx_value=${_vx_value:1:${#_vx_value}-2}
-  [[ $_vx_value && $_vx_value != *\'* ]] || return 1
+  [[ $_vx_value && $_vx_value != *\'* ]] || builtin return 1
   for ((_vx_i = 0; _vx_i < ${#_vx_names[@]}; _vx_i++)); do
-    [[ ${_vx_names[_vx_i]} != "$_vx_name" ]] || return 1
+    [[ ${_vx_names[_vx_i]} != "$_vx_name" ]] || builtin return 1
   done
   _vx_names[${#_vx_names[@]}]=$_vx_name
   _vx_values[${#_vx_values[@]}]=$_vx_value
@@ -97,29 +101,29 @@ __vx_token_parse_export() {
 
 # Takes _vx_lines over as the offer, all of it or nothing; a missing last line shows a truncated file.
 __vx_token_parse() {
-  local -a _vx_names _vx_values
-  local _vx_line _vx_profile='' _vx_status='' _vx_expires='' _vx_mode='' _vx_notice='' _vx_i _vx_last=$((${#_vx_lines[@]} - 1))
-  _vx_names=() _vx_values=()
-  ((_vx_last >= 1)) || return 1
-  [[ ${_vx_lines[0]} == '# vx-token env.sh 1' && ${_vx_lines[_vx_last]} == '# end' ]] || return 1
+  builtin local -a _vx_names _vx_values
+  builtin local _vx_line _vx_profile='' _vx_status='' _vx_expires='' _vx_mode='' _vx_notice='' _vx_i _vx_last
+  _vx_names=() _vx_values=() _vx_last=$((${#_vx_lines[@]} - 1))
+  ((_vx_last >= 1)) || builtin return 1
+  [[ ${_vx_lines[0]} == '# vx-token env.sh 1' && ${_vx_lines[_vx_last]} == '# end' ]] || builtin return 1
   for ((_vx_i = 1; _vx_i < _vx_last; _vx_i++)); do
     _vx_line=${_vx_lines[_vx_i]}
     case $_vx_line in
-      *[[:cntrl:]]* | '# end') return 1 ;;
+      *[[:cntrl:]]* | '# end') builtin return 1 ;;
       '# profile: '*) _vx_profile=${_vx_line#'# profile: '} ;;
       '# status: '*) _vx_status=${_vx_line#'# status: '} ;;
       '# expires: '*) _vx_expires=${_vx_line#'# expires: '} ;;
       '# mode: '*) _vx_mode=${_vx_line#'# mode: '} ;;
       '# notice: '*) _vx_notice=${_vx_line#'# notice: '} ;;
       '#'*) ;;
-      'export '*) __vx_token_parse_export "$_vx_line" || return 1 ;;
-      *) return 1 ;;
+      'export '*) __vx_token_parse_export "$_vx_line" || builtin return 1 ;;
+      *) builtin return 1 ;;
     esac
   done
-  [[ $_vx_profile && $_vx_profile != *[!A-Za-z0-9._-]* ]] || return 1
-  [[ $_vx_expires && $_vx_expires != *[!0-9]* && ${#_vx_expires} -le 12 ]] || return 1
-  [[ $_vx_status == fresh || $_vx_status == retrying || $_vx_status == login || $_vx_status == expired ]] || return 1
-  [[ $_vx_mode == direct || $_vx_mode == gateway ]] || return 1
+  [[ $_vx_profile && $_vx_profile != *[!A-Za-z0-9._-]* ]] || builtin return 1
+  [[ $_vx_expires && $_vx_expires != *[!0-9]* && ${#_vx_expires} -le 12 ]] || builtin return 1
+  [[ $_vx_status == fresh || $_vx_status == retrying || $_vx_status == login || $_vx_status == expired ]] || builtin return 1
+  [[ $_vx_mode == direct || $_vx_mode == gateway ]] || builtin return 1
   __vx_token_profile=("$_vx_profile") __vx_token_word=("$_vx_status") __vx_token_expires=("$((10#$_vx_expires))")
   __vx_token_mode=("$_vx_mode") __vx_token_notice=("$_vx_notice")
   __vx_token_names=(${_vx_names[@]+"${_vx_names[@]}"})
@@ -134,7 +138,7 @@ __vx_token_forget() {
 # Brings the offer up to date with the file; _vx_problem tells what kept it from that. A malformed file leaves the
 # last good offer in place: whoever wrote it is not the daemon, and the token in hand still lives.
 __vx_token_load_offer() {
-  local -a _vx_lines
+  builtin local -a _vx_lines
   _vx_lines=()
   if [[ $_vx_file != "${__vx_token_file[0]}" ]]; then
     __vx_token_file=("$_vx_file")
@@ -161,21 +165,21 @@ __vx_token_load_offer() {
 # Sets _vx_at to the place of name $1 among the names that we hold in the environment; fails when it is not there.
 __vx_token_held() {
   for ((_vx_at = 0; _vx_at < ${#__vx_token_held_names[@]}; _vx_at++)); do
-    [[ ${__vx_token_held_names[_vx_at]} != "$1" ]] || return 0
+    [[ ${__vx_token_held_names[_vx_at]} != "$1" ]] || builtin return 0
   done
-  return 1
+  builtin return 1
 }
 
 # Is value $2 of name $1 ours, now or earlier (direnv and tmux bring old environments back)?
 __vx_token_owns() {
-  local _vx_at
+  builtin local _vx_at
   if __vx_token_held "$1" && [[ ${__vx_token_held_values[_vx_at]} == "$2" ]]; then
-    return 0
+    builtin return 0
   fi
   for ((_vx_at = ${#__vx_token_past[@]} - 1; _vx_at >= 0; _vx_at--)); do
-    [[ ${__vx_token_past[_vx_at]} != "$1=$2" ]] || return 0
+    [[ ${__vx_token_past[_vx_at]} != "$1=$2" ]] || builtin return 0
   done
-  return 1
+  builtin return 1
 }
 
 # Remembers the last values that were ours.
@@ -186,30 +190,38 @@ __vx_token_remember() {
 
 # Does the offered value number $1 decide who is asked, or with which key? Such variables move together or not at all.
 __vx_token_is_route() {
-  local _vx_value=${__vx_token_values[$1]} _vx_i
-  [[ $_vx_value != http://* && $_vx_value != https://* ]] || return 0
-  for ((_vx_i = 0; _vx_i < ${#__vx_token_names[@]}; _vx_i++)); do
-    [[ ${__vx_token_names[_vx_i]} != OPENAI_API_KEY || ${__vx_token_values[_vx_i]} != "$_vx_value" ]] || return 0
+  builtin local "_vx_value=${__vx_token_values[$1]}"
+  [[ $_vx_value == http://* || $_vx_value == https://* || $_vx_value == "$_vx_key" ]]
+}
+
+# Sets _vx_at to the place of name $1 among the values of the user's that are kept aside; fails when there is none.
+__vx_token_kept() {
+  for ((_vx_at = 0; _vx_at < ${#__vx_token_user_names[@]}; _vx_at++)); do
+    [[ ${__vx_token_user_names[_vx_at]} != "$1" ]] || builtin return 0
   done
-  return 1
+  builtin return 1
 }
 
 # Keeps the user's value of $1 aside, and whether it was exported.
 __vx_token_keep() {
-  local _vx_n=${#__vx_token_user_names[@]} _vx_flags=x
+  builtin local _vx_at _vx_flags=x _vx_print
   # Older shells cannot tell without a fork; a key that was there before is nearly always exported.
   ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)) || builtin eval "_vx_flags=\${$1@a}"
-  __vx_token_user_names[_vx_n]=$1
-  __vx_token_user_values[_vx_n]=${!1}
-  __vx_token_user_flags[_vx_n]=$_vx_flags
+  __vx_token_kept "$1" || _vx_at=${#__vx_token_user_names[@]}
+  __vx_token_user_names[_vx_at]=$1
+  __vx_token_user_values[_vx_at]=${!1}
+  __vx_token_user_flags[_vx_at]=$_vx_flags
+  __vx_token_fingerprint "${!1}"
+  [[ ${__vx_token_taking-} || " ${__vx_token_prints[0]}" == *" $1~$_vx_print "* ]] ||
+    __vx_token_prints=("${__vx_token_prints[0]}$1~$_vx_print ")
 }
 
 # Unsets $1, or sets it as the user had it; from then on it is the user's own affair, as if we had never seen it.
 __vx_token_give_back() {
-  local _vx_i
+  builtin local _vx_i
   __vx_token_unset "$1"
   for ((_vx_i = 0; _vx_i < ${#__vx_token_user_names[@]}; _vx_i++)); do
-    [[ ${__vx_token_user_names[_vx_i]} == "$1" ]] || continue
+    [[ ${__vx_token_user_names[_vx_i]} == "$1" ]] || builtin continue
     { builtin printf -v "$1" %s "${__vx_token_user_values[_vx_i]}"; } 2>&-
     [[ ${__vx_token_user_flags[_vx_i]} != *x* ]] || builtin export "${1?}"
     __vx_token_user_names[_vx_i]='' __vx_token_user_values[_vx_i]=''
@@ -217,20 +229,22 @@ __vx_token_give_back() {
   done
 }
 
+# A read-only variable stays, and both fail. An attribute that would change our value (integer, upper case) goes.
 __vx_token_unset() { { builtin unset -v "$1"; } 2>&-; }
+__vx_token_export() { __vx_token_unset "$1" && builtin export "$1=$2"; }
 
 # Takes the held variables out of the environment, except those among the names in $2, by `__vx_token_unset` or
 # `__vx_token_give_back` ($1). What the user has put in their place stays.
 __vx_token_withdraw() {
-  local -a _vx_names _vx_values
-  local _vx_i _vx_name
+  builtin local -a _vx_names _vx_values
+  builtin local _vx_i _vx_name
   _vx_names=() _vx_values=()
   for ((_vx_i = 0; _vx_i < ${#__vx_token_held_names[@]}; _vx_i++)); do
     _vx_name=${__vx_token_held_names[_vx_i]}
     if [[ " ${2-} " == *" $_vx_name "* ]]; then
       _vx_names[${#_vx_names[@]}]=$_vx_name
       _vx_values[${#_vx_values[@]}]=${__vx_token_held_values[_vx_i]}
-      continue
+      builtin continue
     fi
     [[ ! ${!_vx_name+x} ]] || ! __vx_token_owns "$_vx_name" "${!_vx_name}" || "$1" "$_vx_name"
     __vx_token_remember "$_vx_name" "${__vx_token_held_values[_vx_i]}"
@@ -239,29 +253,67 @@ __vx_token_withdraw() {
   __vx_token_held_values=(${_vx_values[@]+"${_vx_values[@]}"})
 }
 
-# Looks at each offered name before any is set: keeps a value from before our time aside, lists in _vx_skip what the
-# user has set since, and fails, with the name in _vx_state, when that is a route.
+# Was VX_TOKEN_EXPIRES_AT set by others than us? Then so was the key: by `vx-token env`, `exec` or a sourced file.
+__vx_token_is_handed() {
+  builtin local _vx_at
+  [[ ${VX_TOKEN_EXPIRES_AT-} ]] || builtin return 1
+  ! __vx_token_held VX_TOKEN_EXPIRES_AT || [[ ${__vx_token_held_values[_vx_at]} != "$VX_TOKEN_EXPIRES_AT" ]]
+}
+
+# Is what is in the place of the offered value number $1 ours as well? The offered value itself is, and a token that was
+# handed over together with our URL; one with another URL was asked for another profile or project, so it stays.
+__vx_token_is_same() {
+  builtin local "_vx_name=${__vx_token_names[$1]}" "_vx_value=${__vx_token_values[$1]}"
+  [[ $_vx_name != VX_TOKEN_EXPIRES_AT ]] || builtin return 0
+  if [[ ${!_vx_name} == "$_vx_value" ]]; then
+    [[ $_vx_handed || $_vx_value == "$_vx_key" || ${__vx_token_seen[0]} == *" $_vx_name "* ]]
+  else
+    [[ $_vx_handed && $_vx_key && $_vx_value == *"$_vx_key"* && ${OPENAI_BASE_URL-} == "$_vx_url" ]]
+  fi
+}
+
+# Is the value of $1 the one that was kept aside, here or in a parent, because a start-up file was read again?
+__vx_token_is_kept() {
+  builtin local _vx_at _vx_print
+  __vx_token_fingerprint "${!1}"
+  [[ " ${__vx_token_prints[0]}" == *" $1~$_vx_print "* ]] || builtin return 1
+  if __vx_token_kept "$1"; then
+    [[ ${__vx_token_user_values[_vx_at]} == "${!1}" ]]
+  else
+    [[ ${__vx_token_seen[0]} != *" $1 "* ]]
+  fi
+}
+
+# Looks at each offered name before any is set: keeps a value from before our time aside, lists in _vx_skip what the user
+# has set since, and fails, with the name in _vx_state, when that is a route. What was handed over is never kept: a token
+# of ours is nothing to give back.
 __vx_token_survey() {
-  local _vx_i _vx_name
+  builtin local _vx_i _vx_name _vx_handed=''
+  ! __vx_token_is_handed || _vx_handed=yes
   for ((_vx_i = 0; _vx_i < ${#__vx_token_names[@]}; _vx_i++)); do
     _vx_name=${__vx_token_names[_vx_i]}
     if [[ ! ${!_vx_name+x} ]] || __vx_token_owns "$_vx_name" "${!_vx_name}"; then
-      continue
-    elif [[ ${__vx_token_seen[0]} != *" $_vx_name "* ]]; then
+      builtin continue
+    elif __vx_token_is_kept "$_vx_name"; then
       __vx_token_keep "$_vx_name"
-    elif __vx_token_is_route "$_vx_i"; then
+    elif __vx_token_is_same "$_vx_i"; then
+      builtin continue
+    elif __vx_token_is_route "$_vx_i" &&
+      [[ ($_vx_handed && ! ${__vx_token_taking-}) || ${__vx_token_seen[0]} == *" $_vx_name "* ]]; then
       _vx_state="paused $_vx_name"
-      return 1
-    else
+      builtin return 1
+    elif [[ ${__vx_token_seen[0]} == *" $_vx_name "* ]]; then
       _vx_skip+=" $_vx_name "
+    elif [[ ! $_vx_handed ]] || ! __vx_token_is_route "$_vx_i"; then
+      __vx_token_keep "$_vx_name"
     fi
   done
 }
 
 # Puts one variable into the environment and remembers that it is ours; fails when it is read-only.
 __vx_token_put() {
-  local _vx_at
-  { builtin export "$1=$2"; } 2>&- || return 1
+  builtin local _vx_at
+  __vx_token_export "$1" "$2" || builtin return 1
   [[ ${__vx_token_seen[0]} == *" $1 "* ]] || __vx_token_seen=("${__vx_token_seen[0]}$1 ")
   if ! __vx_token_held "$1"; then
     __vx_token_held_names[_vx_at]=$1
@@ -273,14 +325,20 @@ __vx_token_put() {
 
 # Makes the environment say what the offer says, or, when it cannot all be said, nothing of it.
 __vx_token_apply() {
-  local _vx_i _vx_name _vx_skip='' _vx_offered=' '
-  for _vx_name in ${__vx_token_names[@]+"${__vx_token_names[@]}"}; do _vx_offered+="$_vx_name "; done
+  builtin local _vx_i _vx_name _vx_skip='' _vx_offered=' ' _vx_key='' _vx_url=''
+  for ((_vx_i = 0; _vx_i < ${#__vx_token_names[@]}; _vx_i++)); do
+    _vx_offered+="${__vx_token_names[_vx_i]} "
+    case ${__vx_token_names[_vx_i]} in
+      OPENAI_API_KEY) _vx_key=${__vx_token_values[_vx_i]} ;;
+      OPENAI_BASE_URL) _vx_url=${__vx_token_values[_vx_i]} ;;
+    esac
+  done
   if __vx_token_survey; then
     __vx_token_withdraw __vx_token_give_back "$_vx_offered"
     for ((_vx_i = 0; _vx_i < ${#__vx_token_names[@]}; _vx_i++)); do
       _vx_name=${__vx_token_names[_vx_i]}
-      [[ $_vx_skip != *" $_vx_name "* ]] || continue
-      __vx_token_put "$_vx_name" "${__vx_token_values[_vx_i]}" || { _vx_state="readonly $_vx_name" && break; }
+      [[ $_vx_skip != *" $_vx_name "* ]] || builtin continue
+      __vx_token_put "$_vx_name" "${__vx_token_values[_vx_i]}" || { _vx_state="readonly $_vx_name" && builtin break; }
     done
   fi
   case $_vx_state in
@@ -290,37 +348,51 @@ __vx_token_apply() {
   __vx_token_watch
 }
 
-# Tells child shells which values are ours, by name, length and last four characters.
-__vx_token_mark() {
-  local _vx_i _vx_value _vx_mark=''
-  for ((_vx_i = 0; _vx_i < ${#__vx_token_held_names[@]}; _vx_i++)); do
-    _vx_value=${__vx_token_held_values[_vx_i]}
-    _vx_mark+="${__vx_token_held_names[_vx_i]}:${#_vx_value}:${_vx_value: -4} "
-  done
-  if [[ $_vx_mark ]]; then
-    builtin export VX_TOKEN_HOOK="$_vx_mark"
-  else
-    builtin unset -v VX_TOKEN_HOOK
-  fi
+# Sets _vx_print to how a child shell knows value $1 again, in any locale: length and last four characters of its ASCII.
+__vx_token_fingerprint() {
+  { builtin local LC_ALL=C; } 2>&-
+  builtin local "_vx_text=${1//[!!-~]/}"
+  _vx_print=${#_vx_text}:
+  ((${#_vx_text} < 4)) || _vx_print+=${_vx_text: -4}
 }
 
-# Reads the parent's mark: a value that fits is ours already; one that does not was put there for this shell by hand.
+# Tells child shells that there is a hook, and whose the values of which names are: ours (`NAME:` and the fingerprint),
+# set by hand in this shell or not there (`NAME:` alone), or kept aside (`NAME~` and the fingerprint).
+__vx_token_mark() {
+  builtin local _vx_name _vx_at _vx_print _vx_mark='1 '
+  for _vx_name in ${__vx_token_seen[0]}; do
+    _vx_print=
+    ! __vx_token_held "$_vx_name" || __vx_token_fingerprint "${__vx_token_held_values[_vx_at]}"
+    _vx_mark+="$_vx_name:$_vx_print "
+  done
+  _vx_mark+=${__vx_token_prints[0]}
+  [[ ${VX_TOKEN_HOOK-} == "$_vx_mark" ]] || __vx_token_export VX_TOKEN_HOOK "$_vx_mark"
+}
+
+# Reads the parent's mark: a value that fits is ours already; one that the parent kept aside was set again by a start-up
+# file and is kept again; any other was put there for this shell by hand.
 __vx_token_inherit() {
-  local _vx_rest=${VX_TOKEN_HOOK-} _vx_name _vx_value
-  while [[ $_vx_rest == *:*' '* ]]; do
-    _vx_name=${_vx_rest%%:*} _vx_rest=${_vx_rest#* }
-    { __vx_token_may_set "$_vx_name" && [[ ${!_vx_name+x} ]]; } || continue
-    _vx_value=${!_vx_name}
-    __vx_token_seen=("${__vx_token_seen[0]}$_vx_name ")
-    [[ " $VX_TOKEN_HOOK" == *" $_vx_name:${#_vx_value}:${_vx_value: -4} "* ]] || continue
-    __vx_token_put "$_vx_name" "$_vx_value"
+  builtin local "_vx_mark='' ${VX_TOKEN_HOOK-}" _vx_rest _vx_word _vx_name _vx_print
+  _vx_rest=${_vx_mark# }
+  while [[ $_vx_rest == *' '* ]]; do
+    _vx_word=${_vx_rest%% *} _vx_rest=${_vx_rest#* }
+    _vx_name=${_vx_word%%[:~]*}
+    __vx_token_may_set "$_vx_name" || builtin continue
+    [[ $_vx_word != *'~'* ]] || __vx_token_prints=("${__vx_token_prints[0]}$_vx_word ")
+    [[ ${!_vx_name+x} ]] || builtin continue
+    __vx_token_fingerprint "${!_vx_name}"
+    if [[ $_vx_mark == *" $_vx_name:$_vx_print "* ]]; then
+      __vx_token_put "$_vx_name" "${!_vx_name}"
+    elif [[ $_vx_mark != *" $_vx_name~$_vx_print "* && ${__vx_token_seen[0]} != *" $_vx_name "* ]]; then
+      __vx_token_seen=("${__vx_token_seen[0]}$_vx_name ")
+    fi
   done
 }
 
 # Makes __vx_token_intact, which tells whether the environment still holds every value that we put there. It is called
 # at each prompt, so it is one comparison and no loop; the names in it have been found to be identifiers.
 __vx_token_watch() {
-  local _vx_i _vx_now='' _vx_then=''
+  builtin local _vx_i _vx_now='' _vx_then=''
   for ((_vx_i = 0; _vx_i < ${#__vx_token_held_names[@]}; _vx_i++)); do
     _vx_now+=":\${${__vx_token_held_names[_vx_i]}-}"
     _vx_then+=":${__vx_token_held_values[_vx_i]}"
@@ -333,12 +405,12 @@ __vx_token_watch() {
 
 # In gateway mode the loopback must not go through a proxy. What we add is a suffix, so taking it back needs no memory.
 __vx_token_no_proxy() {
-  local _vx_name _vx_suffix=127.0.0.1,localhost
+  builtin local _vx_name _vx_suffix=127.0.0.1,localhost
   for _vx_name in NO_PROXY no_proxy; do
     if [[ $1 == add ]]; then
-      [[ ${HTTP_PROXY-}${http_proxy-}${HTTPS_PROXY-}${https_proxy-}${ALL_PROXY-}${all_proxy-} ]] || continue
-      [[ ${!_vx_name-} != '*' && ,${!_vx_name-}, != *,127.0.0.1,* ]] || continue
-      { builtin export "$_vx_name=${!_vx_name:+${!_vx_name},}$_vx_suffix"; } 2>&-
+      [[ ${HTTP_PROXY-}${http_proxy-}${HTTPS_PROXY-}${https_proxy-}${ALL_PROXY-}${all_proxy-} ]] || builtin continue
+      [[ ${!_vx_name-} != '*' && ,${!_vx_name-}, != *,127.0.0.1,* ]] || builtin continue
+      __vx_token_export "$_vx_name" "${!_vx_name:+${!_vx_name},}$_vx_suffix"
       __vx_token_proxied=("${__vx_token_proxied[0]-} $_vx_name ")
     elif [[ ${__vx_token_proxied[0]-} == *" $_vx_name "* && ${!_vx_name-} == *"$_vx_suffix" ]]; then
       __vx_token_trim_no_proxy "$_vx_name" "${!_vx_name%"$_vx_suffix"}"
@@ -349,7 +421,7 @@ __vx_token_no_proxy() {
 
 __vx_token_trim_no_proxy() {
   if [[ $2 ]]; then
-    { builtin export "$1=${2%,}"; } 2>&-
+    __vx_token_export "$1" "${2%,}"
   else
     __vx_token_unset "$1"
   fi
@@ -359,14 +431,14 @@ __vx_token_trim_no_proxy() {
 # unreadable, `paused NAME` or `readonly NAME`; __vx_token_due the second from which the next command asks again;
 # __vx_token_steady the end of the token when nothing needs to be done before it as long as nothing changes.
 __vx_token_sync() {
-  local _vx_file _vx_problem _vx_now _vx_changed='' _vx_state=ok
+  builtin local _vx_file _vx_problem _vx_now _vx_changed='' _vx_state=ok
   __vx_token_find "${VX_TOKEN_PROFILE:-default}"
   __vx_token_load_offer
   __vx_token_time
   __vx_token_now=("$_vx_now")
   if [[ ! $_vx_changed$_vx_problem ]] && ((_vx_now < __vx_token_steady)) && __vx_token_intact; then
     __vx_token_wait
-    return 0
+    builtin return 0
   fi
   __vx_token_steady=(0) __vx_token_same=()
   __vx_token_due=("$_vx_now")
@@ -412,7 +484,7 @@ __vx_token_provide() {
 
 # VX_TOKEN_STATUS, for prompts: `gemini 42m`, `gemini gateway`, `gemini login`, `gemini expired`, `gemini paused`.
 __vx_token_show() {
-  local _vx_text=''
+  builtin local _vx_text=''
   case ${__vx_token_state[0]} in
     ok | malformed)
       _vx_text=$(((__vx_token_expires - __vx_token_now) / 60))m
@@ -423,22 +495,22 @@ __vx_token_show() {
   esac
   _vx_text="${__vx_token_profile[0]} $_vx_text"
   if [[ $_vx_text == ' '* || $_vx_text == *' ' ]]; then
-    builtin unset -v VX_TOKEN_STATUS
+    __vx_token_unset VX_TOKEN_STATUS
   elif [[ ${VX_TOKEN_STATUS-} != "$_vx_text" ]]; then
-    builtin export VX_TOKEN_STATUS="$_vx_text"
+    __vx_token_export VX_TOKEN_STATUS "$_vx_text"
   fi
 }
 
 # One line for the user when the state is not the one last told; nothing before the first prompt.
 __vx_token_tell() {
-  local _vx_state=${__vx_token_state[0]} _vx_text
+  builtin local "_vx_state=${__vx_token_state[0]}" _vx_text
   if [[ ! ${__vx_token_said[0]} ]]; then
     __vx_token_said=(gone)
-    return 0
+    builtin return 0
   fi
   __vx_token_said=("$_vx_state")
   case $_vx_state in
-    ok) return 0 ;;
+    ok) builtin return 0 ;;
     login) _vx_text=${__vx_token_notice[0]:-a human must log in; run: vx-token status} ;;
     expired) _vx_text="the token of ${__vx_token_profile[0]} has ended and there is no new one; run: vx-token status" ;;
     gone) _vx_text="${__vx_token_file[0]} is gone, the variables are withdrawn; run: vx-token status" ;;
@@ -455,19 +527,19 @@ __vx_token_tell() {
 
 # Is all as it was at the prompt before? Nearly always it is, so this comes first and is as few commands as can be;
 # __vx_token_settle makes them. An old bash, and any shell in which something is the matter, takes the long way.
-__vx_token_calm() { return 1; }
+__vx_token_calm() { builtin return 1; }
 
 # Makes __vx_token_calm, good until the shown minutes change. The file is read whole as ever, after the same checks (that
 # it is readable, its opening tells); its text and all that the last look depended on must together be the one key of an
 # associative array, because looking a long string up costs a third of `[[ $a == "$b" ]]`. Tabs keep the parts apart:
 # no value of ours has one.
 __vx_token_settle() {
-  local _vx_name _vx_key='' _vx_ranks='' _vx_clock="\${EPOCHSECONDS-0}" _vx_tick='' _vx_until
-  local -a _vx_watched
-  ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || return 0
-  [[ ${__vx_token_state[0]} == ok && ${__vx_token_said[0]} == ok && ${__vx_token_text[0]-} ]] || return 0
+  builtin local _vx_name _vx_key='' _vx_ranks='' "_vx_clock=\${EPOCHSECONDS-0}" _vx_tick='' _vx_until
+  builtin local -a _vx_watched
+  ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || builtin return 0
+  [[ ${__vx_token_state[0]} == ok && ${__vx_token_said[0]} == ok && ${__vx_token_text[0]-} ]] || builtin return 0
   _vx_watched=("${__vx_token_held_names[@]}" VX_TOKEN_STATUS VX_TOKEN_RUNTIME_DIR VX_TOKEN_PROFILE)
-  [[ ${VX_TOKEN_RUNTIME_DIR-} ]] || _vx_watched+=(XDG_RUNTIME_DIR TMPDIR HOME)
+  [[ ${VX_TOKEN_RUNTIME_DIR-} ]] || _vx_watched+=(XDG_RUNTIME_DIR TMPDIR TEMP TMP HOME)
   [[ ! ${__vx_token_trap-} ]] || _vx_watched+=(PS0 BASHOPTS)
   if [[ ${__vx_token_mode[0]} == gateway ]]; then
     _vx_watched+=(HTTP_PROXY http_proxy HTTPS_PROXY https_proxy ALL_PROXY all_proxy NO_PROXY no_proxy)
@@ -491,7 +563,7 @@ __vx_token_settle() {
   builtin eval "
     __vx_token_calm() {
       [[ \$- != *x* && -f \$__vx_token_file && -O \$__vx_token_file$_vx_ranks ]] &&
-        \\builtin mapfile -n 64 __vx_token_raw 2>&- <\"\$__vx_token_file\" &&
+        \\builtin mapfile __vx_token_raw 2>&- <\"\$__vx_token_file\" &&
         [[ \${__vx_token_same[\${__vx_token_raw[@]-}$_vx_key]-} ]] && $_vx_tick
         ((${__vx_token_now[0]} <= $_vx_clock && $_vx_clock < $_vx_until && (__vx_token_due = $_vx_clock + 2)))
     }
@@ -518,18 +590,21 @@ __vx_token_entry=('${__vx_token_call+"$__vx_token_call"} && [[ 1 ]]')
 __vx_token_ps0=('${__vx_token_gate[\D{%s}>=${__vx_token_due-0}]+$(__vx_token_wake)}')
 __vx_token_gate=([1]=due)
 
-__vx_token_wake() { builtin kill -URG $$; }
+# If the trap has become the user's, it is not called at each command for nothing.
+__vx_token_wake() {
+  [[ $(builtin trap -p URG) != *__vx_token_before_command* ]] || builtin kill -URG $$
+}
 
-# Runs "$@" where neither a trace shows a value nor `set -a` and `set -e` reach; fails as it does.
+# Runs "$@" without the options that would show a value (v, x), export a copy (a), take a value for an assignment (k) or
+# end the shell at a read-only name (e); fails as it does.
 __vx_token_quietly() {
-  local _vx_flags=$- _vx_code=0
-  [[ $_vx_flags != *[ax]* ]] || builtin set +ax
+  builtin local "_vx_flags=${-//[!aekvx]/}" "_vx_code=0"
+  [[ ! $_vx_flags ]] || builtin set +aekvx
   # Until 4.3 an empty IFS joins the elements of an array that is copied.
-  [[ ${IFS-} == $' \t\n' ]] || { local IFS=$' \t\n'; } 2>&-
+  [[ ${IFS-} == $' \t\n' ]] || { builtin local IFS=$' \t\n'; } 2>&-
   "$@" || _vx_code=$?
-  [[ $_vx_flags != *a* ]] || builtin set -a
-  [[ $_vx_flags != *x* ]] || builtin set -x
-  return "$_vx_code"
+  [[ ! $_vx_flags ]] || builtin set "-$_vx_flags"
+  builtin return "$_vx_code"
 }
 
 # $? and PIPESTATUS are bash's own care around a trap; $_ is kept by being the last argument of the call.
@@ -538,9 +613,9 @@ __vx_token_before_command() {
 }
 
 __vx_token_prompt() {
-  local _vx_code=$?
+  builtin local "_vx_code=$?"
   __vx_token_calm || [[ ${__vx_token_off-} ]] || __vx_token_quietly __vx_token_at_prompt
-  return "$_vx_code"
+  builtin return "$_vx_code"
 }
 
 __vx_token_at_prompt() {
@@ -554,37 +629,46 @@ __vx_token_at_prompt() {
 # Puts our piece last in PS0: until 5.2 a pending trap also runs while a later substitution of PS0 is being read.
 # Others rewrite PS0, hence at each prompt. Without promptvars it would be shown as text, so it leaves.
 __vx_token_heal_ps0() {
-  local _vx_piece=${__vx_token_ps0[0]}
-  [[ ${__vx_token_trap-} ]] || return 0
+  builtin local "_vx_piece=${__vx_token_ps0[0]}" _vx_ps0
+  _vx_ps0=${PS0-}
+  [[ ${__vx_token_trap-} ]] || builtin return 0
   if ! builtin shopt -q promptvars; then
     _vx_piece=
-  elif [[ ${PS0-} == *"$_vx_piece" ]]; then
-    return 0
+  elif [[ $_vx_ps0 == *"$_vx_piece" ]]; then
+    builtin return 0
   fi
-  { builtin printf -v PS0 %s "${PS0//"${__vx_token_ps0[0]}"/}$_vx_piece"; } 2>&-
+  { builtin printf -v PS0 %s "${_vx_ps0//"${__vx_token_ps0[0]}"/}$_vx_piece"; } 2>&-
 }
 
 # bash < 4.4 has no PS0. A URG trap of the user's own stays, and the prompt is then the only moment.
 __vx_token_arm() {
-  ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || return 0
-  [[ ${__vx_token_trap-} || -z $(builtin trap -p URG) ]] || return 0
+  builtin local _vx_trap
+  ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || builtin return 0
+  _vx_trap=$(builtin trap -p URG)
+  [[ ! $_vx_trap || $_vx_trap == *__vx_token_before_command* ]] || builtin return 0
   builtin trap '__vx_token_before_command "$_"' URG
   __vx_token_trap=(set)
-  : "${PS0=}"
   __vx_token_heal_ps0
+}
+
+__vx_token_disarm() {
+  [[ ${__vx_token_trap-} && $(builtin trap -p URG) == *__vx_token_before_command* ]] || builtin return 0
+  builtin trap - URG
+  __vx_token_trap=()
 }
 
 __vx_token_register() {
   __vx_token_call=(__vx_token_prompt)
   __vx_token_arm
-  [[ ${PROMPT_COMMAND[*]-} != *"${__vx_token_entry[0]}"* ]] || return 0
+  [[ ${PROMPT_COMMAND[*]-} != *"${__vx_token_entry[0]}"* ]] || builtin return 0
   # An assignment to an array is one to its first element, which is what we want; printf survives a read-only one.
   { builtin printf -v PROMPT_COMMAND '%s%s' "${__vx_token_entry[0]}" "${PROMPT_COMMAND:+$'\n'$PROMPT_COMMAND}"; } 2>&-
 }
 
 __vx_token_unregister() {
-  local _vx_i _vx_text _vx_rest
+  builtin local _vx_i _vx_text _vx_rest
   builtin unset -v __vx_token_call
+  __vx_token_disarm
   { [[ ! ${PS0-} ]] || builtin printf -v PS0 %s "${PS0//"${__vx_token_ps0[0]}"/}"; } 2>&-
   for _vx_i in ${PROMPT_COMMAND[@]+"${!PROMPT_COMMAND[@]}"}; do
     _vx_text=${PROMPT_COMMAND[_vx_i]}
@@ -613,38 +697,52 @@ __vx_token_reset() {
 
 # Takes our variables, and the hook itself, out of this shell and gives back what was there before.
 __vx_token_turn_off() {
-  local _vx_name
+  builtin local _vx_name
   __vx_token_withdraw __vx_token_give_back
   for _vx_name in ${__vx_token_user_names[@]+"${__vx_token_user_names[@]}"}; do
     [[ ! $_vx_name || ${!_vx_name+x} ]] || __vx_token_give_back "$_vx_name"
   done
-  __vx_token_user_names=() __vx_token_user_values=() __vx_token_user_flags=()
+  __vx_token_user_names=() __vx_token_user_values=() __vx_token_user_flags=() __vx_token_prints=('')
   __vx_token_hide
   __vx_token_unregister
-  builtin unset -v VX_TOKEN_STATUS
+  if [[ ${__vx_token_chosen+x} ]]; then
+    __vx_token_choose "${__vx_token_chosen[0]}"
+    builtin unset -v __vx_token_chosen
+  fi
+  __vx_token_unset VX_TOKEN_STATUS
+  __vx_token_unset VX_TOKEN_HOOK
   __vx_token_off=(yes) __vx_token_same=()
 }
 
 # Brings them back, also over a value that was set by hand in the meantime, which is then the one kept aside.
 __vx_token_turn_on() {
   __vx_token_reset
+  __vx_token_taking=(yes)
   __vx_token_sync
+  __vx_token_taking=()
   [[ $- != *i* ]] || __vx_token_register
+  builtin return 0
+}
+
+# Names profile $1 for this shell and what it starts, or none.
+__vx_token_choose() {
+  if [[ $1 ]]; then
+    __vx_token_export VX_TOKEN_PROFILE "$1"
+  else
+    __vx_token_unset VX_TOKEN_PROFILE
+  fi
 }
 
 # Switches this shell, and what it starts, to another profile; without a name back to the default one.
 __vx_token_use() {
-  local _vx_file
+  builtin local _vx_file
   __vx_token_find "${1:-default}"
   if [[ ${1-} == *[!A-Za-z0-9._-]* || ${1-} == [.-]* || ! -d ${_vx_file%/*} ]]; then
-    builtin printf 'vx-token: there is no profile %q here\nhint: vx-token status lists them\n' "${1:-default}" >&2
-    return 1
+    builtin printf 'vx-token: there is no profile %q here\nhint: vx-token status lists them; vx-token refresh --profile NAME fetches a first token\n' "${1:-default}" >&2
+    builtin return 1
   fi
-  if [[ ${1-} ]]; then
-    builtin export VX_TOKEN_PROFILE="$1"
-  else
-    builtin unset -v VX_TOKEN_PROFILE
-  fi
+  [[ ${__vx_token_chosen+x} ]] || __vx_token_chosen=("${VX_TOKEN_PROFILE-}")
+  __vx_token_choose "${1-}"
   [[ ${__vx_token_off-} ]] || __vx_token_sync
 }
 
@@ -665,13 +763,15 @@ __vx_token_start() {
   if [[ ! ${__vx_token_loaded-} ]]; then
     __vx_token_names=() __vx_token_values=() __vx_token_held_names=() __vx_token_held_values=() __vx_token_past=()
     __vx_token_user_names=() __vx_token_user_values=() __vx_token_user_flags=() __vx_token_proxied=('')
+    __vx_token_prints=('') __vx_token_taking=()
     __vx_token_reset ''
     __vx_token_inherit
     __vx_token_loaded=(yes)
   fi
-  [[ ! ${__vx_token_off-} ]] || return 0
+  [[ ! ${__vx_token_off-} ]] || builtin return 0
   __vx_token_sync
   [[ $- != *i* ]] || __vx_token_register
+  builtin return 0
 }
 __vx_token_quietly __vx_token_start
 

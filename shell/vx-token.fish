@@ -9,17 +9,20 @@
 
 # Sets __vx_token_place to the file of profile $argv[1]. The order is the program's own: explicit folder, XDG, the per-user folder, tmp.
 function __vx_token_find
-    set -l folder /tmp/runtime-$EUID/vx-token
+    set -l folder
     if test -n "$VX_TOKEN_RUNTIME_DIR"
         set folder $VX_TOKEN_RUNTIME_DIR
-    else if test -n "$XDG_RUNTIME_DIR" -a -d "$XDG_RUNTIME_DIR" -a -O "$XDG_RUNTIME_DIR"
+    else if string match -q '/*' -- "$XDG_RUNTIME_DIR"; and test -d "$XDG_RUNTIME_DIR" -a -O "$XDG_RUNTIME_DIR"
         set folder $XDG_RUNTIME_DIR/vx-token
     else if test -d /System/Library/CoreServices
         set folder $HOME/Library/Caches/TemporaryItems/vx-token
-    else if test -d /run/user/$EUID
+    else if test -d /run/user/$EUID -a -O /run/user/$EUID
         set folder /run/user/$EUID/vx-token
-    else if test -n "$TMPDIR"
-        set folder $TMPDIR/runtime-$EUID/vx-token
+    else
+        for tmp in $TMPDIR $TEMP $TMP /tmp
+            set folder $tmp/runtime-$EUID/vx-token
+            string match -q '/*' -- $tmp; and test -d $tmp -a -w $tmp; and break
+        end
     end
     set -gu __vx_token_place $folder/$argv[1]/env.fish
 end
@@ -40,14 +43,19 @@ end
 # Sets __vx_token_now to epoch seconds. fish has no clock of its own, but `path` knows when a folder changed and how long
 # ago that was. Before that, __vx_token_age is set to seconds that pass as fast: since the system started, where /proc
 # tells them, else since the root folder changed, which it never does where there is no /proc (a Mac's is sealed).
-function __vx_token_time
-    set -l age
-    test -r /proc/uptime; and read -l -d ' ' age rest </proc/uptime
-    set -l ago (builtin path mtime --relative / 2>/dev/null)
-    set -gu __vx_token_age $age $ago
-    if test -n "$ago"
-        set -gu __vx_token_now (builtin math (builtin path mtime /) + $ago)
-    else
+# `path` came with 3.5, and an older fish refuses a whole file in which it is called as a builtin: hence the text.
+if builtin contains -- path (builtin -n)
+    eval '
+        function __vx_token_time
+            set -l age
+            test -r /proc/uptime; and read -l -d " " age rest </proc/uptime
+            set -l ago (builtin path mtime --relative / 2>/dev/null)
+            set -gu __vx_token_age $age $ago
+            set -gu __vx_token_now (builtin math (builtin path mtime /) + $ago)
+        end'
+else
+    function __vx_token_time
+        set -gu __vx_token_age
         set -gu __vx_token_now (command date +%s)
     end
 end
@@ -56,9 +64,9 @@ end
 function __vx_token_may_set
     test $argv[1] = VX_TOKEN_EXPIRES_AT; and return 0
     string match -qr '^[A-Za-z_][A-Za-z0-9_]*$' -- $argv[1]; or return 1
-    not string match -qr '^(PATH|IFS|ENV|HOME|SHELL|USER|PWD|OLDPWD|TMPDIR|CDPATH|EUID|SHLVL|HOSTNAME|COLUMNS|LINES)$' -- $argv[1]
+    not string match -qr '^(PATH|IFS|ENV|HOME|SHELL|USER|PWD|OLDPWD|TMPDIR|CDPATH|EUID|SHLVL|HOSTNAME|COLUMNS|LINES|LANG|LANGUAGE)$' -- $argv[1]
     and not string match -qr '^(argv|history|pipestatus|status|version|umask|hostname|_|PS[0-4]|PROMPT_COMMAND)$' -- $argv[1]
-    and not string match -qr '^(LD_|DYLD_|LC_|LANG|BASH|HIST|fish|FISH|VX_TOKEN_|__vx_token)' -- $argv[1]
+    and not string match -qr '^(LD_|DYLD_|LC_|BASH|HIST|fish|FISH|VX_TOKEN_|__vx_token)' -- $argv[1]
 end
 
 # Reads a `set -gx NAME 'value'` line and prints the name and the value; fails on anything else.
@@ -175,7 +183,9 @@ function __vx_token_keep
     set -gu __vx_token_user_$argv[1] $$argv[1]
     set -gu __vx_token_flag_$argv[1] --unexport
     set -qgx $argv[1]; and set -gu __vx_token_flag_$argv[1] --export
-    set -a __vx_token_user $argv[1]
+    builtin contains -- $argv[1] $__vx_token_user; or set -a __vx_token_user $argv[1]
+    set -l print $argv[1]~(__vx_token_fingerprint "$$argv[1]")
+    set -q __vx_token_taking; or builtin contains -- $print $__vx_token_prints; or set -ga __vx_token_prints $print
 end
 
 # Erases $argv[1], or sets it as the user had it; from then on it is the user's own affair, as if never seen.
@@ -211,20 +221,60 @@ function __vx_token_withdraw
     set -gu __vx_token_held $rest
 end
 
+# Was VX_TOKEN_EXPIRES_AT set by others than us? Then so was the key: by `vx-token env`, `exec` or a sourced file.
+function __vx_token_is_handed
+    test -n "$VX_TOKEN_EXPIRES_AT" -a "$VX_TOKEN_EXPIRES_AT" != "$__vx_token_held_VX_TOKEN_EXPIRES_AT"
+end
+
+# Is what is in the place of the offered $argv[1] ours as well? The offered value itself is, and a token that was handed
+# over ($argv[2] is yes) together with our URL; one with another URL was asked for another profile or project, so it stays.
+function __vx_token_is_same
+    set -l key $__vx_token_offer_OPENAI_API_KEY
+    set -l offer __vx_token_offer_$argv[1]
+    test $argv[1] = VX_TOKEN_EXPIRES_AT; and return 0
+    if test "$$argv[1]" = "$$offer"
+        test "$argv[2]" = yes -o "$$offer" = "$key"; or builtin contains -- $argv[1] $__vx_token_seen
+    else
+        test "$argv[2]" = yes -a -n "$key" -a "$OPENAI_BASE_URL" = "$__vx_token_offer_OPENAI_BASE_URL"
+        and string match -qr -- (string escape --style=regex -- "$key") "$$offer"
+    end
+end
+
+# Is the value of $argv[1] the one that was kept aside, here or in a parent, because a start-up file was read again?
+function __vx_token_is_kept
+    set -l value __vx_token_user_$argv[1]
+    builtin contains -- $argv[1]~(__vx_token_fingerprint "$$argv[1]") $__vx_token_prints; or return 1
+    if builtin contains -- $argv[1] $__vx_token_user
+        test "$$value" = "$$argv[1]"
+    else
+        not builtin contains -- $argv[1] $__vx_token_seen
+    end
+end
+
 # Looks at each offered name before any is set: keeps a value from before our time aside, lists in __vx_token_skip what
-# the user has set since, and fails, with the name in __vx_token_state, when that is a route.
+# the user has set since, and fails, with the name in __vx_token_state, when that is a route. What was handed over is
+# never kept: a token of ours is nothing to give back.
 function __vx_token_survey
+    set -l handed no
+    __vx_token_is_handed; and set handed yes
     set -gu __vx_token_skip
     for name in $__vx_token_names
+        set -l place unseen
+        builtin contains -- $name $__vx_token_seen; and set place seen
+        test $place$handed = unseenyes; and not set -q __vx_token_taking; and set place handed
         if not set -qg $name; or __vx_token_owns $name
             continue
-        else if not builtin contains -- $name $__vx_token_seen
+        else if __vx_token_is_kept $name
             __vx_token_keep $name
-        else if __vx_token_is_route $name
+        else if __vx_token_is_same $name $handed
+            continue
+        else if test $place != unseen; and __vx_token_is_route $name
             set -gu __vx_token_state "paused $name"
             return 1
-        else
+        else if test $place = seen
             set -a __vx_token_skip $name
+        else if test $handed = no; or not __vx_token_is_route $name
+            __vx_token_keep $name
         end
     end
 end
@@ -257,35 +307,44 @@ function __vx_token_apply
     __vx_token_watch
 end
 
-# Prints what tells a child shell that value $argv[2] of name $argv[1] is ours: name, length, last four characters.
+# Prints how a child shell knows value $argv[1] again, in any locale: length and last four characters of its ASCII.
 function __vx_token_fingerprint
-    set -l length (string length -- $argv[2])
+    set -l text (string replace -ra -- '[^!-~]' '' $argv[1])
+    set -l length (string length -- $text)
     set -l tail
-    test "$length" -ge 4; and set tail (string sub -s -4 -- $argv[2])
-    builtin echo "$argv[1]:$length:$tail "
+    test "$length" -ge 4; and set tail (string sub -s -4 -- $text)
+    builtin echo "$length:$tail"
 end
 
+# Tells child shells that there is a hook, and whose the values of which names are: ours (`NAME:` and the fingerprint),
+# set by hand in this shell or not there (`NAME:` alone), or kept aside (`NAME~` and the fingerprint).
 function __vx_token_mark
-    set -l mark
-    for name in $__vx_token_held
+    set -l mark 1
+    for name in $__vx_token_seen
         set -l held __vx_token_held_$name
-        set mark "$mark"(__vx_token_fingerprint $name $$held)
+        set -l print
+        builtin contains -- $name $__vx_token_held; and set print (__vx_token_fingerprint "$$held")
+        set -a mark "$name:$print"
     end
-    if test -n "$mark"
-        set -gx VX_TOKEN_HOOK $mark
-    else
-        set -eg VX_TOKEN_HOOK
-    end
+    set mark (string join ' ' -- $mark $__vx_token_prints)' '
+    test "$VX_TOKEN_HOOK" = "$mark"; or set -gx VX_TOKEN_HOOK $mark
 end
 
-# Reads the parent's mark: a value that fits is ours already; one that does not was put there for this shell by hand.
+# Reads the parent's mark: a value that fits is ours already; one that the parent kept aside was set again by a start-up
+# file and is kept again; any other was put there for this shell by hand.
 function __vx_token_inherit
-    for word in (string split ' ' -- $VX_TOKEN_HOOK)
-        set -l name (string replace -r ':.*' '' -- $word)
-        test -n "$name"; and __vx_token_may_set $name; and set -qg $name; or continue
-        set -ga __vx_token_seen $name
-        string match -qr -- (string escape --style=regex -- " "(__vx_token_fingerprint $name "$$name")) " $VX_TOKEN_HOOK"
-        and __vx_token_put $name "$$name"
+    set -l words (string split -n ' ' -- $VX_TOKEN_HOOK)
+    for word in $words
+        set -l name (string replace -r '[:~].*' '' -- $word)
+        __vx_token_may_set "$name"; or continue
+        string match -q '*~*' -- $word; and set -ga __vx_token_prints $word
+        set -qg $name; or continue
+        set -l print (__vx_token_fingerprint "$$name")
+        if builtin contains -- $name:$print $words
+            __vx_token_put $name "$$name"
+        else if not builtin contains -- $name~$print $words; and not builtin contains -- $name $__vx_token_seen
+            set -ga __vx_token_seen $name
+        end
     end
 end
 
@@ -430,7 +489,7 @@ function __vx_token_settle
         # A folder of a higher rank than the file's may appear at any time.
         test -z "$XDG_RUNTIME_DIR" -o -d "$XDG_RUNTIME_DIR" -a -O "$XDG_RUNTIME_DIR"; or return 0
         test -n "$XDG_RUNTIME_DIR" -o -d /run/user/$EUID; or set above "not test -d /run/user/$EUID; and"
-        set -a watched XDG_RUNTIME_DIR TMPDIR HOME
+        set -a watched XDG_RUNTIME_DIR TMPDIR TEMP TMP HOME
     end
     # Of the second that has begun none may be left.
     set -l left "($__vx_token_expires - $__vx_token_now)"
@@ -511,8 +570,15 @@ function vx-token-off --description 'Take the variables of vx-token, and its hoo
         set -qg $name; or __vx_token_give_back $name
     end
     __vx_token_hide
-    functions -e __vx_token_preexec __vx_token_prompt
+    builtin functions -e __vx_token_preexec __vx_token_prompt
+    set -eg __vx_token_prints
+    if set -q __vx_token_chosen
+        set -eg VX_TOKEN_PROFILE
+        set -q __vx_token_chosen[1]; and set -gx VX_TOKEN_PROFILE $__vx_token_chosen
+        set -eg __vx_token_chosen
+    end
     set -eg VX_TOKEN_STATUS
+    set -eg VX_TOKEN_HOOK
     set -gu __vx_token_same
     set -gu __vx_token_off yes
 end
@@ -522,7 +588,9 @@ function vx-token-on --description 'Bring the variables of vx-token back into th
     set -l fish_trace
     set -lx IFS \n
     __vx_token_reset gone
+    set -gu __vx_token_taking yes
     __vx_token_sync
+    set -eg __vx_token_taking
     status is-interactive; and __vx_token_register
     return 0
 end
@@ -534,9 +602,10 @@ function vx-token-use --description 'Switch this shell to another profile, or ba
     __vx_token_find $profile
     set -l folder (string replace -r '/[^/]*$' '' -- $__vx_token_place)
     if not string match -qr '^[A-Za-z0-9_][A-Za-z0-9._-]*$' -- $profile; or not test -d $folder
-        builtin printf '%s\n' "vx-token: there is no profile "(string escape -- $profile)" here" 'hint: vx-token status lists them' >&2
+        builtin printf '%s\n' "vx-token: there is no profile "(string escape -- $profile)" here" 'hint: vx-token status lists them; vx-token refresh --profile NAME fetches a first token' >&2
         return 1
     end
+    set -q __vx_token_chosen; or set -gu __vx_token_chosen $VX_TOKEN_PROFILE
     if set -q argv[1]
         set -gx VX_TOKEN_PROFILE $profile
     else

@@ -20,16 +20,20 @@ __vx_token_options=()
 
 # Sets _vx_file for profile $1. The order is the program's own: explicit folder, XDG, the system's per-user folder, tmp.
 __vx_token_find() {
+  local _vx_tmp
   if [[ -n $VX_TOKEN_RUNTIME_DIR ]]; then
     _vx_file=$VX_TOKEN_RUNTIME_DIR
-  elif [[ -n $XDG_RUNTIME_DIR && -d $XDG_RUNTIME_DIR && -O $XDG_RUNTIME_DIR ]]; then
+  elif [[ $XDG_RUNTIME_DIR == /* && -d $XDG_RUNTIME_DIR && -O $XDG_RUNTIME_DIR ]]; then
     _vx_file=$XDG_RUNTIME_DIR/vx-token
   elif [[ $OSTYPE == darwin* ]]; then
     _vx_file=$HOME/Library/Caches/TemporaryItems/vx-token
-  elif [[ -d /run/user/$EUID ]]; then
+  elif [[ -d /run/user/$EUID && -O /run/user/$EUID ]]; then
     _vx_file=/run/user/$EUID/vx-token
   else
-    _vx_file=${TMPDIR:-/tmp}/runtime-$EUID/vx-token
+    for _vx_tmp in "$TMPDIR" "$TEMP" "$TMP" /tmp; do
+      [[ $_vx_tmp != /* || ! -d $_vx_tmp || ! -w $_vx_tmp ]] || builtin break
+    done
+    _vx_file=$_vx_tmp/runtime-$EUID/vx-token
   fi
   _vx_file+=/$1/env.sh
 }
@@ -55,23 +59,23 @@ __vx_token_time() {
 
 # A name that a file may set: an identifier that neither the shell, nor the loader, nor this hook acts on by itself.
 __vx_token_may_set() {
-  [[ $1 == [A-Za-z_]* && $1 != *[^A-Za-z0-9_]* ]] || return 1
-  [[ $1 != VX_TOKEN_EXPIRES_AT ]] || return 0
-  [[ ${(Pt)1} != *special* ]] || return 1
+  [[ $1 == [A-Za-z_]* && $1 != *[^A-Za-z0-9_]* ]] || builtin return 1
+  [[ $1 != VX_TOKEN_EXPIRES_AT ]] || builtin return 0
+  [[ ${(Pt)1} != *special* ]] || builtin return 1
   case $1 in
-    (PATH|IFS|ENV|HOME|SHELL|USER|PWD|OLDPWD|TMPDIR|ZDOTDIR|FPATH|POSIXLY_CORRECT) return 1 ;;
-    (PROMPT*|PS[0-4]|RPROMPT*|RPS[12]|REPLY|HIST*|BASH*|LC_*|LANG|*_functions) return 1 ;;
-    (LD_*|DYLD_*|VX_TOKEN_*|__vx_token*|_vx_*|_) return 1 ;;
+    (PATH|IFS|ENV|HOME|SHELL|USER|PWD|OLDPWD|TMPDIR|ZDOTDIR|FPATH|POSIXLY_CORRECT) builtin return 1 ;;
+    (PROMPT*|PS[0-4]|RPROMPT*|RPS[12]|REPLY|HIST*|BASH*|LC_*|LANG|LANGUAGE|*_functions) builtin return 1 ;;
+    (LD_*|DYLD_*|VX_TOKEN_*|__vx_token*|_vx_*|_) builtin return 1 ;;
   esac
 }
 
 # Reads `export NAME='value'` from $1 into _vx_offer; fails on anything else, a repeated name included.
 __vx_token_parse_export() {
   local _vx_name=${${1#export }%%\=*} _vx_value=${1#*\=}
-  __vx_token_may_set $_vx_name || return 1
-  [[ $_vx_value == \'?*\' && ${#_vx_value} -gt 2 && -z $_vx_offer[$_vx_name] ]] || return 1
+  __vx_token_may_set $_vx_name || builtin return 1
+  [[ $_vx_value == \'?*\' && ${#_vx_value} -gt 2 && -z $_vx_offer[$_vx_name] ]] || builtin return 1
   _vx_value=${_vx_value[2,-2]}
-  [[ $_vx_value != *\'* ]] || return 1
+  [[ $_vx_value != *\'* ]] || builtin return 1
   _vx_offer[$_vx_name]=$_vx_value
 }
 
@@ -81,22 +85,22 @@ __vx_token_parse() {
   local -a _vx_lines
   local _vx_line _vx_key
   _vx_lines=("${(@f)_vx_text}")
-  [[ $_vx_lines[1] == '# vx-token env.sh 1' && $_vx_lines[-1] == '# end' ]] || return 1
+  [[ $_vx_lines[1] == '# vx-token env.sh 1' && $_vx_lines[-1] == '# end' ]] || builtin return 1
   for _vx_line in "${(@)_vx_lines[2,-2]}"; do
     case $_vx_line in
-      (*[[:cntrl:]]*|'# end') return 1 ;;
+      (*[[:cntrl:]]*|'# end') builtin return 1 ;;
       ('# '(profile|status|expires|mode|notice)': '*)
         _vx_key=${${_vx_line#'# '}%%:*}
         _vx_head[$_vx_key]=${_vx_line#*: }
         ;;
       ('#'*) ;;
-      ('export '*) __vx_token_parse_export $_vx_line || return 1 ;;
-      (*) return 1 ;;
+      ('export '*) __vx_token_parse_export $_vx_line || builtin return 1 ;;
+      (*) builtin return 1 ;;
     esac
   done
-  [[ $_vx_head[profile] == [A-Za-z0-9._-]* && $_vx_head[profile] != *[^A-Za-z0-9._-]* ]] || return 1
-  [[ $_vx_head[expires] == <-> && ${#_vx_head[expires]} -le 12 ]] || return 1
-  [[ $_vx_head[status] == (fresh|retrying|login|expired) && $_vx_head[mode] == (direct|gateway) ]] || return 1
+  [[ $_vx_head[profile] == [A-Za-z0-9._-]* && $_vx_head[profile] != *[^A-Za-z0-9._-]* ]] || builtin return 1
+  [[ $_vx_head[expires] == <-> && ${#_vx_head[expires]} -le 12 ]] || builtin return 1
+  [[ $_vx_head[status] == (fresh|retrying|login|expired) && $_vx_head[mode] == (direct|gateway) ]] || builtin return 1
   __vx_token_head=("${(@kv)_vx_head}")
   __vx_token_offer=("${(@kv)_vx_offer}")
 }
@@ -148,21 +152,30 @@ __vx_token_is_route() {
 
 # Keeps the user's value of $1 aside, and whether it was exported.
 __vx_token_keep() {
+  local _vx_print
   __vx_token_user[$1]=${(P)1}
   __vx_token_flags[$1]=${(Pt)1}
+  [[ -z $__vx_token[taking] ]] || builtin return 0
+  __vx_token_fingerprint "${(P)1}"
+  (( $__vx_token_prints[(Ie)$1~$_vx_print] )) || __vx_token_prints+=("$1~$_vx_print")
 }
 
 # Unsets $1, or sets it as the user had it; from then on it is the user's own affair, as if we had never seen it.
 __vx_token_give_back() {
   __vx_token_unset $1
-  (( $+__vx_token_user[$1] )) || return 0
+  (( $+__vx_token_user[$1] )) || builtin return 0
   builtin typeset -g "$1=$__vx_token_user[$1]"
   [[ $__vx_token_flags[$1] != *export* ]] || builtin export "$1"
   builtin unset "__vx_token_user[$1]" "__vx_token_flags[$1]" "__vx_token_seen[$1]"
 }
 
+# A read-only variable stays. An attribute that would change our value (integer, upper case) goes.
 __vx_token_unset() {
-  [[ ${(Pt)1} == *readonly* ]] || builtin unset "$1"
+  [[ ${(Pt)1} != *readonly* ]] && builtin unset "$1"
+}
+
+__vx_token_export() {
+  __vx_token_unset $1 && builtin export "$1=$2"
 }
 
 # Takes the held variables out of the environment, except the names $2 and on, by `__vx_token_unset` or
@@ -170,7 +183,7 @@ __vx_token_unset() {
 __vx_token_withdraw() {
   local _vx_name
   for _vx_name in "${(@k)__vx_token_held}"; do
-    (( ! ${@[(Ie)$_vx_name]} )) || continue
+    (( ! ${@[(Ie)$_vx_name]} )) || builtin continue
     if [[ -v $_vx_name ]] && __vx_token_owns $_vx_name; then
       $1 $_vx_name
     fi
@@ -179,30 +192,67 @@ __vx_token_withdraw() {
   done
 }
 
+# Was VX_TOKEN_EXPIRES_AT set by others than us? Then so was the key: by `vx-token env`, `exec` or a sourced file.
+__vx_token_is_handed() {
+  [[ -n $VX_TOKEN_EXPIRES_AT && $VX_TOKEN_EXPIRES_AT != "$__vx_token_held[VX_TOKEN_EXPIRES_AT]" ]]
+}
+
+# Is what is in the place of the offered $1 ours as well? The offered value itself is, and a token that was handed over
+# together with our URL; one with another URL was asked for another profile or project, so it stays.
+__vx_token_is_same() {
+  local _vx_key=$__vx_token_offer[OPENAI_API_KEY] _vx_value=$__vx_token_offer[$1]
+  [[ $1 != VX_TOKEN_EXPIRES_AT ]] || builtin return 0
+  if [[ ${(P)1} == "$_vx_value" ]]; then
+    [[ -n $_vx_handed || $_vx_value == "$_vx_key" || -n $__vx_token_seen[$1] ]]
+  else
+    [[ -n $_vx_handed && -n $_vx_key && $_vx_value == *"$_vx_key"* ]] &&
+      [[ $OPENAI_BASE_URL == "$__vx_token_offer[OPENAI_BASE_URL]" ]]
+  fi
+}
+
+# Is the value of $1 the one that was kept aside, here or in a parent, because a start-up file was read again?
+__vx_token_is_kept() {
+  local _vx_print
+  __vx_token_fingerprint "${(P)1}"
+  (( $__vx_token_prints[(Ie)$1~$_vx_print] )) || builtin return 1
+  if (( $+__vx_token_user[$1] )); then
+    [[ $__vx_token_user[$1] == "${(P)1}" ]]
+  else
+    (( ! $+__vx_token_seen[$1] ))
+  fi
+}
+
 # Looks at each offered name before any is set: keeps a value from before our time aside, lists in _vx_skip what the
-# user has set since, and fails, with the name in _vx_state, when that is a route or read-only.
+# user has set since, and fails, with the name in _vx_state, when that is a route or read-only. What was handed over is
+# never kept: a token of ours is nothing to give back.
 __vx_token_survey() {
-  local _vx_name
+  local _vx_name _vx_handed
+  ! __vx_token_is_handed || _vx_handed=yes
   for _vx_name in "${(@k)__vx_token_offer}"; do
     if [[ ${(Pt)_vx_name} == *readonly* ]]; then
       _vx_state="readonly $_vx_name"
-      return 1
+      builtin return 1
     elif [[ ! -v $_vx_name ]] || __vx_token_owns $_vx_name; then
-      continue
-    elif (( ! $+__vx_token_seen[$_vx_name] )); then
+      builtin continue
+    elif __vx_token_is_kept $_vx_name; then
       __vx_token_keep $_vx_name
-    elif __vx_token_is_route $_vx_name; then
+    elif __vx_token_is_same $_vx_name; then
+      builtin continue
+    elif __vx_token_is_route $_vx_name &&
+      [[ (-n $_vx_handed && -z $__vx_token[taking]) || -n $__vx_token_seen[$_vx_name] ]]; then
       _vx_state="paused $_vx_name"
-      return 1
-    else
+      builtin return 1
+    elif (( $+__vx_token_seen[$_vx_name] )); then
       _vx_skip+=($_vx_name)
+    elif [[ -z $_vx_handed ]] || ! __vx_token_is_route $_vx_name; then
+      __vx_token_keep $_vx_name
     fi
   done
 }
 
 # Puts one variable into the environment and remembers that it is ours.
 __vx_token_put() {
-  builtin export "$1=$2"
+  __vx_token_export $1 $2
   __vx_token_seen[$1]=1
   if (( $+__vx_token_held[$1] )) && [[ $__vx_token_held[$1] != "$2" ]]; then
     __vx_token_remember $1
@@ -225,44 +275,53 @@ __vx_token_apply() {
   __vx_token_mark
 }
 
-# The last four characters of $1, or nothing when it is shorter: the same in every shell.
-__vx_token_tail() {
-  _vx_tail=
-  (( ${#1} < 4 )) || _vx_tail=${1[-4,-1]}
+# Sets _vx_print to how a child shell knows value $1 again, in any locale: length and last four characters of its ASCII.
+__vx_token_fingerprint() {
+  builtin setopt local_options no_multibyte
+  local _vx_text=${1//[^!-~]/}
+  _vx_print=${#_vx_text}:
+  (( ${#_vx_text} < 4 )) || _vx_print+=${_vx_text[-4,-1]}
 }
 
-# Tells child shells which values are ours, by name, length and last four characters.
+# Tells child shells that there is a hook, and whose the values of which names are: ours (`NAME:` and the fingerprint),
+# set by hand in this shell or not there (`NAME:` alone), or kept aside (`NAME~` and the fingerprint).
 __vx_token_mark() {
-  local _vx_name _vx_tail _vx_mark=''
-  for _vx_name in "${(@ok)__vx_token_held}"; do
-    __vx_token_tail "$__vx_token_held[$_vx_name]"
-    _vx_mark+="$_vx_name:${#__vx_token_held[$_vx_name]}:$_vx_tail "
+  local _vx_name _vx_print
+  local -a _vx_mark
+  _vx_mark=(1)
+  for _vx_name in "${(@ok)__vx_token_seen}"; do
+    _vx_print=
+    (( ! $+__vx_token_held[$_vx_name] )) || __vx_token_fingerprint $__vx_token_held[$_vx_name]
+    _vx_mark+=("$_vx_name:$_vx_print")
   done
-  if [[ -n $_vx_mark ]]; then
-    builtin export VX_TOKEN_HOOK=$_vx_mark
-  else
-    builtin unset VX_TOKEN_HOOK
-  fi
+  _vx_mark+=($__vx_token_prints)
+  [[ $VX_TOKEN_HOOK == "${(j: :)_vx_mark} " ]] || __vx_token_export VX_TOKEN_HOOK "${(j: :)_vx_mark} "
 }
 
-# Reads the parent's mark: a value that fits is ours already; one that does not was put there for this shell by hand.
+# Reads the parent's mark: a value that fits is ours already; one that the parent kept aside was set again by a start-up
+# file and is kept again; any other was put there for this shell by hand.
 __vx_token_inherit() {
-  local _vx_word _vx_name _vx_tail
+  local _vx_word _vx_name _vx_print
   for _vx_word in ${(s: :)VX_TOKEN_HOOK}; do
-    _vx_name=${_vx_word%%:*}
-    __vx_token_may_set $_vx_name && [[ -v $_vx_name ]] || continue
-    __vx_token_seen[$_vx_name]=1
-    __vx_token_tail "${(P)_vx_name}"
-    [[ " $VX_TOKEN_HOOK" != *" $_vx_name:${#${(P)_vx_name}}:$_vx_tail "* ]] || __vx_token_put $_vx_name "${(P)_vx_name}"
+    _vx_name=${_vx_word%%[:~]*}
+    __vx_token_may_set $_vx_name || builtin continue
+    [[ $_vx_word != *'~'* ]] || __vx_token_prints+=($_vx_word)
+    [[ -v $_vx_name ]] || builtin continue
+    __vx_token_fingerprint "${(P)_vx_name}"
+    if [[ " $VX_TOKEN_HOOK" == *" $_vx_name:$_vx_print "* ]]; then
+      __vx_token_put $_vx_name "${(P)_vx_name}"
+    elif [[ " $VX_TOKEN_HOOK" != *" $_vx_name~$_vx_print "* ]]; then
+      __vx_token_seen[$_vx_name]=1
+    fi
   done
 }
 
 # Does the environment still hold every value that we put there?
 __vx_token_intact() {
   local _vx_name
-  (( $#__vx_token_held )) || return 1
+  (( $#__vx_token_held )) || builtin return 1
   for _vx_name in "${(@k)__vx_token_held}"; do
-    [[ ${(P)_vx_name} == "$__vx_token_held[$_vx_name]" ]] || return 1
+    [[ ${(P)_vx_name} == "$__vx_token_held[$_vx_name]" ]] || builtin return 1
   done
 }
 
@@ -273,13 +332,13 @@ __vx_token_no_proxy() {
   local _vx_name _vx_suffix=127.0.0.1,localhost
   for _vx_name in NO_PROXY no_proxy; do
     if [[ $1 == add ]]; then
-      [[ -n $HTTP_PROXY$http_proxy$HTTPS_PROXY$https_proxy$ALL_PROXY$all_proxy ]] || continue
-      [[ ${(P)_vx_name} != '*' && ,${(P)_vx_name}, != *,127.0.0.1,* && ${(Pt)_vx_name} != *readonly* ]] || continue
-      builtin export "$_vx_name=${(P)_vx_name}${${(P)_vx_name}:+,}$_vx_suffix"
+      [[ -n $HTTP_PROXY$http_proxy$HTTPS_PROXY$https_proxy$ALL_PROXY$all_proxy ]] || builtin continue
+      [[ ${(P)_vx_name} != '*' && ,${(P)_vx_name}, != *,127.0.0.1,* && ${(Pt)_vx_name} != *readonly* ]] || builtin continue
+      __vx_token_export $_vx_name "${(P)_vx_name}${${(P)_vx_name}:+,}$_vx_suffix"
       __vx_token_proxied[$_vx_name]=1
     elif (( $+__vx_token_proxied[$_vx_name] )) && [[ ${(P)_vx_name} == *$_vx_suffix ]]; then
-      builtin export "$_vx_name=${${${(P)_vx_name}%$_vx_suffix}%,}"
-      [[ -n ${(P)_vx_name} ]] || builtin unset "$_vx_name"
+      __vx_token_export $_vx_name "${${${(P)_vx_name}%$_vx_suffix}%,}"
+      [[ -n ${(P)_vx_name} ]] || __vx_token_unset $_vx_name
     fi
   done
   [[ $1 == add ]] || __vx_token_proxied=()
@@ -294,7 +353,7 @@ __vx_token_sync() {
   __vx_token_load_offer
   __vx_token_time
   __vx_token[now]=$_vx_now
-  [[ -n $_vx_changed$_vx_problem ]] || (( _vx_now >= __vx_token[steady] )) || ! __vx_token_intact || return 0
+  [[ -n $_vx_changed$_vx_problem ]] || (( _vx_now >= __vx_token[steady] )) || ! __vx_token_intact || builtin return 0
   __vx_token[steady]=0 __vx_token_same=()
   if (( ! $#__vx_token_offer )); then
     _vx_state=${_vx_problem:-expired}
@@ -340,9 +399,9 @@ __vx_token_show() {
   [[ $_vx_text != *m || $__vx_token_head[mode] != gateway ]] || _vx_text=gateway
   if [[ -n $_vx_text && -n $__vx_token_head[profile] ]]; then
     _vx_text="$__vx_token_head[profile] $_vx_text"
-    [[ $VX_TOKEN_STATUS == "$_vx_text" ]] || builtin export VX_TOKEN_STATUS=$_vx_text
+    [[ $VX_TOKEN_STATUS == "$_vx_text" ]] || __vx_token_export VX_TOKEN_STATUS $_vx_text
   else
-    builtin unset VX_TOKEN_STATUS
+    __vx_token_unset VX_TOKEN_STATUS
   fi
 }
 
@@ -352,11 +411,11 @@ __vx_token_tell() {
   local _vx_state=$__vx_token[state] _vx_text
   if [[ -z $__vx_token[said] ]]; then
     __vx_token[said]=gone
-    return
+    builtin return
   fi
   __vx_token[said]=$_vx_state
   case $_vx_state in
-    (ok) return ;;
+    (ok) builtin return ;;
     (login) _vx_text=${__vx_token_head[notice]:-a human must log in; run: vx-token status} ;;
     (expired) _vx_text="the token of $__vx_token_head[profile] has ended and there is no new one; run: vx-token status" ;;
     (gone) _vx_text="$__vx_token[file] is gone, the variables are withdrawn; run: vx-token status" ;;
@@ -376,14 +435,14 @@ __vx_token_tell() {
 __vx_token_settle() {
   local -a _vx_watched
   local _vx_name
-  [[ $__vx_token[state] == ok && $__vx_token[said] == ok && -n $__vx_token[text] ]] || return 0
+  [[ $__vx_token[state] == ok && $__vx_token[said] == ok && -n $__vx_token[text] ]] || builtin return 0
   _vx_watched=("${(@k)__vx_token_held}" VX_TOKEN_STATUS VX_TOKEN_RUNTIME_DIR VX_TOKEN_PROFILE)
   __vx_token[above]=
   if [[ -z $VX_TOKEN_RUNTIME_DIR ]]; then
     # A folder of a higher rank than the file's may appear at any time.
-    [[ -z $XDG_RUNTIME_DIR || $__vx_token[file] == $XDG_RUNTIME_DIR/* ]] || return 0
+    [[ -z $XDG_RUNTIME_DIR || $__vx_token[file] == $XDG_RUNTIME_DIR/* ]] || builtin return 0
     [[ -n $XDG_RUNTIME_DIR || $__vx_token[file] == /run/user/$EUID/* ]] || __vx_token[above]=/run/user/$EUID
-    _vx_watched+=(XDG_RUNTIME_DIR TMPDIR HOME)
+    _vx_watched+=(XDG_RUNTIME_DIR TMPDIR TEMP TMP HOME)
   fi
   if [[ $__vx_token_head[mode] == gateway ]]; then
     _vx_watched+=(HTTP_PROXY http_proxy HTTPS_PROXY https_proxy ALL_PROXY all_proxy NO_PROXY no_proxy)
@@ -414,12 +473,12 @@ __vx_token_look() {
     builtin sysread -s 8192 _vx_text 2>&- <$__vx_token[file] &&
     [[ -n $__vx_token_same[$_vx_text] && -n $__vx_token_same[${(e)__vx_token[watched]}] ]]; then
     _vx_now=${(%):-%D{%s}}
-    (( _vx_now < __vx_token[now] || _vx_now >= __vx_token[until] )) || return $_vx_code
+    (( _vx_now < __vx_token[now] || _vx_now >= __vx_token[until] )) || builtin return $_vx_code
   fi
-  [[ -z $__vx_token[off] ]] || return $_vx_code
+  [[ -z $__vx_token[off] ]] || builtin return $_vx_code
   __vx_token_sync
   (( $# )) || __vx_token_show_and_tell
-  return $_vx_code
+  builtin return $_vx_code
 }
 
 __vx_token_show_and_tell() {
@@ -451,11 +510,16 @@ vx-token-off() {
   for _vx_name in "${(@k)__vx_token_user}"; do
     [[ -v $_vx_name ]] || __vx_token_give_back $_vx_name
   done
-  __vx_token_user=() __vx_token_flags=()
+  __vx_token_user=() __vx_token_flags=() __vx_token_prints=()
   __vx_token_hide
   precmd_functions=("${(@)precmd_functions:#__vx_token_look}")
   preexec_functions=("${(@)preexec_functions:#__vx_token_look}")
-  builtin unset VX_TOKEN_STATUS
+  if (( $+__vx_token[chosen] )); then
+    __vx_token_choose "$__vx_token[chosen]"
+    builtin unset '__vx_token[chosen]'
+  fi
+  __vx_token_unset VX_TOKEN_STATUS
+  __vx_token_unset VX_TOKEN_HOOK
   __vx_token[off]=yes __vx_token_same=()
 }
 
@@ -463,8 +527,19 @@ vx-token-off() {
 vx-token-on() {
   builtin emulate -LR zsh
   __vx_token_reset
+  __vx_token[taking]=yes
   __vx_token_sync
+  __vx_token[taking]=
   [[ ! -o interactive ]] || __vx_token_register
+}
+
+# Names profile $1 for this shell and what it starts, or none.
+__vx_token_choose() {
+  if [[ -n $1 ]]; then
+    __vx_token_export VX_TOKEN_PROFILE $1
+  else
+    __vx_token_unset VX_TOKEN_PROFILE
+  fi
 }
 
 # Switches this shell, and what it starts, to another profile; without a name back to the default one.
@@ -474,14 +549,11 @@ vx-token-use() {
   __vx_token_find ${1:-default}
   if [[ $1 == *[^A-Za-z0-9._-]* || $1 == [.-]* || ! -d ${_vx_file%/*} ]]; then
     builtin print -u2 -r -- "vx-token: there is no profile ${(q-)${1:-default}} here"
-    builtin print -u2 -r -- 'hint: vx-token status lists them'
-    return 1
+    builtin print -u2 -r -- 'hint: vx-token status lists them; vx-token refresh --profile NAME fetches a first token'
+    builtin return 1
   fi
-  if [[ -n $1 ]]; then
-    builtin export VX_TOKEN_PROFILE=$1
-  else
-    builtin unset VX_TOKEN_PROFILE
-  fi
+  (( $+__vx_token[chosen] )) || __vx_token[chosen]=$VX_TOKEN_PROFILE
+  __vx_token_choose "$1"
   [[ -n $__vx_token[off] ]] || __vx_token_sync
 }
 
@@ -491,14 +563,14 @@ __vx_token_start() {
   builtin emulate -LR zsh
   builtin typeset -gA __vx_token __vx_token_head __vx_token_offer __vx_token_held __vx_token_user __vx_token_flags
   builtin typeset -gA __vx_token_seen __vx_token_proxied __vx_token_same
-  builtin typeset -ga __vx_token_past
+  builtin typeset -ga __vx_token_past __vx_token_prints
   builtin zmodload -s -F zsh/system b:sysread
   if [[ -z $__vx_token[loaded] ]]; then
     __vx_token_reset ''
     __vx_token_inherit
     __vx_token[loaded]=yes
   fi
-  [[ -z $__vx_token[off] ]] || return 0
+  [[ -z $__vx_token[off] ]] || builtin return 0
   __vx_token_sync
   [[ ! -o interactive ]] || __vx_token_register
 }

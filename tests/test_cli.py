@@ -154,11 +154,12 @@ def test_the_snippets_are_what_env_says(signed_in: Box, require: Callable[[str],
 
 
 def test_exec_replaces_itself_by_the_command(signed_in: Box, google: Emulator) -> None:
-    script = 'echo "$$ $OPENAI_API_KEY $OPENAI_BASE_URL $1"; exit 7'
-    with signed_in.start("exec", "--", "sh", "-c", script, "sh", "--help me", stdout=subprocess.PIPE) as process:
+    script = 'echo "$$ $OPENAI_API_KEY $OPENAI_BASE_URL $VX_TOKEN_PROFILE $1"; exit 7'
+    argv = ["exec", "--profile", "gemini", "--", "sh", "-c", script, "sh", "--help me"]
+    with signed_in.start(*argv, stdout=subprocess.PIPE) as process:
         said, _ = process.communicate(timeout=20)
     assert process.returncode == 7
-    assert said == f"{process.pid} {google.issued[-1].value} {google.base_url()} --help me\n"
+    assert said == f"{process.pid} {google.issued[-1].value} {google.base_url()} gemini --help me\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

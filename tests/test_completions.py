@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from shells import ROOT, Runtime, environment, interactive, need, script
+from shells import BASHES, ROOT, Runtime, environment, interactive, need, script
 from vx_token.cli.main import cli
 
 FOLDER = ROOT / "shell" / "completions"
@@ -119,6 +119,27 @@ def test_every_choice_is_offered(words: Words) -> None:
 @pytest.mark.parametrize("line", ["vx-token print --profile ", "vx-token doctor --profile ", "vx-token-use "])
 def test_profiles_are_the_folders_of_the_runtime_folder(words: Words, line: str) -> None:
     assert {"default", "gemini", "other-2"} <= words(line)
+
+
+@pytest.mark.parametrize("program", ["bash", *BASHES])
+@pytest.mark.parametrize("options", ["", "--posix"])
+def test_it_works_in_every_bash_whatever_is_set(program: str, options: str, environ: Mapping[str, str]) -> None:
+    ask = (
+        f"source {FOLDER}/vx-token.bash; set -f; IFS=_v; COMP_WORDS=(vx-token prin); COMP_CWORD=1; "
+        "__vx_token_complete; echo $COMPREPLY; COMP_WORDS=(vx-token print --profile gem); COMP_CWORD=3; "
+        "__vx_token_complete; echo $COMPREPLY $-"
+    )
+    done = script([need(program), "--norc", *options.split()], ask, environ)
+    assert not done.stderr
+    assert re.fullmatch(r"print\ngemini \w*f\w*\n", done.stdout)
+
+
+def test_without_a_profile_fish_says_nothing(tmp_path: Path, environ: Mapping[str, str]) -> None:
+    (tmp_path / "vx-token").mkdir()
+    ask = f"source {FOLDER}/vx-token.fish; complete -C 'vx-token print --profile '"
+    places = {"VX_TOKEN_RUNTIME_DIR": "", "XDG_RUNTIME_DIR": str(tmp_path)}
+    done = script([need("fish"), "--no-config"], ask, {**environ, **places})
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_no_program_is_started(environ: Mapping[str, str]) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from sandbox import Box, until
 from upstreams import tls_contexts, upstream
-from vx_token import adc, config, source
+from vx_token import adc, config, source, startup
 from vx_token.clock import SystemClock
 from vx_token.doctor import checks as doctor
 from vx_token.doctor import live as doctor_live
@@ -283,10 +283,21 @@ def test_the_hook_is_found_where_it_is_loaded(signed_in: Box) -> None:
     assert check[1] == f"{signed_in.home}/.zshrc line 2 loads it, but this shell does not have it"
 
 
-@pytest.mark.parametrize(
-    "line",
-    ["export OPENAI_API_KEY=sk-1", "OPENAI_API_KEY=sk-1", "if true; then export OPENAI_API_KEY=sk-1; fi"],
-)
+SETS = [
+    "export OPENAI_API_KEY=sk-1",
+    "OPENAI_API_KEY=sk-1",
+    "if true; then export OPENAI_API_KEY=sk-1; else true; fi",
+    "if true; then true; else export OPENAI_API_KEY=sk-1; fi",
+    "export FOO=1 OPENAI_API_KEY=sk-1",
+    'export "OPENAI_API_KEY=sk-1"',
+    "export OPENAI_API_KEY='sk-1",
+    "declare -gx OPENAI_API_KEY=sk-1",
+    "typeset -gx OPENAI_API_KEY=$(pass key)",
+    "{ export OPENAI_API_KEY=sk-1; }",
+]
+
+
+@pytest.mark.parametrize("line", SETS)
 def test_a_key_that_is_set_after_the_hook_is_named_by_its_line(signed_in: Box, line: str) -> None:
     hook = 'eval "$(vx-token hook bash)"'
     rc = signed_in.home / ".bashrc"
@@ -295,6 +306,53 @@ def test_a_key_that_is_set_after_the_hook_is_named_by_its_line(signed_in: Box, l
     assert (check.ok, check.detail) == ("fail", f"{rc} line 4 sets OPENAI_API_KEY after the hook is loaded")
     rc.write_text(f"{line}\n{hook}\n")
     assert found(around(signed_in), "start-up file") == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "OPENAI_API_KEY=x some-tool --version",
+        "true # export OPENAI_API_KEY=1",
+        "with-key() { export OPENAI_API_KEY=1; }",
+        "export OPENAI_API_KEY",
+        "unset OPENAI_API_KEY",
+        "set -e OPENAI_API_KEY",
+    ],
+)
+def test_a_line_that_sets_no_key_for_the_shell_is_no_trouble(line: str) -> None:
+    assert startup.scan(f"vx-token hook bash\n{line}\n").sets == {}
+
+
+HOOK = "vx-token hook some-shell\n"
+ORDERS = {
+    "fish": ({".config/fish/conf.d/vx-token.fish": HOOK, ".config/fish/config.fish": "set -gx OPENAI_API_KEY sk\n"}, 1),
+    "bash": ({".bashrc": HOOK, ".bash_profile": ". ~/.bashrc\nexport OPENAI_API_KEY=sk\n"}, 2),
+    "zsh": ({".zshenv": HOOK, ".zshrc": "export OPENAI_API_KEY=sk\n"}, 1),
+    "zsh login": ({".zshrc": HOOK, ".zlogin": "export OPENAI_API_KEY=sk\n"}, 1),
+}
+
+
+@pytest.mark.parametrize("shell", ORDERS)
+def test_a_key_is_found_in_a_file_that_is_read_after_the_one_with_the_hook(signed_in: Box, shell: str) -> None:
+    files, number = ORDERS[shell]
+    for name, text in files.items():
+        (signed_in.home / name).parent.mkdir(parents=True, exist_ok=True)
+        (signed_in.home / name).write_text(text)
+    [check] = found(around(signed_in), "start-up file")
+    last = signed_in.home / list(files)[-1]
+    assert check.detail == f"{last} line {number} sets OPENAI_API_KEY after the hook is loaded"
+
+
+def test_a_key_above_the_reading_of_the_hook_is_no_trouble(signed_in: Box) -> None:
+    (signed_in.home / ".bashrc").write_text(HOOK)
+    (signed_in.home / ".bash_profile").write_text('export OPENAI_API_KEY=sk\n. "$HOME/.bashrc"\n')
+    assert found(around(signed_in), "start-up file") == []
+
+
+def test_a_paused_hook_is_told(signed_in: Box) -> None:
+    signed_in.environ |= {"VX_TOKEN_STATUS": "gemini paused", "VX_TOKEN_HOOK": "1 "}
+    [check] = found(around(signed_in), "hook")
+    assert (check.ok, check.hint) == ("warn", "to have ours back: vx-token-on")
 
 
 def test_fish_is_read_as_fish(signed_in: Box) -> None:

@@ -1,6 +1,7 @@
 """What bash alone makes hard: PS0, PROMPT_COMMAND in all its forms, traps, and options that change the language."""
 
 import os
+import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -142,8 +143,20 @@ def test_every_form_of_prompt_command_works_and_sees_the_status(bash: Start, run
             assert it.out("echo $seen") == "8\n"
 
 
-def test_a_read_only_prompt_command_leaves_the_look_before_the_command(waiting: Start, runtime: Runtime) -> None:
-    with waiting(before="readonly PROMPT_COMMAND=true") as it:
+@pytest.mark.parametrize("strict", ["", "; set -e"])
+def test_a_read_only_ps0_leaves_the_prompt(waiting: Start, runtime: Runtime, strict: str) -> None:
+    with waiting(before=f"readonly PS0=x{strict}") as it:
+        assert it.banner == ""
+        runtime.write("tok-1")
+        it.run()
+        assert it.seen("OPENAI_API_KEY") == "tok-1"
+
+
+@pytest.mark.parametrize("strict", ["", "; set -e"])
+def test_a_read_only_prompt_command_leaves_the_look_before_the_command(
+    waiting: Start, runtime: Runtime, strict: str
+) -> None:
+    with waiting(before=f"readonly PROMPT_COMMAND=true{strict}") as it:
         assert it.banner == ""
         runtime.write("tok-1")
         assert it.seen("OPENAI_API_KEY") == "tok-1"
@@ -208,6 +221,31 @@ def test_off_on_and_use_work_under_such_options(bash: Start, runtime: Runtime, o
         assert it.seen("OPENAI_API_KEY") == "tok-other"
 
 
+@pytest.mark.parametrize("option", ["v", "k"])
+def test_options_that_show_what_is_read_or_move_assignments_show_nothing_of_ours(
+    bash: Start, runtime: Runtime, option: str
+) -> None:
+    runtime.write("tok-1")
+    with bash() as it:
+        it.run(f"set -{option}")
+        shown = it.run() + it.run("true")
+        runtime.write("tok-2")
+        shown += it.run() + it.run("vx-token-off") + it.run("vx-token-on") + it.run()
+        assert it.out('echo "$OPENAI_API_KEY $-"').startswith("tok-2 ")
+        assert option in it.out("echo $-")
+    assert not re.search(r"vx_token_(?!call)|tok-", shown)
+
+
+@pytest.mark.parametrize("attribute", ["-i", "-u"])
+def test_an_attribute_of_the_user_s_does_not_change_our_value(bash: Start, runtime: Runtime, attribute: str) -> None:
+    runtime.write("tok-1")
+    with bash(before=f"declare {attribute} OPENAI_API_KEY 2>&-") as it:
+        assert not notices(it.run() + it.run())
+        assert it.seen("OPENAI_API_KEY") == "tok-1"
+        it.run("vx-token-off")
+        assert not it.seen("OPENAI_API_KEY")
+
+
 def test_a_restricted_shell_is_served_too(bash: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     with bash(flags=("-r",)) as it:
@@ -220,6 +258,7 @@ def test_a_restricted_shell_is_served_too(bash: Start, runtime: Runtime) -> None
 def test_hostile_aliases_and_functions_are_not_called(bash: Start, runtime: Runtime) -> None:
     words = "export unset printf read mapfile local shopt set trap kill eval return true test declare typeset date"
     names = "export printf read mapfile shopt kill eval true test date echo cat command_not_found_handle"
+    names += " local return continue break declare set unset trap command :"
     functions = "\n".join(f"{name}() {{ builtin echo HIJACKED; }}" for name in names.split())
     aliases = "\n".join(f"alias {word}='builtin echo HIJACKED'" for word in words.split())
     runtime.write("tok-1")
@@ -372,6 +411,19 @@ def test_a_urg_trap_of_the_user_s_stays(bash: Start, runtime: Runtime) -> None:
         runtime.write("tok-2")
         it.run()
         assert it.seen("OPENAI_API_KEY") == "tok-2"
+
+
+def test_a_urg_trap_that_the_user_sets_later_is_left_alone_and_ours_leaves(waiting: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    with waiting() as it:
+        it.run("vx-token-off")
+        assert "URG" not in it.out("trap")
+        it.run("vx-token-on")
+        it.run("trap 'echo urgent' URG")
+        arm(it, runtime, "tok-2")
+        shown = it.run("true") + it.run(f"source {HOOKS['bash']}") + it.run("vx-token-off")
+        assert "\nurgent" not in shown
+        assert "urgent" in it.out("trap")
 
 
 def test_traps_of_the_user_s_run_as_ever(bash: Start, runtime: Runtime) -> None:

@@ -1,13 +1,16 @@
 """Hooks without a terminal, the snippet in plain POSIX shells, and what linters say."""
 
 import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from shells import HOOKS, ROOT, URL, Runtime, environment, need, script
+from shells import BASHES, HOOKS, ROOT, URL, Runtime, environment, need, script
+from vx_token import presets
 
 COMPLETIONS = ROOT / "shell" / "completions"
 QUIET = {
@@ -67,6 +70,64 @@ def test_without_a_token_a_strict_script_goes_on_in_silence(
     assert (done.stdout, done.stderr) == ("on\n", "")
 
 
+NAMES = ["OPENAI_API_KEY", "OPENAI_BASE_URL", "VX_TOKEN_EXPIRES_AT", "VX_TOKEN_HOOK", "VX_TOKEN_STATUS", "PS0"]
+
+
+@pytest.mark.parametrize("options", ["", "--posix"])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["bash", "zsh", *BASHES])
+def test_a_read_only_variable_ends_no_strict_script(
+    kind: str, name: str, options: str, runtime: Runtime, environ: Mapping[str, str]
+) -> None:
+    runtime.write("tok-1")
+    hook = HOOKS["zsh" if need(kind).endswith("zsh") else "bash"]
+    argv = [kind, "-f"] if kind == "zsh" else [kind, *options.split()]
+    done = script([*argv, "-eu"], f"readonly {name}=mine; . {hook}; echo on", environ)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "on\n", "")
+
+
+def test_a_fish_without_path_can_load_the_hook(runtime: Runtime, environ: Mapping[str, str], tmp_path: Path) -> None:
+    """As before 3.5, where an unknown builtin makes a whole file unreadable."""
+    need("fish")
+    runtime.write("tok-1")
+    text = HOOKS["fish"].read_text().replace("builtin path", "builtin nopath").replace("-- path (", "-- nopath (")
+    (tmp_path / "old.fish").write_text(text)
+    line = f"source {tmp_path}/old.fish; __vx_token_look; __vx_token_look; __vx_token_look; printenv OPENAI_API_KEY"
+    done = script(QUIET["fish"], line, environ)
+    assert (done.stdout, done.stderr) == ("tok-1\n", "")
+
+
+@pytest.mark.parametrize("kind", HOOKS)
+def test_a_child_in_another_locale_knows_our_values_again(
+    kind: str, runtime: Runtime, environ: Mapping[str, str]
+) -> None:
+    need(kind)
+    runtime.write("tok-1", extra={"OPENAI_MODEL": "mödelß"})
+    child = f"env LC_ALL=C {' '.join(QUIET[kind])} -c 'source {HOOKS[kind]}; vx-token-off; env'"
+    done = script(QUIET[kind], f"source {HOOKS[kind]}; {child}", environ)
+    assert done.stderr == ""
+    assert not [line for line in done.stdout.splitlines() if line.startswith("OPENAI_")]
+
+
+@pytest.mark.parametrize("kind", HOOKS)
+def test_every_name_that_the_configuration_takes_is_taken_by_the_hooks(kind: str, environ: Mapping[str, str]) -> None:
+    modules = "zsh/parameter zsh/datetime zsh/system zsh/terminfo zsh/mapfile zsh/zle zsh/sched zsh/watch"
+    special = f"zmodload -s {modules}; print -l ${{(k)parameters[(R)*special*]}}"
+    names = script([need("zsh"), "-f"], special, environ).stdout.split()
+    names += script(["bash", "--norc"], "compgen -v", environ).stdout.split()
+    names += script([need("fish"), "--no-config"], "set -n", environ).stdout.split()
+    names += ["LANGCHAIN_TRACING_V2", "LANGSMITH_API_KEY", "LANG", "LANGUAGE", "LC_ALL"]
+    taken = sorted({name for name in names if not presets.problem(f"{name}=x")})
+    assert {"LANGCHAIN_TRACING_V2", "LANGSMITH_API_KEY"} <= set(taken)
+    ask = {
+        "bash": "for n in {}; do __vx_token_may_set $n || echo $n; done",
+        "zsh": "emulate -R zsh; for n in {}; do __vx_token_may_set $n || echo $n; done",
+        "fish": "for n in {}; __vx_token_may_set $n; or echo $n; end",
+    }[kind]
+    done = script([QUIET[kind][0], *QUIET[kind][1:2]], f"source {HOOKS[kind]}; {ask.format(' '.join(taken))}", environ)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 @pytest.mark.parametrize("kind", HOOKS)
 def test_the_hook_loads_by_eval(kind: str, runtime: Runtime, environ: Mapping[str, str]) -> None:
     need(kind)
@@ -123,30 +184,39 @@ def test_a_token_given_to_a_script_of_a_shell_with_the_hook_wins(
     assert (done.stdout, done.stderr) == ("tok-1\nmine\n", "")
 
 
-# Where this user has a folder in /run/user, that comes before the one in tmp.
-PLACES = ["explicit", "xdg", *(["tmp"] if not Path(f"/run/user/{os.geteuid()}").is_dir() else [])]
+# The folders, by name and mode, and the environment; "." is the test's own folder.
+PLACES: Mapping[str, tuple[Mapping[str, int], Mapping[str, str]]] = {
+    "explicit": ({"x": 0o700, "run": 0o700}, {"VX_TOKEN_RUNTIME_DIR": "./x", "XDG_RUNTIME_DIR": "./run"}),
+    "xdg": ({"run": 0o700}, {"XDG_RUNTIME_DIR": "./run"}),
+    "xdg that others may read": ({"run": 0o755}, {"XDG_RUNTIME_DIR": "./run"}),
+    "xdg like /tmp": ({"run": 0o1777}, {"XDG_RUNTIME_DIR": "./run"}),
+    "xdg that is not there": ({"tmp": 0o700}, {"XDG_RUNTIME_DIR": "./run", "TMPDIR": "./tmp"}),
+    "xdg that is relative": ({"tmp": 0o700}, {"XDG_RUNTIME_DIR": "run", "TMPDIR": "./tmp"}),
+    "xdg of another user": ({"theirs": 0o777, "tmp": 0o700}, {"XDG_RUNTIME_DIR": "./theirs", "TMPDIR": "./tmp"}),
+    "TMPDIR": ({"tmp": 0o755}, {"TMPDIR": "./tmp"}),
+    "TMPDIR that is not there": ({"tmp": 0o700}, {"TMPDIR": "./none", "TMP": "./tmp"}),
+    "TEMP before TMP": ({"a": 0o700, "b": 0o700}, {"TEMP": "./a", "TMP": "./b"}),
+    "nothing": ({}, {}),
+}
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("kind", HOOKS)
-def test_the_runtime_folder_is_found_as_the_program_finds_it(kind: str, place: str, tmp_path: Path) -> None:
-    need(kind)
-    roots = {
-        "explicit": tmp_path / "x",
-        "xdg": tmp_path / "vx-token",
-        "tmp": tmp_path / f"runtime-{os.geteuid()}/vx-token",
-    }
-    runtime = Runtime(roots[place])
-    runtime.write("tok-1")
-    tmp_path.chmod(0o700)
-    environ = {k: v for k, v in environment(tmp_path, runtime).items() if k != "VX_TOKEN_RUNTIME_DIR"}
-    environ |= {
-        "explicit": {"VX_TOKEN_RUNTIME_DIR": str(tmp_path / "x"), "XDG_RUNTIME_DIR": "/nowhere"},
-        "xdg": {"XDG_RUNTIME_DIR": str(tmp_path)},
-        "tmp": {"TMPDIR": str(tmp_path)},
-    }[place]
-    done = script(QUIET[kind], f"source {HOOKS[kind]}; printenv OPENAI_API_KEY", environ)
-    assert (done.stdout, done.stderr) == ("tok-1\n", "")
+def test_the_runtime_folder_is_found_as_the_program_finds_it(place: str, tmp_path: Path) -> None:
+    folders, settings = PLACES[place]
+    for name, mode in folders.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(mode)
+        if name == "theirs":
+            os.chown(tmp_path / name, 65534, -1) if os.geteuid() == 0 else (tmp_path / name).rmdir()
+    environ = environment(tmp_path, Runtime(tmp_path)) | {"VX_TOKEN_RUNTIME_DIR": ""}
+    environ |= {name: value.replace("./", f"{tmp_path}/") for name, value in settings.items()}
+    argv = [sys.executable, "-P", "-m", "vx_token", "path", "env.sh"]
+    more = {"PYTHONPATH": str(ROOT / "src")}
+    told = subprocess.run(argv, env=environ | more, capture_output=True, text=True, check=True).stdout
+    ask = {"bash": "$__vx_token_file", "zsh": "$__vx_token[file]", "fish": "$__vx_token_file"}
+    for kind in filter(shutil.which, HOOKS):
+        done = script(QUIET[kind], f'source {HOOKS[kind]}; echo "{ask[kind]}"', environ)
+        assert (done.stdout.replace(".fish", ".sh"), done.stderr) == (told, ""), kind
 
 
 @pytest.mark.parametrize("kind", HOOKS)

@@ -88,7 +88,7 @@ def test_hostile_aliases_and_functions_are_not_called(zsh: Start, runtime: Runti
         "builtin export unset local typeset setopt emulate print printf read shift return case if true eval zmodload"
     )
     aliases = "\n".join(f"alias {word}='echo HIJACKED'" for word in words.split())
-    names = "export unset local typeset setopt emulate print printf read shift true eval test zmodload"
+    names = "export unset local typeset setopt emulate print printf read shift true eval test zmodload return continue"
     functions = "\n".join(f"function {name} {{ builtin echo HIJACKED }}" for name in names.split())
     spread = "alias -g vx='; echo HIJACKED;' ok='; echo HIJACKED;'"
     runtime.write("tok-1")

@@ -116,11 +116,12 @@ def test_loading_again_and_again_registers_once(shell: Start, runtime: Runtime) 
         assert it.out(count) == once
 
 
-def test_a_token_as_long_as_google_may_issue_arrives_whole(shell: Start, runtime: Runtime) -> None:
+def test_a_token_as_long_as_google_may_issue_and_many_variables_arrive_whole(shell: Start, runtime: Runtime) -> None:
     token = "ya29." + "Ab-_~+/." * 2040 + "=="
-    runtime.write(token)
+    runtime.write(token, extra={f"EXTRA_{number}": "x" for number in range(100)})
     with shell() as it:
-        assert it.seen("OPENAI_API_KEY") == token
+        found = it.environment()
+        assert (found["OPENAI_API_KEY"], found["EXTRA_99"]) == (token, "x")
 
 
 # --- freshness -----------------------------------------------------------------------------------------------------
@@ -227,7 +228,9 @@ def test_a_file_replaced_as_fast_as_possible_is_never_seen_in_part(shell: Start,
 
 def test_a_file_that_comes_later_is_picked_up_without_a_word(shell: Start, runtime: Runtime) -> None:
     with shell() as it:
-        assert not ours(it.environment())
+        found = it.environment()
+        assert not ours(found)
+        assert found["VX_TOKEN_HOOK"], "doctor sees by it that this shell has the hook"
         assert not notices(it.run())
         runtime.write("tok-1")
         assert not notices(it.run() + it.run())
@@ -451,6 +454,77 @@ def test_a_key_set_by_hand_wins_whole_until_it_is_unset(shell: Start, runtime: R
         assert found["OPENAI_BASE_URL"] == URL
 
 
+def again(it: Shell) -> str:
+    """The line by which a shell becomes a new one that reads the same rc file."""
+    bash = f"exec bash --noprofile --rcfile {it.home}/.bashrc -i"
+    return {"bash": bash, "zsh": "exec zsh --no-globalrcs -i", "fish": "exec fish -i"}[it.kind]
+
+
+def become(it: Shell, line: str) -> str:
+    """Type a line that starts another shell; all that is shown until the second prompt of that one."""
+    if it.kind == "fish":
+        it.run("set -gx count $count")  # its prompts are numbered
+    it.child.sendline(line)
+    return it.wait() + it.run()
+
+
+def test_a_key_above_the_hook_in_a_start_up_file_is_kept_aside_each_time_it_is_read(
+    shell: Start, runtime: Runtime
+) -> None:
+    kind = kind_of(shell)
+    rc = {"bash": ".bashrc", "zsh": ".zshrc", "fish": ".config/fish/config.fish"}[kind]
+    runtime.write("tok-1")
+    with shell(before=assign(kind, "OPENAI_API_KEY", "sk-user")) as it:
+        shown = it.run(f"source {it.home}/{rc}") + it.run()
+        assert it.seen("OPENAI_API_KEY") == "tok-1"
+        shown += become(it, again(it))
+        assert it.seen("OPENAI_API_KEY") == "tok-1"
+        assert not notices(shown)
+        it.run("vx-token-off")
+        assert ours(it.environment()) == {"OPENAI_API_KEY": "sk-user"}
+
+
+def test_a_key_set_by_hand_stays_in_a_nested_shell(shell: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    with shell() as it:
+        it.run(assign(it.kind, "OPENAI_API_KEY", "sk-mine"))
+        it.run()
+        become(it, again(it))
+        assert ours(it.environment()) == {"OPENAI_API_KEY": "sk-mine"}
+
+
+def test_what_vx_token_env_sets_in_a_shell_with_the_hook_is_ours(shell: Start, runtime: Runtime) -> None:
+    """The token on offer, and one that nobody offered here before another took its place."""
+    runtime.write("tok-1")
+    aside = runtime.file(kind_of(shell), "aside")
+    with shell() as it:
+        for offered, life in (("tok-2", 3600), ("tok-4", 3000)):
+            runtime.write("tok-2", folder="aside", life=life)
+            runtime.write(offered)
+            assert not notices(it.run(f"source {aside}") + it.run())
+            assert it.seen("OPENAI_API_KEY") == offered
+        runtime.write("tok-5", folder="aside", life=2000, url="https://other.example/v1")
+        assert "was set in this shell and wins" in it.run(f"source {aside}") + it.run()
+        assert it.seen("OPENAI_API_KEY") == "tok-5", "asked for another project"
+        it.run("vx-token-on")
+        assert it.seen("OPENAI_API_KEY") == "tok-4"
+        it.run("vx-token-off")
+        assert not ours(it.environment())
+
+
+@pytest.mark.parametrize("url", [URL, "https://other.example/v1"])
+def test_what_vx_token_exec_gives_a_shell_is_no_value_of_the_user_s(shell: Start, runtime: Runtime, url: str) -> None:
+    given = dict.fromkeys(COMPANIONS, url) | {"OPENAI_API_KEY": "tok-0", "VX_TOKEN_EXPIRES_AT": "1700000000"}
+    runtime.write("tok-1")
+    with shell(environ=given) as it:
+        if url != URL:
+            assert it.seen("OPENAI_API_KEY") == "tok-0"
+            it.run("vx-token-on")
+        assert it.seen("OPENAI_API_KEY") == "tok-1"
+        it.run("vx-token-off")
+        assert not ours(it.environment())
+
+
 def test_a_pause_is_told_once(shell: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     with shell() as it:
@@ -520,6 +594,9 @@ def test_use_switches_this_shell_to_another_profile_and_back(shell: Start, runti
         found = it.environment()
         assert found["OPENAI_API_KEY"] == "tok-1"
         assert "VX_TOKEN_PROFILE" not in found
+        it.run("vx-token-use other")
+        it.run("vx-token-off")
+        assert "VX_TOKEN_PROFILE" not in it.environment()
 
 
 def test_another_profile_without_a_token_does_not_leave_the_first_one_s(shell: Start, runtime: Runtime) -> None:

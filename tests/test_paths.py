@@ -54,6 +54,25 @@ def test_the_quick_way_and_platformdirs_agree_on_the_places(monkeypatch: pytest.
     assert paths.runtime_dir(os.environ) == tmp_path / "vx-token"
 
 
+@pytest.mark.parametrize("mode", [0o770, 0o720, 0o702, 0o777])
+@pytest.mark.parametrize("name", ["xdg", f"runtime-{os.geteuid()}"])
+def test_a_runtime_folder_that_others_may_write_is_refused(tmp_path: Path, name: str, mode: int) -> None:
+    if name != "xdg" and Path(f"/run/user/{os.geteuid()}").is_dir():
+        pytest.skip("this user has a folder in /run/user, which comes first")
+    (tmp_path / name).mkdir()
+    (tmp_path / name).chmod(mode)
+    with pytest.raises(ConfigError, match="can be written by others"):
+        paths.runtime_dir({"XDG_RUNTIME_DIR": str(tmp_path / "xdg"), "TMPDIR": str(tmp_path)})
+
+
+def test_a_link_in_the_folder_for_temporary_files_is_refused(tmp_path: Path) -> None:
+    if Path(f"/run/user/{os.geteuid()}").is_dir():
+        pytest.skip("this user has a folder in /run/user, which comes first")
+    link(tmp_path / f"runtime-{os.geteuid()}")
+    with pytest.raises(ConfigError, match="no folder of ours"):
+        paths.runtime_dir({"TMPDIR": str(tmp_path)})
+
+
 @pytest.mark.parametrize(
     ("environ", "path"),
     [
@@ -70,9 +89,11 @@ def test_a_folder_is_made_for_us_alone_whatever_the_umask(tmp_path: Path, umask:
     before = os.umask(umask)
     try:
         paths.secure_folder(tmp_path / "run")
+        paths.secure_folder(tmp_path / "run" / "deep" / "deeper")
     finally:
         os.umask(before)
-    assert (tmp_path / "run").stat().st_mode & 0o7777 == 0o700
+    for folder in ("run", *(["run/deep", "run/deep/deeper"] if umask != 0o777 else [])):
+        assert (tmp_path / folder).stat().st_mode & 0o7777 == 0o700
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o750, 0o711, 0o500])

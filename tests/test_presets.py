@@ -54,7 +54,8 @@ def test_a_field_inside_a_value_is_not_filled_in_again() -> None:
     [
         "nonsense", "", "=x", "A=", "1A=x", "A B=x", "A-B=x", "A='x'", "A=x\ny", "A=x\x00", "A=x\x7f", "A=\x85x",
         "A=\udcff", "A={tokn}", "A={}", "PATH=/tmp", "LD_PRELOAD=x", "IFS=x", "OPENAI_API_KEY=x", "OPENAI_BASE_URL=x",
-        "OPENAI_API_BASE=x", "OPENAI_API_BASE_URL=x", "VX_TOKEN_CONFIG=x", *(f"{name}=x" for name in FORBIDDEN),
+        "OPENAI_API_BASE=x", "OPENAI_API_BASE_URL=x", "VX_TOKEN_CONFIG=x",
+        "MANPATH=x", "TTYIDLE=x", "LANG=x", *(f"{name}=x" for name in FORBIDDEN),
     ],
 )  # fmt: skip
 def test_what_could_do_harm_is_refused_with_a_reason(item: str) -> None:

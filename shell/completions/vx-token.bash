@@ -1,15 +1,20 @@
 # shellcheck shell=bash
 # Completion of vx-token for bash: static, so that a Tab starts no Python; profiles are the folders of the runtime folder.
 
+# The first place that is there, in the order in which the hook looks.
 __vx_token_profiles() {
-  local folder=/run/user/$EUID/vx-token path
-  [[ -z ${XDG_RUNTIME_DIR-} ]] || folder=$XDG_RUNTIME_DIR/vx-token
-  [[ -d $folder ]] || folder=${TMPDIR:-/tmp}/runtime-$EUID/vx-token
-  folder=${VX_TOKEN_RUNTIME_DIR:-$folder}
-  for path in "$folder"/*/; do
-    path=${path%/}
-    [[ ! -d $path ]] || profiles+=" ${path##*/}"
+  local folder noglob=''
+  for folder in "${XDG_RUNTIME_DIR:-/run/user/$EUID}" "/run/user/$EUID" "${TMPDIR:-/tmp}/runtime-$EUID" "/tmp/runtime-$EUID"; do
+    [[ ! -d $folder/vx-token ]] || break
   done
+  folder=${VX_TOKEN_RUNTIME_DIR:-$folder/vx-token}
+  [[ $- != *f* ]] || noglob=yes
+  set +f
+  for folder in "$folder"/*/; do
+    folder=${folder%/}
+    [[ ! -d $folder ]] || profiles+=" ${folder##*/}"
+  done
+  [[ ! $noglob ]] || set -f
 }
 
 # Sets words to what may stand after option $1, and fails when it takes no value; for files it leaves words empty.
@@ -55,6 +60,17 @@ __vx_token_command_words() {
   [[ $command == 'exec --' ]] || words+=' --help -h'
 }
 
+# Sets COMPREPLY to what compgen finds for word $1 by the options that follow, in every bash and whatever IFS is.
+__vx_token_reply() {
+  local IFS=$' \t\n' word=$1 line
+  shift
+  COMPREPLY=()
+  while builtin read -r line; do
+    COMPREPLY[${#COMPREPLY[@]}]=$line
+  done <<<"$(compgen "$@" -- "$word")"
+  [[ ${COMPREPLY[0]-} ]] || COMPREPLY=()
+}
+
 # Completes the current word: what follows `exec` is another program's command line.
 __vx_token_complete() {
   local current=${COMP_WORDS[COMP_CWORD]} command='' words='' profiles='' files='' word i
@@ -72,9 +88,9 @@ __vx_token_complete() {
   done
   __vx_token_values "${COMP_WORDS[COMP_CWORD - 1]}" || __vx_token_command_words
   if [[ -n $files ]]; then
-    mapfile -t COMPREPLY < <(compgen -f -- "$current")
+    __vx_token_reply "$current" -f
   else
-    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+    __vx_token_reply "$current" -W "$words"
   fi
 }
 
@@ -83,18 +99,18 @@ __vx_token_complete_program() {
   local first=$1
   [[ ${COMP_WORDS[first]} != -- ]] || first=$((first + 1))
   if ((COMP_CWORD <= first)); then
-    mapfile -t COMPREPLY < <(compgen -c -- "$current")
+    __vx_token_reply "$current" -c
   elif declare -F _command_offset >/dev/null; then
     _command_offset "$first"
   else
-    mapfile -t COMPREPLY < <(compgen -f -- "$current")
+    __vx_token_reply "$current" -f
   fi
 }
 
 __vx_token_complete_use() {
   local profiles=''
   __vx_token_profiles
-  mapfile -t COMPREPLY < <(compgen -W "$profiles" -- "${COMP_WORDS[COMP_CWORD]}")
+  __vx_token_reply "${COMP_WORDS[COMP_CWORD]}" -W "$profiles"
 }
 
 complete -F __vx_token_complete vx-token

@@ -1,11 +1,15 @@
 # Completion of vx-token for fish: static, so that a Tab starts no Python; profiles are the folders of the runtime folder.
 
+# The first place that is there, in the order in which the hook looks.
 function __vx_token_profiles
-    set -l folder /run/user/$EUID/vx-token
-    test -n "$XDG_RUNTIME_DIR"; and set folder $XDG_RUNTIME_DIR/vx-token
-    test -d $folder; or set folder /tmp/runtime-$EUID/vx-token
+    set -l folder
+    for base in $XDG_RUNTIME_DIR /run/user/$EUID $TMPDIR/runtime-$EUID /tmp/runtime-$EUID
+        set folder $base/vx-token
+        test -d $folder; and break
+    end
     test -n "$VX_TOKEN_RUNTIME_DIR"; and set folder $VX_TOKEN_RUNTIME_DIR
-    string match -r '[^/]+(?=/$)' -- $folder/*/
+    set -l all $folder/*/
+    string match -r '[^/]+(?=/$)' -- $all
 end
 
 # Is $argv[1] the command (and $argv[2] its own)? Without arguments: is there none yet?

@@ -5,6 +5,7 @@ import errno
 import os
 import shutil
 import stat
+import sys
 import time
 import zlib
 from collections.abc import Mapping
@@ -35,23 +36,38 @@ def config_file(environ: Mapping[str, str]) -> Path:
 def runtime_dir(environ: Mapping[str, str]) -> Path:
     """The runtime folder: VX_TOKEN_RUNTIME_DIR, else `vx-token` in the user's runtime folder.
 
+    The rule is one that a shell can follow without starting a program, for the hooks follow it at each prompt: of
+    XDG_RUNTIME_DIR and /run/user/UID the first that is a folder of ours, else one in the folder for temporary files.
+
     Raises:
-        ConfigError: the system offers no safe one.
+        ConfigError: others may write to the one that the rule finds.
     """
     if explicit := environ.get("VX_TOKEN_RUNTIME_DIR"):
         return Path(explicit).absolute()
-    import warnings
+    candidates = [environ.get("XDG_RUNTIME_DIR", "")]
+    if sys.platform == "darwin":
+        fallback = Path(environ.get("HOME") or Path.home()) / "Library" / "Caches" / "TemporaryItems"
+    else:
+        candidates.append(f"/run/user/{os.geteuid()}")
+        fallback = _temporary(environ) / f"runtime-{os.geteuid()}"
+    base = next((Path(each) for each in candidates if each.startswith("/") and peek.belongs_to_us(each)), fallback)
+    if base == fallback and (base.is_symlink() or (base.exists() and not peek.belongs_to_us(str(base)))):
+        raise ConfigError(f"no safe runtime folder: {base} is no folder of ours", _OTHER_FOLDER)
+    if base.exists() and not peek.only_we_write(str(base)):
+        hint = f"make it yours alone: chmod go-w {base}; or {_OTHER_FOLDER}"
+        raise ConfigError(f"no safe runtime folder: {base} can be written by others", hint)
+    return base / APP
 
-    import platformdirs
 
-    try:
-        with warnings.catch_warnings():
-            # It warns on stderr about an unsafe XDG_RUNTIME_DIR and uses another; tools join our stderr to the key.
-            warnings.simplefilter("ignore")
-            return platformdirs.user_runtime_path(APP)
-    except OSError as error:
-        hint = "set XDG_RUNTIME_DIR or VX_TOKEN_RUNTIME_DIR to a folder of your own"
-        raise ConfigError(f"no safe runtime folder: {error}", hint) from None
+_OTHER_FOLDER = "set XDG_RUNTIME_DIR or VX_TOKEN_RUNTIME_DIR to a folder of your own"
+
+
+def _temporary(environ: Mapping[str, str]) -> Path:
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        folder = environ.get(name, "")
+        if folder.startswith("/") and Path(folder).is_dir() and os.access(folder, os.W_OK):
+            return Path(folder)
+    return Path("/tmp")  # noqa: S108 - what lies below is checked to be ours
 
 
 def aside(root: Path, settings: Mapping[str, str]) -> Path:
@@ -131,7 +147,7 @@ def secure_folder(folder: Path) -> None:
         ConfigError: it belongs to someone else, others may write it, it is a link or no folder.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(folder)
         check_folder(folder)
         if stat.S_IMODE(folder.lstat().st_mode) != 0o700:
             folder.chmod(0o700)
@@ -159,6 +175,12 @@ def safe_folder(folder: Path) -> bool:
 def _unusable(folder: Path, error: OSError) -> ConfigError:
     hint = "make it writable, or set VX_TOKEN_RUNTIME_DIR to a folder of your own"
     return ConfigError(f"cannot use the folder {folder}: {error.strerror}", hint)
+
+
+def _make(folder: Path) -> None:
+    if not folder.parent.exists():
+        _make(folder.parent)  # also for us alone: `parents=True` would leave that to the umask
+    folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def check_folder(folder: Path) -> None:

@@ -95,8 +95,9 @@ def answer(argv: Sequence[str], environ: Mapping[str, str], now: float) -> str |
 def _folder(environ: Mapping[str, str], profile: str) -> str | None:
     root = environ.get("VX_TOKEN_RUNTIME_DIR")
     if not root:
-        base = environ.get("XDG_RUNTIME_DIR")
-        root = base + "/vx-token" if base and sys.platform == "linux" else ""
+        base = environ.get("XDG_RUNTIME_DIR", "")
+        known = sys.platform == "linux" and base.startswith("/") and belongs_to_us(base) and only_we_write(base)
+        root = f"{base}/vx-token" if known else ""
     if not root.startswith("/") or "/" in profile or profile.startswith("."):
         return None
     folder = f"{root}/{profile}"
@@ -108,6 +109,24 @@ def _folder(environ: Mapping[str, str], profile: str) -> str | None:
         else:
             folder = f"{root}/{target}" if "/" not in target else ""
     return folder if _ours(root) and _ours(folder) else None
+
+
+def belongs_to_us(folder: str) -> bool:
+    """Whether it is a folder, or a link to one, and this user's: the hooks' `-d` and `-O`."""
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+
+
+def only_we_write(folder: str) -> bool:
+    """Whether nobody else can put something in the place of what lies in a folder of ours."""
+    try:
+        mode = os.stat(folder).st_mode
+    except OSError:
+        return False
+    return not mode & 0o022 or bool(mode & stat.S_ISVTX)
 
 
 def _ours(folder: str) -> bool:

@@ -25,10 +25,16 @@ _FIELD = re.compile(r"\{(\w*)\}")
 # The hooks refuse these too, and with one of them the whole file: names that a shell or a loader acts on by itself.
 _RESERVED = re.compile(
     r"OPENAI_API_KEY|OPENAI_BASE_URL|OPENAI_API_BASE(_URL)?|VX_TOKEN_\w*|_vx_\w*|__vx_token\w*|_"
-    r"|PATH|IFS|ENV|HOME|SHELL|USER|E?UID|(OLD)?PWD|CDPATH|TMPDIR|ZDOTDIR|FPATH|POSIXLY_CORRECT|SHLVL|HOSTNAME"
-    r"|PS[0-4]|R?PROMPT\w*|RPS[12]|SHELLOPTS|GLOBIGNORE|OPTIND|OPTARG|REPLY|INPUTRC|COLUMNS|LINES|SECONDS|RANDOM"
-    r"|HIST\w*|BASH\w*|LC_\w+|LANG\w*|LD_\w+|DYLD_\w+|[Ff][Ii][Ss][Hh]\w*|\w+_functions"
-    r"|argv|history|path|pipestatus|status|version|umask|hostname"
+    r"|PATH|IFS|ENV|HOME|SHELL|USER|E?[UG]ID|(OLD)?PWD|CDPATH|TMPDIR|ZDOTDIR|FPATH|POSIXLY_CORRECT|SHLVL|HOSTNAME|TERM"
+    r"|PS[0-4]|R?PROMPT\w*|RPS[12]|SHELLOPTS|GLOBIGNORE|OPT(IND|ARG|ERR)|REPLY|INPUTRC|COLUMNS|LINES|SECONDS|S?RANDOM"
+    r"|HIST\w*|BASH\w*|LC_\w+|LANG|LANGUAGE|LD_\w+|DYLD_\w+|[Ff][Ii][Ss][Hh]\w*|\w+_functions"
+    r"|USERNAME|PPID|GROUPS|LINENO|FUNC(NAME|NEST)|DIRSTACK|PIPESTATUS|COMP_\w+|COPROC|EPOCH(REALTIME|SECONDS)"
+    # Special in zsh, some of them once a module is loaded.
+    r"|(MAN|MODULE_|MAIL)PATH|FIGNORE|KEYBOARD_HACK|WORDCHARS|(READ)?NULLCMD|PSVAR|SAVEHIST|SPROMPT|ARGC|TTYIDLE|WATCH"
+    r"|TRY_BLOCK_\w+|ZSH_\w+|zsh_\w+|(cd|f|man|mail|module_)?path|f?ignore|(dis_)?\w*(aliases|builtins|reswords|patchars)"
+    r"|(dis_)?functions(_source)?|func\w+|\w*dirs|history(words)?|histchars|job(states|texts)|dirstack|commands|epochtime"
+    r"|errnos|mapfile|modules|options|parameters|prompt|psvar|sysparams|term(info|cap)|usergroups|watch"
+    r"|argv|pipestatus|status\w*|version|umask|hostname"
 )
 
 

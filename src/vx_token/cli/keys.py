@@ -75,7 +75,8 @@ def exec_(command: tuple[str, ...], gateway: bool, **options: Any) -> None:
         if gateway:
             settings, refresher, profile = load(options)
             sys.exit(cli_gateway.run_behind(settings, refresher, profile, command))
-        become(command, output.environment({**os.environ, **_variables(options)}))
+        chosen = {"VX_TOKEN_PROFILE": options["profile"]} if options["profile"] else {}  # for the hook in a shell
+        become(command, output.environment({**os.environ, **chosen, **_variables(options)}))
     except FileNotFoundError:
         click.echo(f"vx-token: there is no command {command[0]!r}\nhint: check the name and PATH", err=True)
         sys.exit(127)

@@ -15,17 +15,19 @@ def hook(around: Surroundings) -> Iterator[Check]:
     where = {path: startup.scan(text) for path, text in around.texts.items() if path in _startup_files(around)}
     loads = [f"{path} line {found.loads}" for path, found in where.items() if found.loads]
     here = bool(around.environ.get("VX_TOKEN_STATUS") or around.environ.get("VX_TOKEN_HOOK"))
-    if here:
+    if here and around.environ.get("VX_TOKEN_STATUS", "").endswith(" paused"):
+        detail = "it is paused in this shell: a variable was set here by hand, or is read-only"
+        yield Check("hook", "warn", detail, "to have ours back: vx-token-on")
+    elif here:
         yield Check("hook", "ok", f"loaded in this shell, by {', '.join(loads) or 'no start-up file: only here'}")
     elif loads:
         yield Check("hook", "warn", f"{', '.join(loads)} loads it, but this shell does not have it", "open a new shell")
     else:
         hint = "run: vx-token setup (or use: vx-token exec -- COMMAND)"
         yield Check("hook", "warn", "no start-up file loads it", hint)
-    for path, found in where.items():
-        for number, name in found.later.items():
-            detail = f"{path} line {number} sets {name} after the hook is loaded"
-            yield Check("start-up file", "fail", detail, "remove that line, or move it above the hook")
+    for path, number, name in dict.fromkeys(startup.later(around.environ, where)):
+        detail = f"{path} line {number} sets {name} after the hook is loaded"
+        yield Check("start-up file", "fail", detail, "remove that line, or move it above the hook")
 
 
 def _startup_files(around: Surroundings) -> set[object]:
