@@ -70,7 +70,7 @@ def gather(
     if isinstance(config, ConfigError):
         error = f"{config.message} ({config.hint})"
         urls: Mapping[str, str] = dict.fromkeys(store.known(), "") | (running or {}).get("profiles", {})
-        rows = tuple(_row(name, url, _state(store, name, now), now, ()) for name, url in urls.items())
+        rows = tuple(_row(name, url, known(store, name, now), now, ()) for name, url in urls.items())
     else:
         rows = tuple(_checked(profile, store, now, refresher) for profile in config.profiles.values())
     rows = tuple(replace(row, problems=(*row.problems, *told.get(row.profile, ()))) for row in rows)
@@ -111,7 +111,8 @@ def _brief(state: State, now: float, margin: float | None) -> str:
     return f"{left}, next refresh {_clock(next_refresh(now, state, 0.5, margin))}"
 
 
-def _state(store: Store, profile: str, now: float) -> State:
+def known(store: Store, profile: str, now: float) -> State:
+    """What is known of a profile; why nothing can be, as its last failure."""
     try:
         return store.read(profile)
     except ConfigError as error:
@@ -119,7 +120,7 @@ def _state(store: Store, profile: str, now: float) -> State:
 
 
 def _checked(profile: Profile, store: Store, now: float, refresher: Refresher | None) -> Row:
-    state = _state(store, profile.name, now)
+    state = known(store, profile.name, now)
     wrong = refresher.problems(profile, state) if refresher and state.attempts else {}
     return _row(profile.name, profile.url, state, now, tuple(wrong.values()), profile.refresh_margin)
 

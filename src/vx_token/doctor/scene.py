@@ -125,7 +125,7 @@ def _refresher(config: Config, store: Store, clock: Clock, environ: Mapping[str,
 def _patients(config: Config, refresher: Refresher) -> list[Patient]:
     found = []
     for profile in config.profiles.values():
-        state = refresher.store.read(profile.name)
+        state = status.known(refresher.store, profile.name, refresher.clock.now())
         path = credential_file(profile, refresher.environ)
         problems = tuple(refresher.problems(profile, state).values()) if state.attempts else ()
         found.append(Patient(profile, state, adc.look(path) if path else None, problems))

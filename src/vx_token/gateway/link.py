@@ -46,7 +46,11 @@ class StoredTokens:
 
     def current(self, profile: str) -> Token | None:
         """The last good token of the login in force; may be called from any thread."""
-        state, now = self._refresher.store.read(profile), self._refresher.clock.now()
+        now = self._refresher.clock.now()
+        try:
+            state = self._refresher.store.read(profile)
+        except ConfigError:
+            return None  # the folder is not safe: `fresh` says so
         foreign = self._foreign(profile, state)
         if now >= self._rests.get(profile, 0.0) and (foreign or self._due(profile, state, now)):
             self._rests[profile] = math.inf
