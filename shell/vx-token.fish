@@ -522,12 +522,14 @@ end
 # A local, empty fish_trace keeps values out of a trace; an exported local reaches the functions that are called, and an
 # empty IFS would keep substitutions from being split. fish itself keeps $status and $pipestatus around events.
 function __vx_token_register
-    function __vx_token_preexec --on-event fish_preexec
-        __vx_token_calm; or __vx_token_refresh
-    end
-    function __vx_token_prompt --on-event fish_prompt
-        __vx_token_calm; or __vx_token_look
-    end
+    # From a text of its own: before each command of a function fish counts the lines of the whole file down to it.
+    eval '
+        function __vx_token_preexec --on-event fish_preexec
+            __vx_token_calm; or __vx_token_refresh
+        end
+        function __vx_token_prompt --on-event fish_prompt
+            __vx_token_calm; or __vx_token_look
+        end'
 end
 
 function __vx_token_refresh
