@@ -128,7 +128,7 @@ class Load:
 
 def load(url: str, connections: int, folder: Path, server: psutil.Process | None) -> Load:
     """Keep `connections` busy for some seconds."""
-    argv = ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "-s", str(folder / "post.lua"), url]
+    argv = ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "--timeout", "20s", "-s", str(folder / "post.lua"), url]
     before = processor(server)
     out = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
     requests, micros, median, errors = map(int, re.findall(r"\d+", out.rsplit("RESULT", 1)[1]))
