@@ -23,13 +23,6 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With two workers one has the tests that mostly wait, and the other all that feel each other's load."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("waits" if item.get_closest_marker("waits") else "works"))
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Where everything must be there (VX_TOKEN_STRICT=1), a skipped test is a failed run."""
