@@ -347,7 +347,7 @@ class Machine:
     def right(self) -> bool:
         """Whether the newest token is in place, with an hour to live by the machine's own clock."""
         mine = [token.value for token in self.google.issued if token.identity == self.identity]
-        return bool(mine) and self.box.read("token") == mine[-1] and HOUR - 120 < self.expires_in < HOUR + 5
+        return bool(mine) and self.box.read("token") == mine[-1] and HOUR - 60 < self.expires_in < HOUR + 5
 
 
 SET: Mapping[str, float] = {"three hours on": 3 * HOUR, "a year back": -365 * DAY, "ten minutes back": -10 * MINUTE}
