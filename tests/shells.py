@@ -253,14 +253,17 @@ from shells import Runtime
 runtime, life, pause, number = Runtime(Path(sys.argv[1])), float(sys.argv[2]), float(sys.argv[3]), 0
 while True:
     number += 1
-    runtime.write(f"tok-{number}-{int(time.time() + life)}", life=life)
+    runtime.write(f"tok-{number}-{int((time.time() + life) * 1000)}", life=life)
     time.sleep(pause)
 """
 
 
 @contextmanager
-def rotating(runtime: Runtime, life: float = 2.0, pause: float = 0.5) -> Iterator[None]:
-    """A process that replaces the snippets every `pause` seconds by ones whose token lives `life` seconds."""
+def rotating(runtime: Runtime, life: float = 2.0, pause: float = 0.25) -> Iterator[None]:
+    """A process that replaces the snippets every `pause` seconds by ones whose token lives `life` seconds.
+
+    The token ends with the millisecond of its own end; the snippet says the whole second before, as the daemon does.
+    """
     environ = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}"}
     argv = [sys.executable, "-c", WRITER, str(runtime.root), str(life), str(pause)]
     with subprocess.Popen(argv, env=environ) as writer:
