@@ -167,3 +167,39 @@ def test_a_refused_refresh_of_the_same_login_leaves_its_live_token(box: Box, goo
         assert box.read("token") == token
         assert box.vx("print").stdout.strip() == token
         assert json.loads(box.vx("print", "--format", "json").stdout)["token"] == token
+
+
+def test_the_token_of_another_account_is_gone_even_while_google_cannot_be_asked(box: Box, google: Emulator) -> None:
+    google.service_account(box.key)
+    box.profile(url=google.base_url())
+    with box.daemon():
+        until(lambda: box.read("token"))
+        google.fail("token", None)
+        other = box.root / "other.json"
+        account = google.service_account(other)
+        other.replace(box.key)
+        until(lambda: not box.read("token") and "export" not in box.read("env.sh"), 5)
+        assert box.vx("print").returncode == 5
+        google.heal()
+        assert box.vx("refresh").returncode == 0
+        assert google.identity_of(box.read("token")) == account
+
+
+@pytest.mark.parametrize("again", ["service_account", "authorized_user"])
+def test_a_login_that_may_be_the_same_persons_leaves_the_live_token_meanwhile(
+    box: Box, google: Emulator, again: str
+) -> None:
+    """A key that was written anew, or a user's login, whose file does not say whose it is."""
+    getattr(google, again)(box.key)
+    box.profile(url=google.base_url())
+    with box.daemon():
+        token = until(lambda: box.read("token"))
+        google.fail("token", None)
+        other = box.root / "other.json"
+        if again == "authorized_user":
+            google.authorized_user(other)
+        else:
+            other.write_bytes(box.key.read_bytes() + b"\n")
+        other.replace(box.key)
+        until(lambda: "# status: retrying" in box.read("env.sh"))
+        assert box.vx("print").stdout.strip() == box.read("token") == token

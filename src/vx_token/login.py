@@ -75,6 +75,11 @@ def find(profile: Profile, environ: Mapping[str, str]) -> tuple[Login, dict[str,
     return Login(kind, str(path), str(info.get("client_email") or info.get("account") or ""), target), info
 
 
+def identity(profile: Profile, found: Login) -> tuple[str, str]:
+    """The type and the account of a token that `profile` would get by the login `found`; the account may be unknown."""
+    return "impersonated" if profile.impersonate else found.kind, found.target or found.account
+
+
 def _runs_program(info: Mapping[str, Any]) -> bool:
     source = info.get("credential_source")
     return isinstance(source, dict) and "executable" in source

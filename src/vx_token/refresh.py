@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from vx_token import atomic, paths, peek, sinks
+from vx_token import atomic, login, paths, peek, sinks
 from vx_token.clock import Clock
 from vx_token.config import Config, Profile
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
@@ -203,13 +203,19 @@ class Refresher:
 
     def _disowned(self, state: State, error: VxTokenError, origin: Origin, profile: Profile) -> bool:
         """Whether the last good token speaks for somebody else than who is asked for now."""
-        was = state.made_from
-        if was is None:
+        was, token = state.made_from, state.token
+        if was is None or token is None or was == origin:
             return False
         explicit = profile.credentials or self.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
         if was.settings != origin.settings or (explicit and was.path != origin.path):
             return True
-        return isinstance(error, LoginNeededError) and was.stamp != peek.stamp(was.path)
+        if isinstance(error, LoginNeededError) and was.stamp != peek.stamp(was.path):
+            return True
+        try:
+            kind, account = login.identity(profile, login.find(profile, self.environ)[0])
+        except VxTokenError:  # a file that cannot be read names nobody else
+            return False
+        return kind != token.kind or ("" not in (account, token.account) and account != token.account)
 
     def _too_short(self, token: Token, min_ttl: float, state: State) -> VxTokenError:
         if state.failure is not None:

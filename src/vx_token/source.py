@@ -72,13 +72,14 @@ def fetch(profile: Profile, environ: Mapping[str, str], now: Callable[[], float]
         raise
     except Exception as error:  # noqa: BLE001 - junk answers make google-auth raise TypeError, AttributeError and more
         raise _translate(error, session.answer, found) from None
+    kind, account = login.identity(profile, found)
     token = Token(
         value=credentials.token,
         expires_at=credentials.expiry.replace(tzinfo=UTC).timestamp() if credentials.expiry else 0.0,
         issued_at=started,
-        kind="impersonated" if profile.impersonate else found.kind,
+        kind=kind,
         quota_project=_quota_project(profile, found, info),
-        account=profile.impersonate or found.target or found.account,
+        account=account,
         note=note,
     )
     return validated(token, now())
