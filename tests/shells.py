@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pexpect
+import psutil
 import pytest
 
 from vx_token import atomic
@@ -157,6 +158,12 @@ class Shell:
         """Type a line; all that the terminal showed until the next prompt, the echo included."""
         self.child.sendline(line)
         return self.wait()
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C once the shell waits for a key: bash of itself loses one that comes while it still draws."""
+        process = psutil.Process(self.child.pid)
+        until(lambda: process.status() == psutil.STATUS_SLEEPING)
+        self.child.sendintr()
 
     def out(self, line: str) -> str:
         """What a command writes to its stdout, by way of a file and so free of echo and terminal codes."""

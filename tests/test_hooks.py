@@ -862,12 +862,12 @@ def test_an_interrupted_line_and_an_interrupted_command_change_nothing(shell: St
     with shell() as it:
         it.child.send("echo half")
         it.child.expect_exact("half")
-        it.child.sendintr()
+        it.interrupt()
         # fish clears the line and draws no new prompt.
         it.run() if it.kind == "fish" else it.wait()
         it.child.sendline("sh -c 'echo begun; exec sleep 30'")
         it.child.expect_exact("begun\r\n")
-        it.child.sendintr()
+        it.interrupt()
         it.wait()
         runtime.write("tok-2")
         it.run()
