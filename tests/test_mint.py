@@ -359,3 +359,13 @@ def test_a_mint_leaves_no_open_file(signed_in: Box) -> None:
     before = psutil.Process().num_fds()
     mint(profile(signed_in), signed_in.environ)
     assert psutil.Process().num_fds() == before
+
+
+def test_a_child_that_starts_slowly_is_told_the_whole_of_a_long_profile(signed_in: Box, google: Emulator) -> None:
+    slowly = signed_in.root / "python"
+    slowly.mkdir()
+    (slowly / "sitecustomize.py").write_text("import time; time.sleep(0.5)")
+    signed_in.environ["PYTHONPATH"] = f"{slowly}:{signed_in.environ['PYTHONPATH']}"
+    # More than a pipe holds: a part of it waits until the child reads.
+    large = profile(signed_in, export=tuple(f"NAME_{number}=value" for number in range(10_000)))
+    assert mint(large, signed_in.environ, deadline=10.0).value == google.issued[-1].value

@@ -225,7 +225,7 @@ def test_the_last_good_token_is_served_to_its_end_and_never_after(signed_in: Box
     assert (done.returncode, done.stdout) == (5, "")
     assert "cannot be reached" in done.stderr
     assert time.time() > end - 1.1  # an end said in whole seconds may be one second early
-    assert served > 3
+    assert served  # although each of these asked Google first, in vain
     google.heal()
     assert printed(signed_in) == google.issued[-1].value + "\n"
 

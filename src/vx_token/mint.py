@@ -59,7 +59,8 @@ def mint(
         hint = "the next try follows by itself; if vx-token was installed anew: vx-token service restart"
         raise TemporaryError(f"the refresh cannot be started: {error.strerror}", hint) from None
     try:
-        output = _answer(child, json.dumps(settings).encode(), deadline, cancelled)
+        _ask(child, json.dumps(settings).encode())
+        output = _answer(child, deadline, cancelled)
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
@@ -68,14 +69,21 @@ def mint(
     return _decode(output)
 
 
-def _answer(child: subprocess.Popen[bytes], settings: bytes, deadline: float, cancelled: Callable[[], bool]) -> bytes:
+def _ask(child: subprocess.Popen[bytes], settings: bytes) -> None:
+    # Not by `communicate`: should its first slice end before it came to write, it never would. A pipe takes 64 KiB.
+    if child.stdin is not None:
+        with contextlib.suppress(BrokenPipeError), child.stdin as question:
+            question.write(settings)
+        child.stdin = None
+
+
+def _answer(child: subprocess.Popen[bytes], deadline: float, cancelled: Callable[[], bool]) -> bytes:
     end = time.monotonic() + deadline
-    feed: bytes | None = settings
     while True:
         try:
-            output = child.communicate(feed, timeout=SLICE)[0]
+            output = child.communicate(timeout=SLICE)[0]
         except subprocess.TimeoutExpired as unfinished:
-            feed, so_far = None, unfinished.output or b""
+            so_far = unfinished.output or b""
         else:
             if child.returncode == -signal.SIGALRM:  # its own clock was faster than ours
                 raise _late(output, deadline)
