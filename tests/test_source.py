@@ -198,6 +198,17 @@ def test_a_program_can_give_the_proof_once_that_is_allowed(box: Box, google: Emu
     assert same(fetch(box), google, workload)
 
 
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.chmod(0o600)], ids=["gone", "not executable"])
+def test_a_program_that_cannot_be_started_is_no_fault_of_the_file(
+    box: Box, google: Emulator, spoil: Callable[[Path], None]
+) -> None:
+    google.external_account(box.key, box.root / "subject")
+    spoil(executable(box, "exit 0"))
+    box.environ["GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES"] = "1"
+    with pytest.raises(TemporaryError, match=r"the subject token that .* names cannot be had"):
+        fetch(box)
+
+
 def test_a_workload_gets_its_proof_from_a_url(box: Box, google: Emulator) -> None:
     workload = google.external_account_by_url(box.key)
     assert same(fetch(box), google, workload)

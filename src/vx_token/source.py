@@ -167,8 +167,8 @@ def _translate(error: Exception, answer: verdict.Answer | None, found: Login) ->
     if isinstance(error, known.TransportError) and (answer is None or answer.status < 300):
         return verdict.judge(None, found)
     if answer is None and found.kind != "metadata":
-        if found.kind == "external_account" and isinstance(error, known.RefreshError):
-            # The subject token's file, command or environment is not ready.
+        if found.kind == "external_account" and isinstance(error, known.RefreshError | OSError):
+            # The subject token's file, program or environment is not ready.
             hint = verdict.remedy(found)
             return TemporaryError(f"the subject token that {found.path} names cannot be had", hint)
         return verdict.malformed(found)
