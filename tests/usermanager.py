@@ -105,14 +105,18 @@ class UserManager:
         return self.systemctl("show", "--value", "-p", name, unit)
 
     def write(self, path: Path, text: str, mode: int = 0o600) -> Path:
-        """A file of that user, its folders made as needed."""
+        """A file of that user, its folders made as needed; nobody sees either before it is the user's."""
         missing = [folder for folder in [*reversed(path.parents)] if not folder.exists()]
         for folder in missing:
-            folder.mkdir(mode=0o700)
-            os.chown(folder, self.uid, self.gid)
-        path.write_text(text)
-        path.chmod(mode)
-        os.chown(path, self.uid, self.gid)
+            new = folder.with_name(f".{folder.name}.new")
+            new.mkdir(mode=0o700)
+            os.chown(new, self.uid, self.gid)
+            new.rename(folder)
+        new = path.with_name(f".{path.name}.new")
+        new.write_text(text)
+        new.chmod(mode)
+        os.chown(new, self.uid, self.gid)
+        new.replace(path)
         return path
 
     def tree(self) -> set[str]:
