@@ -209,7 +209,7 @@ def test_a_mended_setting_helps_the_very_next_call(box: Box, google: Emulator) -
 
 
 def test_the_last_good_token_is_served_to_its_end_and_never_after(signed_in: Box, google: Emulator) -> None:
-    google.lifetime = 5.0
+    google.lifetime = 12.0
     token = printed(signed_in)
     end = google.issued[-1].expires_at
     google.fail("token", None, kind="reset")
@@ -221,11 +221,11 @@ def test_the_last_good_token_is_served_to_its_end_and_never_after(signed_in: Box
             break
         assert (done.stdout, done.stderr) == (token, "")
         assert started < end
-        served = served + 1 if started > end - 2.5 else served
+        served = served + 1 if started > end - 6 else served
     assert (done.returncode, done.stdout) == (5, "")
     assert "cannot be reached" in done.stderr
     assert time.time() > end - 1.1  # an end said in whole seconds may be one second early
-    assert served  # although each of these asked Google first, in vain
+    assert served > 3
     google.heal()
     assert printed(signed_in) == google.issued[-1].value + "\n"
 
