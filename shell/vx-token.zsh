@@ -455,6 +455,9 @@ __vx_token_settle() {
   for _vx_name in $_vx_watched; do
     __vx_token[watched]+=$'\t'"\${$_vx_name-}"
   done
+  # Bytes, and one more by which a file that has grown is told; a buffer of a fixed size costs more to come by.
+  builtin setopt local_options no_multibyte
+  __vx_token[size]=$(( $#__vx_token[text] + 2 ))
   __vx_token_same=("$__vx_token[text]"$'\n' text "${(e)__vx_token[watched]}" watched)
 }
 
@@ -463,14 +466,14 @@ __vx_token_settle() {
 # Before a prompt, and, with the command line as arguments, before a command. Nearly always all is as it was, so that is
 # found out first, by as few commands as can be and without another call. The file is read whole as ever, after the same
 # checks (that it is readable, its opening tells), but by one system call where `$(<file)` takes one for each 64 bytes;
-# the look-ups are faster than `[[ $a == "$b" ]]`. A longer file, or a zsh without zsh/system, takes the long way.
+# the look-ups are faster than `[[ $a == "$b" ]]`. A zsh without zsh/system takes the long way.
 __vx_token_look() {
   # A failing prompt function would end a shell under ERR_EXIT; otherwise the next one still sees the command's status.
   local _vx_code=$? _vx_text _vx_now
   [[ ! -o errexit && $# -eq 0 ]] || _vx_code=0
   builtin emulate -LR zsh
   if [[ -f $__vx_token[file] && -O $__vx_token[file] && ! -d $__vx_token[above] ]] &&
-    builtin sysread -s 8192 _vx_text 2>&- <$__vx_token[file] &&
+    builtin sysread -s $__vx_token[size] _vx_text 2>&- <$__vx_token[file] &&
     [[ -n $__vx_token_same[$_vx_text] && -n $__vx_token_same[${(e)__vx_token[watched]}] ]]; then
     _vx_now=${(%):-%D{%s}}
     (( _vx_now < __vx_token[now] || _vx_now >= __vx_token[until] )) || builtin return $_vx_code
@@ -497,7 +500,7 @@ __vx_token_register() {
 
 # A new shell has told nothing yet ($1 is empty): see __vx_token_tell.
 __vx_token_reset() {
-  __vx_token[file]='' __vx_token[state]=gone __vx_token[said]=${1-gone} __vx_token[off]='' __vx_token[steady]=0
+  __vx_token[file]='' __vx_token[state]=gone __vx_token[said]=${1-gone} __vx_token[off]='' __vx_token[steady]=0 __vx_token[size]=1
   __vx_token_seen=() __vx_token_same=()
   __vx_token_forget
 }
