@@ -29,6 +29,7 @@ from vx_token.emulator import Emulator, running
 from vx_token.gateway.sockets import allow_many_files
 
 HERE = Path(__file__).resolve().parent
+UNIT = HERE.parent / "systemd/vx-token.service"
 ANSWER = (
     '{"id":"c","object":"chat.completion","created":1,"model":"google/gemini-2.5-flash","choices":[{"index":0,'
     '"finish_reason":"stop","message":{"role":"assistant","content":"Hello"}}],'
@@ -108,6 +109,11 @@ def _listens(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
+
+
+def allocator() -> dict[str, str]:
+    """How the service's unit has memory managed."""
+    return dict(re.findall(r"^Environment=(PYTHONMALLOC|GLIBC_TUNABLES)=(.+)$", UNIT.read_text(), re.MULTILINE))
 
 
 def nginx(folder: Path, name: str, server: str, **values: object) -> tuple[str, ...]:
@@ -198,8 +204,8 @@ class Stage:
                 argv = nginx(self.folder, "proxy", PROXY, port=port, upstream=upstream, streams=streams)
             else:
                 argv = self._ours(kind.split()[0], port, base)
-            # As the service's unit has it; it changes memory, not speed.
-            self.servers[kind] = self._start(kind, port, argv, env=os.environ | {"PYTHONMALLOC": "malloc"})
+            environ = os.environ | (allocator() if kind == GATEWAY else {})
+            self.servers[kind] = self._start(kind, port, argv, env=environ)
             self.urls[kind] = f"http://127.0.0.1:{port}/v1/chat/completions"
             self.feeds[kind] = f"http://127.0.0.1:{port}{'/streams' if kind == GATEWAY else ''}/v1/stream"
 

@@ -85,10 +85,12 @@ def last(url: str, server: psutil.Process, seconds: float) -> str:
     half = found[len(found) // 2 :]
     slope = statistics.linear_regression([at / 60 for at, _ in half], [size for _, size in half]).slope
     sizes = [size for _, size in found]
+    quarters = [sizes[len(sizes) * quarter // 4 : len(sizes) * (quarter + 1) // 4] for quarter in range(4)]
     return (
-        f"{STEADY} streams at any time for {seconds / 60:.0f} minutes, {len(found)} looks: "
-        f"{sizes[0]:.1f} MiB at the first, {min(sizes):.1f} to {max(sizes):.1f}, {sizes[-1]:.1f} at the last; "
-        f"in the second half {slope * 1024:+.0f} KiB a minute. Load average {os.getloadavg()[0]:.2f}."
+        f"{STEADY} streams at any time for {seconds / 60:.0f} minutes, {len(found)} looks: {sizes[0]:.2f} MiB at the "
+        f"first, {sizes[-1]:.2f} at the last; least to most in each quarter "
+        f"{', '.join(f'{min(each):.2f} to {max(each):.2f}' for each in quarters)}; "
+        f"in the second half {slope * 1024:+.1f} KiB a minute. Load average {os.getloadavg()[0]:.2f}."
     )
 
 
