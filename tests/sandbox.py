@@ -70,10 +70,14 @@ class Box:
 
     def profile(self, name: str = "gemini", *, url: str = "https://emulator.invalid/v1", **settings: Any) -> None:
         """Add a profile to the configuration; its credentials are `key` unless told otherwise."""
+        text = self.config.read_text() if self.config.exists() else ""
+        self.config.write_text(f"{text}\n{self.profile_text(name, url=url, **settings)}")
+
+    def profile_text(self, name: str = "gemini", *, url: str, **settings: Any) -> str:
+        """What `profile` adds."""
         values = {"project": "demo", "base_url": url, "credentials": str(self.key), **settings}
         lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if value is not None]
-        text = self.config.read_text() if self.config.exists() else ""
-        self.config.write_text("\n".join([text, f"[profiles.{json.dumps(name)}]", *lines, ""]))
+        return "\n".join([f"[profiles.{json.dumps(name)}]", *lines, ""])
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-P", "-m", "vx_token", *words]
@@ -109,14 +113,14 @@ class Box:
         with (self.root / "daemon.log").open("a") as log, self.start("run", *words, stderr=log) as process:
             try:
                 until(
-                    lambda: (self.runtime / ".daemon.json").exists() or process.poll() is not None, what="daemon start"
+                    lambda: (self.runtime / ".daemon.json").exists() or process.poll() is not None, 60, "daemon start"
                 )
                 assert process.poll() is None, self.log
                 yield process
             finally:
                 process.send_signal(signal.SIGCONT)
                 process.terminate()
-                process.wait(10)
+                process.wait(30)
 
     @property
     def log(self) -> str:

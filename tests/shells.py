@@ -6,9 +6,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -86,6 +87,10 @@ class Runtime:
         fish = re.sub(r"^export ([^=\n]*)=", r"set -gx \1 ", text.replace(" env.sh ", " env.fish "), flags=re.MULTILINE)
         atomic.write(self.file("fish", folder), fish.encode())
 
+    def expires(self) -> int:
+        """The second in which the token in place ends."""
+        return int(re.findall(r"^# expires: (\d+)$", self.file().read_text(), re.MULTILINE)[0])
+
     def remove(self) -> None:
         """Take both snippets of the default profile away."""
         for kind in HOOKS:
@@ -136,7 +141,7 @@ class Shell:
     def start(self, argv: list[str]) -> None:
         """Start the shell and wait for its first prompt; what came before it is the `banner`."""
         self.child = pexpect.spawn(
-            argv[0], argv[1:], env=self.environ, cwd=str(self.home), encoding="utf-8", timeout=15, dimensions=(50, 400)
+            argv[0], argv[1:], env=self.environ, cwd=str(self.home), encoding="utf-8", timeout=60, dimensions=(50, 400)
         )
         self.child.delaybeforesend = None
         self.banner = self.wait()
@@ -182,8 +187,10 @@ class Shell:
         return self.environment().get(name)
 
     def close(self) -> None:
-        """End the shell."""
-        self.child.close(force=True)
+        """End the shell; a busy machine may take longer for it than pexpect grants."""
+        with suppress(pexpect.ExceptionPexpect):
+            self.child.close(force=True)
+        until(lambda: not self.child.isalive(), 60)
 
 
 def environment(home: Path, runtime: Runtime, **more: str) -> dict[str, str]:
@@ -253,6 +260,29 @@ def script(argv: list[str], text: str, environ: Mapping[str, str]) -> subprocess
     )
 
 
+@contextmanager
+def stalls(runtime: Runtime) -> Iterator[list[float]]:
+    """When the machine stood still, or the token in place was late, so that nobody could have had a live one."""
+    found: list[float] = []
+    over = threading.Event()
+
+    def look() -> None:
+        last = time.monotonic()
+        while not over.wait(0.05):
+            now = time.monotonic()
+            if now - last > 0.5 or runtime.expires() - time.time() < 0.4:
+                found.append(now)
+            last = now
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        thread.join()
+
+
 WRITER = """
 import sys, time
 from pathlib import Path
@@ -274,8 +304,10 @@ def rotating(runtime: Runtime, life: float = 2.0, pause: float = 0.25) -> Iterat
     environ = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}"}
     argv = [sys.executable, "-c", WRITER, str(runtime.root), str(life), str(pause)]
     with subprocess.Popen(argv, env=environ) as writer:
+        with suppress(PermissionError):  # who writes tokens of two seconds must not wait for its turn
+            os.setpriority(os.PRIO_PROCESS, writer.pid, -10)
         try:
-            until(runtime.file("fish").exists)
+            until(runtime.file("fish").exists, 60)
             yield
         finally:
             writer.kill()

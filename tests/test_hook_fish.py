@@ -133,11 +133,12 @@ def test_without_proc_a_prompt_is_answered_at_once_and_a_token_ends_in_time(
     """As on a Mac, where only the age of the root folder tells how time passes."""
     hook = tmp_path / "hook.fish"
     hook.write_text(HOOKS["fish"].read_text().replace("/proc/uptime", "/nowhere"))
-    runtime.write("tok-1", life=12)
+    runtime.write("tok-1")
     with fish(hook=False, before=f"source {hook}") as it:
+        runtime.write("tok-2", life=12)
+        expires = runtime.expires()
         for _ in range(3):
             it.run()
-        expires = int(it.seen("VX_TOKEN_EXPIRES_AT") or 0)
         it.run("functions -c __vx_token_sync keep; function __vx_token_sync; builtin echo LOOKED; end")
         assert "LOOKED" not in it.run()
         it.run("functions -e __vx_token_sync; functions -c keep __vx_token_sync")

@@ -26,12 +26,13 @@ from shells import (
     notices,
     rotating,
     snippet,
+    stalls,
     until,
     version_of,
 )
 from vx_token.emulator import Emulator
 
-LIFE = 4.0  # seconds that a token of the emulator's lives: a busy machine may need more than one to get the next
+LIFE = 4.0 if LONG else 10.0  # seconds that a token of the emulator's lives: a busy machine needs some to get the next
 Start = Callable[..., AbstractContextManager[Shell]]
 SHELLS = [*((kind, "") for kind in HOOKS), *(("bash", path) for path in BASHES)]
 COMPANIONS = ("OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_BASE_URL")
@@ -177,9 +178,15 @@ def test_a_shell_left_idle_past_two_lives_of_a_token_gets_a_200_by_its_very_next
     need_a_look_before_commands(shell)
     rounds = 100 if LONG else 3
     ask = "curl -s -w '%{http_code}\\n' -H \"Authorization: Bearer $OPENAI_API_KEY\""
-    with vertex() as url, rotating(runtime), shell() as it:
-        # What is idle is the prompt: it was drawn more than two lives of its token ago.
-        answers = [after_idling(it, 4.2, f"{ask} {url}") for _ in range(rounds)]
+    excuses, answers = 0 if LONG else 3, list[str]()
+    with vertex() as url, rotating(runtime), stalls(runtime) as stalled, shell() as it:
+        while len(answers) < rounds:
+            before = len(stalled)
+            # What is idle is the prompt: it was drawn more than two lives of its token ago.
+            answers.append(after_idling(it, 4.2, f"{ask} {url}"))
+            if answers[-1] != "200\n" and len(stalled) > before and excuses:
+                answers.pop()
+                excuses -= 1
     assert answers == ["200\n"] * rounds
 
 
@@ -200,7 +207,7 @@ def test_a_shell_idle_while_the_daemon_renews_its_token_is_answered_by_vertex(
     ask += """ -d '{"model": "google/gemini-2.5-flash", "messages": [{"role": "user", "content": "hello"}]}'"""
     served = partial(shell, environ={"VX_TOKEN_RUNTIME_DIR": str(user.runtime)})
     with user.daemon(), served() as it:
-        until(lambda: user.read("token", "default"))
+        until(lambda: user.read("token", "default"), 60)
         answers = [after_idling(it, 2 * LIFE + 0.2, ask) for _ in range(100 if LONG else 1)]
     assert answers == ["200\n"] * len(answers)
 
@@ -212,12 +219,23 @@ def after_idling(shell: Shell, seconds: float, line: str) -> str:
     return shell.out(line)
 
 
+def given_a_short_life(shell: Shell, runtime: Runtime) -> float:
+    """Let the shell hold a token of few seconds, more of them where the machine is slow; the second of its end."""
+    for life in (4, 8, 16, 32):
+        runtime.write("short-lived", life=life)
+        shell.run()
+        found = shell.seen("OPENAI_API_KEY")
+        if time.time() < runtime.expires() - 2:
+            assert found == "short-lived"
+            return runtime.expires()
+    pytest.fail("the machine is too slow")
+
+
 def test_a_dead_token_is_not_handed_to_a_command_typed_after_its_end(shell: Start, runtime: Runtime) -> None:
     need_a_look_before_commands(shell)
-    runtime.write("tok-1", life=3)
+    runtime.write()
     with shell() as it:
-        assert it.seen("OPENAI_API_KEY") == "tok-1"
-        expiry = float(it.environment()["VX_TOKEN_EXPIRES_AT"])
+        expiry = given_a_short_life(it, runtime)
         it.run()
         past(expiry)
         assert not ours(it.environment())
@@ -259,11 +277,12 @@ def test_when_the_file_is_gone_the_variables_are_withdrawn_with_one_notice(shell
 
 
 def test_the_end_of_a_token_is_told_once(shell: Start, runtime: Runtime) -> None:
-    runtime.write("tok-1", life=2)
+    runtime.write("tok-1")
     with shell() as it:
-        expiry = float(it.environment()["VX_TOKEN_EXPIRES_AT"])
-        past(expiry)
-        assert notices(it.run() + it.run() + it.run()) == [
+        runtime.write("tok-2", life=2)
+        shown = it.run()
+        past(runtime.expires())
+        assert notices(shown + it.run() + it.run() + it.run()) == [
             "the token of gemini has ended and there is no new one; run: vx-token status"
         ]
         assert it.seen("VX_TOKEN_STATUS") == "gemini expired"
@@ -366,12 +385,12 @@ def test_a_bad_file_gives_a_new_shell_nothing_and_is_told_once(shell: Start, run
 
 
 def test_a_live_token_ends_in_time_although_the_file_is_bad(shell: Start, runtime: Runtime) -> None:
-    runtime.write("tok-1", life=3)
+    runtime.write()
     with shell() as it:
-        expiry = float(it.environment()["VX_TOKEN_EXPIRES_AT"])
+        expiry = given_a_short_life(it, runtime)
         runtime.put(BAD["no end mark"])
         it.run()
-        assert it.seen("OPENAI_API_KEY") == "tok-1"
+        assert it.seen("OPENAI_API_KEY") == "short-lived" or time.time() > expiry
         past(expiry)
         it.run()
         assert not ours(it.environment())
@@ -767,17 +786,16 @@ def test_a_folder_of_a_higher_rank_is_taken_as_soon_as_it_is_there(shell: Start,
         assert it.seen("OPENAI_API_KEY") == "tok-high"
 
 
-@pytest.mark.parametrize("seconds", [3, 61, 3600])
+@pytest.mark.parametrize("seconds", [3, 63, 3603])
 def test_the_shown_minutes_are_those_that_are_left(shell: Start, runtime: Runtime, seconds: int) -> None:
     """Also at the change from one minute to the next, which a prompt that is answered at once must not miss."""
-    runtime.write("tok-1", life=seconds)
+    runtime.write("tok-1")
     with shell() as it:
+        runtime.write("tok-2", life=seconds)
+        expires = runtime.expires()
         for _ in range(3):
             it.run()
-        expires = int(it.seen("VX_TOKEN_EXPIRES_AT") or 0)
-        before = (expires - int(time.time())) // 60
-        until(lambda: (expires - time.time()) // 60 < before)
-        past(time.time() + 1)
+        past(expires - seconds // 60 * 60 + 1)
         it.run()
         after = (expires - int(time.time())) // 60
         assert it.seen("VX_TOKEN_STATUS") == ("gemini expired" if after < 0 else f"gemini {after}m")
@@ -800,12 +818,20 @@ def test_a_prompt_starts_no_process(shell: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     with shell() as it:
         it.run()
-        before = faults_of_children(it)
-        for number in range(5):
+        quick = 0
+        for number in range(50):
             runtime.write(f"tok-{number}")
+            before, began = faults_of_children(it), time.monotonic()
             it.run()
+            assert faults_of_children(it) == before
             it.run("true")
-        assert faults_of_children(it) == before
+            # A prompt that has waited for a second and more may have bash look by a subshell, see docs/shell.md.
+            if time.monotonic() - began < 1:
+                assert faults_of_children(it) == before
+                quick += 1
+            if quick == 5:
+                break
+        assert quick == 5
         it.run("/bin/true")
         assert faults_of_children(it) > before, "a process would have been seen"
 
@@ -865,7 +891,7 @@ def test_an_interrupted_line_and_an_interrupted_command_change_nothing(shell: St
         it.interrupt()
         # fish clears the line and draws no new prompt.
         it.run() if it.kind == "fish" else it.wait()
-        it.child.sendline("sh -c 'echo begun; exec sleep 30'")
+        it.child.sendline("sh -c 'echo begun; exec sleep 100'")
         it.child.expect_exact("begun\r\n")
         it.interrupt()
         it.wait()

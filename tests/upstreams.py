@@ -209,7 +209,7 @@ class Answer:
 
 def settings_for(*routes: Route, **changes: Any) -> GatewaySettings:
     settings = GatewaySettings(
-        {route.profile: route for route in routes}, routes[0].profile, lambda key: key == KEY, port=0, wait=2.0
+        {route.profile: route for route in routes}, routes[0].profile, lambda key: key == KEY, port=0, wait=30.0
     )
     return replace(settings, **{"limits": BRISK, **changes})
 

@@ -141,10 +141,9 @@ def _drive(stage: Stage, length: float) -> bool:
     stage.say("   time  token  " + "  ".join(way.ljust(20) for way in ways))
     once = (stage.files / "token").read_text(encoding="utf-8")
     naive = {"OPENAI_API_KEY": once, "OPENAI_BASE_URL": stage.google.base_url()}
-    start, lives, answers = time.monotonic(), [once], []
+    start, answers = time.monotonic(), []
     while time.monotonic() - start < length:
-        current = (stage.files / "token").read_text(encoding="utf-8")
-        lives += [current] if current not in lives else []
+        lives = len(stage.google.issued)
         row = (
             stage.run(sys.executable, "-c", CLIENT, **naive),
             stage.run("sh", "-c", SOURCED, "sh", str(stage.files / "env.sh"), sys.executable, "-c", CLIENT),
@@ -154,8 +153,8 @@ def _drive(stage: Stage, length: float) -> bool:
         answers.append(row)
         marks = [("ok   " if answer == "200" else "DEAD ") + answer for answer in row]
         clock = f"{time.monotonic() - start:5.1f} s"
-        stage.say(f" {clock}  #{len(lives):<4}  " + "  ".join(mark.ljust(20) for mark in marks).rstrip())
-    return _summary(stage, len(lives), answers, ways)
+        stage.say(f" {clock}  #{lives:<4}  " + "  ".join(mark.ljust(20) for mark in marks).rstrip())
+    return _summary(stage, len(stage.google.issued), answers, ways)
 
 
 def _curl(stage: Stage, curl: str) -> str:

@@ -48,9 +48,14 @@ class Issued:
 
 
 class Mint:
-    """The tokens that were handed out, and which of them still count."""
+    """The tokens that were handed out, and which of them still count.
+
+    Attributes:
+        grace: seconds that one is taken past its end; may be changed live.
+    """
 
     def __init__(self, now: Callable[[], float]) -> None:
+        self.grace = GRACE
         self._now = now
         self._issued: dict[str, Issued] = {}
         self._revoked: set[str] = set()
@@ -81,7 +86,7 @@ class Mint:
 
     def alive(self, issued: Issued) -> bool:
         """Whether Google would take it now."""
-        return self._now() < issued.expires_at + GRACE and issued.value not in self._revoked
+        return self._now() < issued.expires_at + self.grace and issued.value not in self._revoked
 
 
 class Directory:
