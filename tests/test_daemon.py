@@ -1,6 +1,7 @@
 """The daemon as a real process, across the lives of its tokens and everything that changes around it."""
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -15,8 +16,10 @@ import psutil
 import pytest
 
 from sandbox import Box, until
-from vx_token.emulator import Emulator
-from vx_token.keeper import FORCED_GAP
+from vx_token.config import Profile
+from vx_token.emulator import Emulator, running
+from vx_token.keeper import FORCED_GAP, PATIENCE
+from vx_token.mint import mint
 
 SINKS = ("token", "header", "env.sh", "env.fish")
 
@@ -25,6 +28,11 @@ def fresh(box: Box, google: Emulator, profile: str = "gemini") -> bool:
     """Whether all files of the profile hold the last token that was handed out."""
     value = google.issued[-1].value if google.issued else "none"
     return box.read("token", profile) == value and all(value in box.read(name, profile) for name in SINKS)
+
+
+def lasting(box: Box, google: Emulator, profile: str = "gemini") -> bool:
+    """Whether the token file holds one that nothing will replace during this test."""
+    return box.read("token", profile) in {one.value for one in google.issued if one.expires_at > time.time() + 60}
 
 
 def identity(box: Box, google: Emulator, profile: str = "gemini") -> str:
@@ -36,17 +44,27 @@ def identity(box: Box, google: Emulator, profile: str = "gemini") -> str:
 def swiftly(box: Box, change: Callable[[], str], now_is: Callable[[], str]) -> None:
     """The new identity's token is there within a second of the change.
 
-    On a busy machine the best of some counts, but every change must show.
+    On a busy machine the best of some counts, but every change must show; on a slow one a second is what two and a
+    half tokens take to fetch at that moment.
     """
     late = []
     for _ in range(8):
         rested(box)
         wanted, started = change(), time.monotonic()
-        until(lambda wanted=wanted: now_is() == wanted, 8, "the new identity")  # type: ignore[misc]
+        until(lambda wanted=wanted: now_is() == wanted, 30, "the new identity")  # type: ignore[misc]
         late.append(time.monotonic() - started)
-        if late[-1] < 1:
+        if late[-1] < 1 or late[-1] < 2.5 * a_fetch(box):
             return
     pytest.fail(f"seconds until the new identity's token was there: {late}")
+
+
+def a_fetch(box: Box) -> float:
+    """The seconds that fetching a token by itself takes now; from another Google, whose tokens nobody counts."""
+    with running() as another:
+        another.service_account(box.root / "another.json")
+        started = time.monotonic()
+        mint(Profile("another", project="demo", credentials=str(box.root / "another.json")), box.environ)
+        return time.monotonic() - started
 
 
 def rested(box: Box) -> None:
@@ -65,9 +83,11 @@ def test_a_daemon_replaces_the_token_before_each_end(signed_in: Box, google: Emu
                 seen.add(token)
             return len(seen) >= 3
 
-        until(three_lives, 15)
+        until(three_lives, 60)
+        google.lifetime = 3600.0  # or the end may come between a token's birth and its being written
+        until(lambda: lasting(signed_in, google))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == 0
+        assert process.wait(30) == 0
     assert signed_in.read("token") == google.issued[-1].value
 
 
@@ -80,6 +100,7 @@ def test_every_file_has_the_token_and_default_leads_there(signed_in: Box, google
             "# vx-token env.sh 1\n# profile: gemini\n# status: fresh\n# expires: "
         )
         assert signed_in.read("env.sh").endswith("# end\n")
+        until(lambda: signed_in.read("peek"), what="the last file, after which none has a name for the moment")
         assert {oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == {"0o600"}
         assert {oct(path.stat().st_mode & 0o777) for path in (signed_in.runtime, folder)} == {"0o700"}
         assert (signed_in.runtime / "default").readlink() == Path("gemini")
@@ -108,6 +129,8 @@ def test_one_failing_profile_harms_no_other(box: Box, google: Emulator) -> None:
             until(lambda name=name, first=first: box.read("token", name) not in {"", first})  # type: ignore[misc]
         until(lambda: "# status: login" in box.read("env.sh", "revoked"))
         until(lambda: "# status: login" in box.read("env.sh", "missing"))
+        google.lifetime = 3600.0  # two seconds may be over while `status` starts
+        until(lambda: all(lasting(box, google, name) for name in ("good", "better")))
         rows = {row["profile"]: row["status"] for row in json.loads(box.vx("status", "--json").stdout)["profiles"]}
     assert rows == {"good": "fresh", "better": "fresh", "revoked": "login", "missing": "login", "hanging": "unknown"}
     assert not [p for p in psutil.process_iter(["cmdline"]) if str(box.root) in " ".join(p.info["cmdline"] or [])]
@@ -191,11 +214,12 @@ def test_a_new_login_is_not_kept_waiting_by_a_try_that_hangs(signed_in: Box, goo
         until(lambda: fresh(signed_in, google))
         google.fail("token", None, kind="hang")
         google.service_account(signed_in.key)
-        until(lambda: google.count("token") == 2)
+        until(lambda: google.count("token") >= 2)
         google.heal()
         wanted, started = google.service_account(signed_in.key), time.monotonic()
-        until(lambda: identity(signed_in, google) == wanted)
-        assert time.monotonic() - started < 8  # the try itself would have gone on for 30
+        until(lambda: identity(signed_in, google) == wanted, 60)
+        late = time.monotonic() - started
+        assert late < 8 or late < PATIENCE + 3 * a_fetch(signed_in)  # the try itself would have gone on for 30
 
 
 @pytest.mark.parametrize("beside", [False, True])
@@ -212,6 +236,8 @@ def test_a_profile_that_gets_the_name_default_has_files_of_its_own(box: Box, goo
         def printed(*options: str) -> str:
             return google.identity_of(box.vx("print", *options).stdout.strip())
 
+        if beside:  # or `print` may fetch before the daemon has seen the profile
+            until(lambda: identity(box, google, "default") == second)
         until(lambda: printed("--profile", "default") == second)
         assert not (box.runtime / "default").is_symlink()
         for _ in range(2):  # the long way, and by the file for the short way
@@ -266,32 +292,40 @@ def test_a_login_that_is_refused_is_told_and_a_new_one_heals_it(box: Box, google
     assert "log in again" in box.log
 
 
+@pytest.mark.waits
 def test_an_ended_token_is_withdrawn_and_comes_back_by_itself(signed_in: Box, google: Emulator) -> None:
-    google.lifetime = 4.0
-    with signed_in.daemon():
+    google.lifetime = 12.0
+    with signed_in.daemon() as process:
         until(lambda: fresh(signed_in, google))
+        end = google.issued[-1].expires_at
         google.fail("token", None, kind="html")
+        process.send_signal(signal.SIGHUP)  # nearly the whole life is left for the failing tries
         until(lambda: "# status: retrying" in signed_in.read("env.sh"))
-        until(lambda: "# status: expired\n# expires: 0\n" in signed_in.read("env.sh"), 8)
+        until(lambda: "# status: expired\n# expires: 0\n" in signed_in.read("env.sh"), end + 10 - time.time())
         assert [signed_in.read(name) for name in ("token", "header")] == ["", ""]
         assert "export" not in signed_in.read("env.sh")
         google.heal()
         google.lifetime = 3600.0
-        until(lambda: fresh(signed_in, google), 15)
+        until(lambda: fresh(signed_in, google), 30)  # the fifth pause, which may have begun, is of up to 16
 
 
 def test_a_server_that_fails_is_not_hammered(signed_in: Box, google: Emulator) -> None:
     google.fail("token", None, kind="html")
     with signed_in.daemon():
-        time.sleep(5)  # the time in which to count tries
-    assert 2 <= google.count("token") <= 4
+        until(lambda: google.count("token") >= 4, 90)
+    came = [seen.at for seen in google.requests if seen.route == "token"]
+    gaps = [after - before for before, after in itertools.pairwise(came)]
+    # Each pause is twice the one before it, less a quarter at the most; the first is never less than a second.
+    assert all(gap >= least for gap, least in zip(gaps, (1.0, 1.5, 3.0), strict=False)), gaps
 
 
-def config_error(box: Box) -> str:
+def config_error(box: Box) -> tuple[int, str]:
+    """Exit status of `status`, which is of the file as it is, and what it says, which may still be the daemon's."""
     done = box.vx("status", "--json")
     text: str = json.loads(done.stdout)["config_error"]
-    assert (done.returncode == 3) == bool(text)
-    return text
+    assert done.returncode in (0, 3)
+    assert text or done.returncode == 0
+    return done.returncode, text
 
 
 def test_a_changed_configuration_is_followed(signed_in: Box, google: Emulator) -> None:
@@ -321,12 +355,13 @@ def test_a_broken_configuration_changes_nothing_until_it_is_repaired(signed_in: 
         until(lambda: fresh(signed_in, google))
         for broken in (good + "colour = 1\n", "[profiles", "", good.replace("project", "projekt")):
             signed_in.config.write_text(broken or "\0")
-            until(lambda: config_error(signed_in))
+            status, text = config_error(signed_in)
+            assert (status, bool(text)) == (3, True)
             until(lambda: json.loads((signed_in.runtime / ".daemon.json").read_text())["config_error"])
         before = signed_in.read("token")
         until(lambda: signed_in.read("token") not in {"", before}, what="the next token all the same")
         signed_in.config.write_text(good)
-        until(lambda: not config_error(signed_in))
+        until(lambda: config_error(signed_in) == (0, ""))
         assert process.poll() is None
     assert "the last good configuration stays in force" in signed_in.log
 
@@ -335,9 +370,11 @@ def test_a_configuration_file_that_vanishes_changes_nothing(signed_in: Box, goog
     with signed_in.daemon() as process:
         until(lambda: fresh(signed_in, google))
         signed_in.config.rename(signed_in.root / "away")
-        until(lambda: config_error(signed_in))
+        status, text = config_error(signed_in)
+        assert (status, bool(text)) == (3, True)
+        until(lambda: json.loads((signed_in.runtime / ".daemon.json").read_text())["config_error"])
         (signed_in.root / "away").rename(signed_in.config)
-        until(lambda: not config_error(signed_in))
+        until(lambda: config_error(signed_in) == (0, ""))
         assert process.poll() is None
         assert fresh(signed_in, google)
 
@@ -360,7 +397,7 @@ def test_a_signal_ends_it_cleanly(signed_in: Box, google: Emulator, number: sign
     with signed_in.daemon() as process:
         until(lambda: fresh(signed_in, google))
         process.send_signal(number)
-        assert process.wait(5) == 0
+        assert process.wait(30) == 0
     assert fresh(signed_in, google)
     assert not (signed_in.runtime / ".daemon.json").exists()
     assert signed_in.log.splitlines()[-1].endswith("stopped")
@@ -368,13 +405,23 @@ def test_a_signal_ends_it_cleanly(signed_in: Box, google: Emulator, number: sign
 
 
 def test_it_ends_at_once_while_google_hangs(signed_in: Box, google: Emulator) -> None:
+    def ended(process: "subprocess.Popen[str]") -> float:
+        """The seconds that its end takes."""
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        return time.monotonic() - started
+
+    with signed_in.daemon() as process:
+        until(lambda: fresh(signed_in, google))
+        idle = ended(process)
     google.fail("token", None, kind="hang")
     with signed_in.daemon() as process:
-        until(lambda: google.count("token"))
+        process.send_signal(signal.SIGHUP)  # the token of the first is still fresh
+        until(lambda: google.count("token") == 2)
         children = psutil.Process(process.pid).children()
         assert children
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(3) == 0
+        assert ended(process) < max(3, 2 * idle + 2)
         until(lambda: not any(child.is_running() for child in children), 2, "the child's end")
 
 
@@ -468,7 +515,7 @@ def test_the_log_is_one_line_an_event_in_each_form(signed_in: Box, google: Emula
             assert process.stderr is not None
             said[form] = [process.stderr.readline(), process.stderr.readline()]
             process.send_signal(signal.SIGTERM)
-            said[form] += process.communicate(timeout=5)[1].splitlines()
+            said[form] += process.communicate(timeout=30)[1].splitlines()
     assert all(json.loads(line)["level"] == "info" for line in said["json"])
     assert all(line.startswith("<6>") for line in said["systemd"])
     assert {len(lines) for lines in said.values()} == {3}
@@ -488,6 +535,6 @@ def test_a_log_that_nobody_reads_stops_nothing(signed_in: Box, google: Emulator)
     with signed_in.start("run", stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         process.stderr.close()
-        until(lambda: len(google.issued) >= 3, 15)
+        until(lambda: len(google.issued) >= 3, 60)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == 0
+        assert process.wait(30) == 0

@@ -174,7 +174,7 @@ def test_the_token_of_another_account_is_gone_even_while_google_cannot_be_asked(
     box.profile(url=google.base_url())
     with box.daemon():
         until(lambda: box.read("token"))
-        google.fail("token", None)
+        google.fail("token", None, kind="reset")  # at a 503 google-auth itself tries for four seconds
         other = box.root / "other.json"
         account = google.service_account(other)
         other.replace(box.key)

@@ -43,13 +43,21 @@ def answers(members: "list[subprocess.Popen[str]]") -> set[tuple[int, str, str]]
     return {(member.returncode, *text) for member, text in zip(members, texts, strict=True)}
 
 
+def expire(box: Box, google: Emulator) -> float:
+    """Let a token come and end, the next one lives an hour; the seconds that the command took."""
+    google.lifetime = 1.0
+    started = time.monotonic()
+    assert box.vx("refresh").returncode == 0
+    took = time.monotonic() - started
+    until(lambda: time.time() > google.issued[-1].expires_at, 3)
+    google.lifetime = 3600.0
+    return took
+
+
 @pytest.fixture
 def expired(signed_in: Box, google: Emulator) -> Box:
     """A box that has had a token, which has ended; the next one lives an hour."""
-    google.lifetime = 1.0
-    assert signed_in.vx("refresh").returncode == 0
-    until(lambda: time.time() > google.issued[-1].expires_at, 3)
-    google.lifetime = 3600.0
+    expire(signed_in, google)
     return signed_in
 
 
@@ -98,15 +106,13 @@ def test_a_refresh_that_follows_another_asks_again(signed_in: Box, google: Emula
 
 def test_a_fresh_token_is_printed_while_a_slow_refresh_is_under_way(signed_in: Box, google: Emulator) -> None:
     first = signed_in.vx("print").stdout
-    google.fail("token", kind="slow", delay=3.0)
+    google.fail("token", kind="slow", delay=12.0)
     with signed_in.start("refresh", stdout=subprocess.DEVNULL) as refresh:
         until(lambda: google.count("token") == 2, what="the slow request")
-        started = time.monotonic()
         assert signed_in.vx("print").stdout == first
         assert signed_in.vx("print", "--min-ttl", "10m").stdout == first
-        assert time.monotonic() - started < 2
-        assert refresh.poll() is None
-        assert refresh.wait(10) == 0
+        assert (refresh.poll(), google.count("token", 200)) == (None, 1)
+        assert refresh.wait(40) == 0
     assert signed_in.vx("print").stdout == google.issued[-1].value + "\n" != first
 
 
@@ -120,16 +126,17 @@ def test_a_print_waits_for_a_slow_refresh_and_takes_its_token(expired: Box, goog
     assert google.count("token") == before + 1
 
 
-def test_a_killed_lock_holder_stops_nobody(expired: Box, google: Emulator) -> None:
+def test_a_killed_lock_holder_stops_nobody(signed_in: Box, google: Emulator) -> None:
+    own = expire(signed_in, google)
     before = google.count("token")
     google.fail("token", kind="hang")
-    with expired.start("refresh") as holder:
+    with signed_in.start("refresh") as holder:
         until(lambda: google.count("token") == before + 1, what="the request that hangs")
         holder.send_signal(signal.SIGKILL)
-        holder.wait(5)
+        holder.wait(30)
     started = time.monotonic()
-    assert expired.vx("print").stdout == google.issued[-1].value + "\n"
-    assert time.monotonic() - started < 3
+    assert signed_in.vx("print").stdout == google.issued[-1].value + "\n"
+    assert time.monotonic() - started < max(3, 3 * own)
 
 
 def test_a_process_stopped_while_it_refreshes_harms_nothing(signed_in: Box, google: Emulator) -> None:

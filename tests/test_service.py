@@ -119,7 +119,7 @@ def test_a_program_whose_path_needs_quoting_is_started(account: Account) -> None
 
 @pytest.mark.slow
 def test_a_client_sees_one_live_token_after_another(account: Account) -> None:
-    account.google.lifetime = 3.0
+    account.google.lifetime = 10.0
     account.install()
     seen: dict[str, int] = {}
 
@@ -129,7 +129,7 @@ def test_a_client_sees_one_live_token_after_another(account: Account) -> None:
             seen[token] = answers(account.google, token)
         return len(seen) >= 3
 
-    until(three, 20)
+    until(three, 60)
     assert set(seen.values()) == {200}
 
 
@@ -213,7 +213,7 @@ def test_a_refresh_of_thirty_seconds_is_no_reason_for_the_watchdog(account: Acco
     # Nobody waits for it meanwhile.
     assert account.vx("print").out == f"{token}\n"
     assert account.vx("service", "status").status == 0
-    assert time.monotonic() - started < DEADLINE / 2
+    assert [seen.status for seen in account.google.requests if seen.route == "token"] == [200, 0]
     until(lambda: account.token() != token, DEADLINE + 15)
     assert time.monotonic() - started >= DEADLINE >= 30
     assert (account.pid(), account.show("NRestarts"), account.show("Result")) == (pid, "0", "success")
@@ -257,6 +257,7 @@ def test_install_says_that_a_human_must_log_in_and_the_service_waits_for_it(acco
     assert re.fullmatch(rf"gemini: no token, .* log in again .*; {command}", account.show("StatusText"))
 
     # Neither a crash nor a restart nor a caller makes another try before five minutes are over.
+    until(lambda: told.exists() and told.read_text(), what="the command, which would die with the service")
     pid = account.pid()
     account.manager.run("kill", "-9", str(pid))
     until(lambda: account.restarted(pid), 20)
@@ -270,7 +271,7 @@ def test_install_says_that_a_human_must_log_in_and_the_service_waits_for_it(acco
     assert told.read_text().count("\n") == 1
 
     account.login("authorized_user")
-    until(account.token, 15)
+    until(account.token, 60)
     until(lambda: "60 min left, next refresh" in account.show("StatusText"))
 
 
@@ -443,7 +444,7 @@ def test_a_journal_gets_each_event_with_its_level_and_no_secret(account: Account
         account.install()
         google.fail("token", times=1, kind="reset")
         account.manager.systemctl("reload", UNIT)
-        until(lambda: len(google.issued) == 2)
+        until(lambda: len(google.issued) == 2, 60)
         google.fail("token", times=None, kind="invalid_rapt")
         account.login("authorized_user")
         until(lambda: any("log in again" in line.text for line in ours()))
@@ -472,7 +473,7 @@ def test_with_lingering_it_runs_from_boot_without_any_login(google: Emulator) ->
         assert account.token() == first  # logind takes the folder away; until then readers are served
         machine.reset()
         with machine.booted():
-            until(account.token, 15)
+            until(account.token, 60)
             assert account.token() != first
             assert account.show("ActiveState") == "active"
             assert answers(google, account.token()) == 200

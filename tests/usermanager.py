@@ -125,7 +125,7 @@ class UserManager:
         return {path for path in found if not path.startswith(tuple(f"{self.runtime}/{name}" for name in NOT_OURS))}
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 15) -> None:
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
     """Poll until `condition` holds; fail with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
