@@ -16,10 +16,8 @@ import psutil
 import pytest
 
 from sandbox import Box, until
-from vx_token.config import Profile
-from vx_token.emulator import Emulator, running
-from vx_token.keeper import FORCED_GAP, PATIENCE
-from vx_token.mint import mint
+from vx_token.emulator import Emulator
+from vx_token.keeper import FORCED_GAP
 
 SINKS = ("token", "header", "env.sh", "env.fish")
 
@@ -44,8 +42,7 @@ def identity(box: Box, google: Emulator, profile: str = "gemini") -> str:
 def swiftly(box: Box, change: Callable[[], str], now_is: Callable[[], str]) -> None:
     """The new identity's token is there within a second of the change.
 
-    On a busy machine the best of some counts, but every change must show; on a slow one a second is what two and a
-    half tokens take to fetch at that moment.
+    On a busy machine the best of some counts, but every change must show.
     """
     late = []
     for _ in range(8):
@@ -53,18 +50,9 @@ def swiftly(box: Box, change: Callable[[], str], now_is: Callable[[], str]) -> N
         wanted, started = change(), time.monotonic()
         until(lambda wanted=wanted: now_is() == wanted, 30, "the new identity")  # type: ignore[misc]
         late.append(time.monotonic() - started)
-        if late[-1] < 1 or late[-1] < 2.5 * a_fetch(box):
+        if late[-1] < 1:
             return
     pytest.fail(f"seconds until the new identity's token was there: {late}")
-
-
-def a_fetch(box: Box) -> float:
-    """The seconds that fetching a token by itself takes now; from another Google, whose tokens nobody counts."""
-    with running() as another:
-        another.service_account(box.root / "another.json")
-        started = time.monotonic()
-        mint(Profile("another", project="demo", credentials=str(box.root / "another.json")), box.environ)
-        return time.monotonic() - started
 
 
 def rested(box: Box) -> None:
@@ -218,8 +206,7 @@ def test_a_new_login_is_not_kept_waiting_by_a_try_that_hangs(signed_in: Box, goo
         google.heal()
         wanted, started = google.service_account(signed_in.key), time.monotonic()
         until(lambda: identity(signed_in, google) == wanted, 60)
-        late = time.monotonic() - started
-        assert late < 8 or late < PATIENCE + 3 * a_fetch(signed_in)  # the try itself would have gone on for 30
+        assert time.monotonic() - started < 8  # the try itself would have gone on for 30
 
 
 @pytest.mark.parametrize("beside", [False, True])
