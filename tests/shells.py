@@ -6,7 +6,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -258,29 +257,6 @@ def script(argv: list[str], text: str, environ: Mapping[str, str]) -> subprocess
     return subprocess.run(
         [*argv, "-c", text], env=dict(environ), capture_output=True, text=True, timeout=30, check=False
     )
-
-
-@contextmanager
-def stalls(runtime: Runtime) -> Iterator[list[float]]:
-    """When the machine stood still, or the token in place was late, so that nobody could have had a live one."""
-    found: list[float] = []
-    over = threading.Event()
-
-    def look() -> None:
-        last = time.monotonic()
-        while not over.wait(0.05):
-            now = time.monotonic()
-            if now - last > 0.5 or runtime.expires() - time.time() < 0.4:
-                found.append(now)
-            last = now
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield found
-    finally:
-        over.set()
-        thread.join()
 
 
 WRITER = """

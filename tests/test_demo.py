@@ -23,7 +23,7 @@ def test_ended_early_it_leaves_nothing(box: Box, number: signal.Signals) -> None
         assert demo.wait(15) == 128 + number
     assert own
     # What a process of ours had started itself is the system's to collect, which may take it a moment.
-    until(lambda: not any(psutil.pid_exists(pid) for pid in own), 30)
+    until(lambda: not any(psutil.pid_exists(pid) for pid in own), 5)
     assert not list((box.root / "tmp").iterdir())
 
 

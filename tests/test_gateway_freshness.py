@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import itertools
-import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -97,10 +96,8 @@ def test_a_token_that_cannot_be_replaced_is_not_hammered_for() -> None:
     with upstream() as server, front(purse, Route("p", server.url)) as proxy:
         refusing(server, purse)
         purse.made += 1
-        began = time.monotonic()
         assert {proxy.ask().status for _ in range(20)} == {401}
-        took = time.monotonic() - began
-    assert len(purse.asked) <= 1 + math.log2(1 + took)  # rests of 1, 2, 4 s …; one where twenty take less than a second
+    assert len(purse.asked) == 1
 
 
 def test_an_upstream_that_refuses_every_token_does_not_cause_a_storm() -> None:
@@ -244,7 +241,7 @@ def test_a_refused_token_of_a_metadata_server_is_asked_for_once_more_and_the_401
         started = time.monotonic()
         answer = proxy.ask()
         assert (answer.status, answer.error["message"]) == (401, "no")
-        assert time.monotonic() - started < 30  # who waits for another token, waits for all of `wait`
+        assert time.monotonic() - started < 1.0
     assert google.asked == 2
     assert len(server.seen) == 1
 
@@ -275,10 +272,8 @@ def test_the_pause_that_google_asks_for_reaches_the_client(stored: StoredTokens,
     if first == "no token":
         google.error = TemporaryError("busy", "wait", 45.0)
     with upstream(handler) as server, front(stored, Route("p", server.url)) as proxy:
-        began = time.monotonic()
         for answer in (proxy.ask(), proxy.ask()):
-            assert answer.status == 503
-            assert 44 - (time.monotonic() - began) <= int(answer.headers["Retry-After"]) <= 45
+            assert (answer.status, answer.headers["Retry-After"]) in {(503, "45"), (503, "44")}
     assert google.asked == (1 if first == "no token" else 2)
 
 

@@ -26,7 +26,6 @@ from shells import (
     notices,
     rotating,
     snippet,
-    stalls,
     until,
     version_of,
 )
@@ -178,15 +177,9 @@ def test_a_shell_left_idle_past_two_lives_of_a_token_gets_a_200_by_its_very_next
     need_a_look_before_commands(shell)
     rounds = 100 if LONG else 3
     ask = "curl -s -w '%{http_code}\\n' -H \"Authorization: Bearer $OPENAI_API_KEY\""
-    excuses, answers = 0 if LONG else 3, list[str]()
-    with vertex() as url, rotating(runtime), stalls(runtime) as stalled, shell() as it:
-        while len(answers) < rounds:
-            before = len(stalled)
-            # What is idle is the prompt: it was drawn more than two lives of its token ago.
-            answers.append(after_idling(it, 4.2, f"{ask} {url}"))
-            if answers[-1] != "200\n" and len(stalled) > before and excuses:
-                answers.pop()
-                excuses -= 1
+    with vertex() as url, rotating(runtime), shell() as it:
+        # What is idle is the prompt: it was drawn more than two lives of its token ago.
+        answers = [after_idling(it, 4.2, f"{ask} {url}") for _ in range(rounds)]
     assert answers == ["200\n"] * rounds
 
 

@@ -180,17 +180,11 @@ def test_200_mb_of_junk_cannot_bloat_the_child(signed_in: Box, google: Emulator)
 @pytest.mark.parametrize("kind", ["hang", "drip"])
 def test_an_answer_that_never_ends_is_given_up_at_the_deadline(signed_in: Box, google: Emulator, kind: str) -> None:
     google.fail("token", None, kind=kind)
-    took = []
-    for _ in range(3):  # the best counts: a machine may stand still for a moment
-        started = time.monotonic()
-        with pytest.raises(TemporaryError, match="no answer from Google within 2 s"):
-            mint(profile(signed_in), signed_in.environ, deadline=1.5)
-        took.append(time.monotonic() - started)
-        assert took[-1] > 1.4
-        assert left_over(signed_in) == []
-        if took[-1] < 3:
-            break
-    assert min(took) < 3
+    started = time.monotonic()
+    with pytest.raises(TemporaryError, match="no answer from Google within 2 s"):
+        mint(profile(signed_in), signed_in.environ, deadline=1.5)
+    assert 1.4 < time.monotonic() - started < 3
+    assert left_over(signed_in) == []
 
 
 def test_a_program_that_hangs_ends_with_the_child(box: Box, google: Emulator) -> None:
@@ -262,24 +256,18 @@ def test_a_child_whose_parent_was_killed_ends_itself(signed_in: Box, google: Emu
         until(lambda: google.count("token") == 2, what="the request")
         parent.kill()
     # Its own clock rings a second after the deadline, both in whole seconds; two more are for a machine that pauses.
-    until(lambda: not left_over(signed_in), math.ceil(deadline) + 1 + max(2, own), "the child's end")
+    until(lambda: not left_over(signed_in), math.ceil(deadline) + 3, "the child's end")
 
 
 def test_a_stop_ends_the_child_at_once(signed_in: Box, google: Emulator) -> None:
     google.fail("token", None, kind="hang")
-    took = []
-    for _ in range(3):  # the best counts: a machine may stand still for a moment
-        stop = threading.Event()
-        started = time.monotonic()
-        threading.Timer(0.5, stop.set).start()
-        with pytest.raises(TemporaryError, match="interrupted"):
-            mint(profile(signed_in), signed_in.environ, cancelled=stop.is_set)
-        took.append(time.monotonic() - started)
-        assert took[-1] >= 0.5
-        assert left_over(signed_in) == []
-        if took[-1] < 2:
-            break
-    assert min(took) < 2
+    stop = threading.Event()
+    started = time.monotonic()
+    threading.Timer(0.5, stop.set).start()
+    with pytest.raises(TemporaryError, match="interrupted"):
+        mint(profile(signed_in), signed_in.environ, cancelled=stop.is_set)
+    assert 0.5 <= time.monotonic() - started < 2
+    assert left_over(signed_in) == []
 
 
 def test_a_child_that_is_killed_is_a_temporary_failure(box: Box, google: Emulator) -> None:

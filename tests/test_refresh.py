@@ -127,7 +127,7 @@ def test_a_print_waits_for_a_slow_refresh_and_takes_its_token(expired: Box, goog
 
 
 def test_a_killed_lock_holder_stops_nobody(signed_in: Box, google: Emulator) -> None:
-    own = expire(signed_in, google)
+    expire(signed_in, google)
     before = google.count("token")
     google.fail("token", kind="hang")
     with signed_in.start("refresh") as holder:
@@ -136,7 +136,7 @@ def test_a_killed_lock_holder_stops_nobody(signed_in: Box, google: Emulator) -> 
         holder.wait(30)
     started = time.monotonic()
     assert signed_in.vx("print").stdout == google.issued[-1].value + "\n"
-    assert time.monotonic() - started < max(3, 3 * own)
+    assert time.monotonic() - started < 3
 
 
 def test_a_process_stopped_while_it_refreshes_harms_nothing(signed_in: Box, google: Emulator) -> None:

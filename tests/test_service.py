@@ -213,6 +213,7 @@ def test_a_refresh_of_thirty_seconds_is_no_reason_for_the_watchdog(account: Acco
     # Nobody waits for it meanwhile.
     assert account.vx("print").out == f"{token}\n"
     assert account.vx("service", "status").status == 0
+    assert time.monotonic() - started < DEADLINE / 2
     assert [seen.status for seen in account.google.requests if seen.route == "token"] == [200, 0]
     until(lambda: account.token() != token, DEADLINE + 15)
     assert time.monotonic() - started >= DEADLINE >= 30

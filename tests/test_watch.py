@@ -2,27 +2,17 @@
 
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from watchdog import events
 
+from sandbox import until
 from vx_token.watch import Watcher, folders
 
-SOON = 200
-"""Looks, a hundredth of a second apart: a busy machine's second. The watcher is in this very process, so what holds it
-up holds up the looks as well, while a clock would go on."""
-
-
-def soon(condition: Callable[[], object], what: str = "") -> None:
-    """Wait for what must come soon."""
-    for _ in range(SOON):
-        if condition():
-            return
-        time.sleep(0.01)
-    pytest.fail(f"did not happen within {SOON} looks: {what or condition}")
+SOON = 2.0
+"""Seconds: a busy machine's second."""
 
 
 class Ear:
@@ -35,7 +25,7 @@ class Ear:
 
     def hears(self, *paths: Path) -> None:
         """Wait for all of these to be told, then forget."""
-        soon(lambda: frozenset(paths) <= frozenset().union(*self.told), f"{paths} among what was told")
+        until(lambda: frozenset(paths) <= frozenset().union(*self.told), SOON, f"{paths} in {self.told}")
         self.told.clear()
 
 
@@ -182,7 +172,7 @@ def test_a_neighbour_is_not_told(ear: Ear, tmp_path: Path) -> None:
         (tmp_path / "neighbour").write_text("x")
         (tmp_path / "neighbour").unlink()
     last.write_text("now")
-    soon(lambda: ear.told)
+    until(lambda: ear.told, SOON)
     assert ear.told == [frozenset({last})]
 
 
@@ -194,7 +184,7 @@ def test_our_own_reads_are_not_told(ear: Ear, tmp_path: Path) -> None:
         assert path.read_text() == "one"
         assert list(tmp_path.iterdir())
     last.write_text("now")
-    soon(lambda: ear.told)
+    until(lambda: ear.told, SOON)
     assert ear.told == [frozenset({last})]
 
 
@@ -216,7 +206,7 @@ def test_reads_are_not_even_hints(tmp_path: Path) -> None:
             assert path.read_text() == "one"
             assert list(tmp_path.iterdir())
         path.write_text("two")
-        soon(lambda: "modified" in heard)
+        until(lambda: "modified" in heard, SOON)
     finally:
         watcher.stop()
     assert set(heard) == {"modified"}
@@ -230,7 +220,7 @@ def test_what_is_followed_no_more_is_not_told(ear: Ear, tmp_path: Path) -> None:
     ear.watcher.follow([new])
     old.write_text("one")
     new.write_text("one")
-    soon(lambda: ear.told)
+    until(lambda: ear.told, SOON)
     assert ear.told == [frozenset({new})]
 
 

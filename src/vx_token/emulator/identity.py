@@ -48,14 +48,9 @@ class Issued:
 
 
 class Mint:
-    """The tokens that were handed out, and which of them still count.
-
-    Attributes:
-        grace: seconds that one is taken past its end; may be changed live.
-    """
+    """The tokens that were handed out, and which of them still count."""
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self.grace = GRACE
         self._now = now
         self._issued: dict[str, Issued] = {}
         self._revoked: set[str] = set()
@@ -86,7 +81,7 @@ class Mint:
 
     def alive(self, issued: Issued) -> bool:
         """Whether Google would take it now."""
-        return self._now() < issued.expires_at + self.grace and issued.value not in self._revoked
+        return self._now() < issued.expires_at + GRACE and issued.value not in self._revoked
 
 
 class Directory:
