@@ -45,8 +45,7 @@ class UsageMeter:
 
     def usage(self) -> Usage:
         """What the answer's end says; zeros when it says nothing."""
-        places = [match.end() for match in _USAGE.finditer(self._tail)]
-        end = self._tail[places[-1] :] if places else b""
+        end = _last(self._tail)
         return Usage(_number(_PROMPT, end), _number(_ANSWER, end))
 
     def _inflate(self, decoder: "zlib._Decompress", chunk: bytes) -> None:
@@ -59,6 +58,19 @@ class UsageMeter:
                 self._readable = self._plain < _MOST
         except zlib.error:
             self._readable = False
+
+
+def _last(text: bytes) -> bytes:
+    """What follows the beginning of the last usage object.
+
+    Not by `finditer`: CPython makes a new string "search" at each call of it and keeps hundreds of them in its cache of
+    methods, each on a page of its own that could go back to the system after a burst.
+    """
+    at = len(text)
+    while (at := text.rfind(b'"usage"', 0, at)) >= 0:
+        if match := _USAGE.match(text, at):
+            return text[match.end() :]
+    return b""
 
 
 def _number(pattern: re.Pattern[bytes], text: bytes) -> int:
