@@ -269,7 +269,10 @@ def measure_streams(stage: Stage, rounds: int) -> None:
         name: [statistics.median(values) for values in zip(*pairs, strict=True)] for name, pairs in found.items()
     }
     servers = {name: server for name, server in stage.servers.items() if name in stage.feeds}
-    bursts = {name: bench_memory.Bursts(stage.feeds[name], server) for name, server in servers.items()}
+    bursts = {
+        name: bench_memory.Bursts(stage.feeds[name], server, stage.folder if name == GATEWAY else None)
+        for name, server in servers.items()
+    }
     bench_memory.play(bursts.values())
     say("\n| | added p50, first chunk | added p50, later chunks | KiB per open stream | MiB, and after each 1,000 |")
     say("|---|---|---|---|---|")
@@ -277,6 +280,8 @@ def measure_streams(stage: Stage, rounds: int) -> None:
         first, later = (mine - theirs for mine, theirs in zip(medians[name], medians[DIRECT], strict=True))
         sizes = ", ".join(f"{size:.0f}" for size in burst.sizes)
         row(name, f"{first:.2f} ms", f"{later:.2f} ms", f"{burst.each:.0f}", sizes)
+    kept = ", ".join(f"{each / 1024:,.0f}" for each in bursts[GATEWAY].in_use)
+    say(f"\nKiB of the gateway's heap in use, before the first thousand and after each: {kept}")
 
 
 def main(asked: argparse.Namespace) -> None:

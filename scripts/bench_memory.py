@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import signal
 import statistics
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import aiohttp
 import psutil
@@ -32,6 +34,19 @@ async def stream(session: aiohttp.ClientSession, url: str, chunks: int, pause: f
     return [(read - int(line[6:])) / 1e6 for read, line in lines]
 
 
+def in_use(server: psutil.Process, folder: Path) -> int:
+    """Bytes of a gateway's heap that are in use."""
+    place = folder / "heap"
+    place.unlink(missing_ok=True)
+    server.send_signal(signal.SIGUSR1)
+    end = time.monotonic() + 60
+    while not place.exists():
+        if time.monotonic() > end:
+            raise SystemExit("the gateway does not tell its heap")
+        time.sleep(0.05)
+    return int(place.read_text())
+
+
 def resident(server: psutil.Process) -> float:
     """MiB of a process and its children."""
     return float(sum(each.memory_info().rss for each in [server, *server.children(recursive=True)])) / 2**20
@@ -42,17 +57,21 @@ class Bursts:
 
     Attributes:
         sizes: MiB before the first, and some time after each.
+        in_use: bytes of the heap in use at the same moments, when the server tells them.
         each: KiB more for each stream while the first thousand are open.
     """
 
-    def __init__(self, url: str, server: psutil.Process) -> None:
-        self.url, self.server = url, server
+    def __init__(self, url: str, server: psutil.Process, folder: Path | None = None) -> None:
+        self.url, self.server, self.folder = url, server, folder
         self.sizes: list[float] = []
+        self.in_use: list[int] = []
         self.each = 0.0
 
     def look(self) -> None:
         """Note the memory now."""
         self.sizes.append(resident(self.server))
+        if self.folder is not None:
+            self.in_use.append(in_use(self.server, self.folder))
 
     async def play(self) -> None:
         """Have them; each must bring all its chunks."""

@@ -1,6 +1,9 @@
 """The servers that the gateway's benchmark compares, each a process of its own: KIND PORT UPSTREAM STREAMS FOLDER."""
 
 import asyncio
+import ctypes
+import gc
+import signal
 import ssl
 import sys
 import time
@@ -32,11 +35,32 @@ class Purse:
         return self.token
 
 
+class Heap(ctypes.Structure):
+    """What mallinfo2 of glibc tells: ten sizes, the fifth of what is mapped and the eighth of what else is in use."""
+
+    _fields_ = (("sizes", ctypes.c_size_t * 10),)
+
+
+def note_heap(folder: Path) -> None:
+    """At SIGUSR1 write how many bytes of the heap are in use, whatever the resident set is, to FOLDER/heap."""
+    mallinfo2 = ctypes.CDLL(None).mallinfo2
+    mallinfo2.restype = Heap
+
+    def note() -> None:
+        gc.collect()
+        sizes = mallinfo2().sizes
+        (folder / "heap.new").write_text(str(sizes[4] + sizes[7]))
+        (folder / "heap.new").rename(folder / "heap")
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, note)
+
+
 async def gateway(port: int, upstream: str, streams: str, folder: Path) -> None:
     """The gateway with everything on: aliases, publisher prefix, metrics, usage."""
     route = Route("bench", upstream, aliases={"gpt-4o": "google/gemini-2.5-pro"}, publisher="google")
     routes = {"bench": route, "streams": Route("streams", streams)}
     settings = GatewaySettings(routes, "bench", lambda key: key == KEY, port=port, ca_file=folder / "ca.pem")
+    note_heap(folder)
     await serve(Gateway(settings, Purse()), stop=asyncio.Event())
 
 

@@ -10,8 +10,8 @@ import psutil
 from aiohttp import web
 
 from upstreams import KEY, Front, Purse, front, until, upstream
-from vx_token.gateway.settings import Route
 from vx_token.gateway.memory import give_back, trim
+from vx_token.gateway.settings import Route
 
 
 def test_a_crowd_is_trimmed_after_and_a_few_never() -> None:
@@ -54,10 +54,11 @@ async def stream(request: web.BaseRequest) -> web.StreamResponse:
 
 async def burst(proxy: Front) -> None:
     """That many streams at once, to their ends."""
+    headers = {"Authorization": f"Bearer {KEY}"}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
 
         async def one() -> None:
-            async with client.post(f"{proxy.url}/chat/completions", headers={"Authorization": f"Bearer {KEY}"}) as answer:
+            async with client.post(f"{proxy.url}/chat/completions", headers=headers) as answer:
                 assert (await answer.read()).count(b"data: ") == 5
 
         async with asyncio.TaskGroup() as group:
