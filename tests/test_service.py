@@ -35,6 +35,7 @@ from vx_token.service.agent import OF_A_PROFILE, OF_THE_DAEMON, OF_THE_SHELL, Ag
 
 UNIT = "vx-token.service"
 HARD = REPOSITORY / "systemd" / service.NAMESPACES
+APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 
 
 @pytest.fixture
@@ -303,6 +304,8 @@ def test_the_users_commands_run_inside_the_sandbox_and_one_that_it_stops_is_told
     until(lambda: "VX_TOKEN_NOTICE" in (state / "told").read_text())
     assert f"VX_TOKEN_TOKEN_FILE={account.runtime}/gemini/token\n" in (state / "told").read_text()
     assert account.token() not in (state / "told").read_text()
+    if without_namespaces(account):
+        return
     until(lambda: "gemini: the command 'sh' ended with status 2" in account.vx("status").out)
     assert not (home / "told").exists()
     account.manager.run("rm", str(state / "told"))
@@ -480,8 +483,18 @@ def test_with_lingering_it_runs_from_boot_without_any_login(google: Emulator) ->
             assert answers(google, account.token()) == 200
 
 
+def without_namespaces(account: Account) -> bool:
+    """Whether this is a machine such as Ubuntu 24.04, on which a sandbox of mounts cannot be and is not promised."""
+    refused = APPARMOR.exists() and APPARMOR.read_text() == "1\n"
+    unit = account.manager.home / ".config/systemd/user" / UNIT
+    assert ("\nPrivateUsers=yes\n" in unit.read_text()) is not refused
+    return refused
+
+
 def test_the_sandbox_lets_it_write_only_where_it_must(account: Account) -> None:
     account.install()
+    if without_namespaces(account):
+        return
     table = account.manager.run("cat", f"/proc/{account.pid()}/mountinfo").stdout
     # Of several mounts on one place the last is the one that is seen.
     mounts = {line.split()[4]: line.split()[5].split(",") for line in table.splitlines()}
@@ -494,7 +507,9 @@ def test_the_shipped_units_are_valid_and_as_hard_as_promised(account: Account) -
     for name in (UNIT, service.SOCKET):
         account.manager.write(folder / name, (REPOSITORY / "systemd" / name).read_text())
         done = account.manager.run("systemd-analyze", "--user", "verify", str(folder / name))
-        assert (done.returncode, done.stderr) == (0, "")
+        # systemd 255 says so on a machine that has no system bus, and finds nothing wrong all the same.
+        complaints = done.stderr.replace("Failed to connect to system bus: No such file or directory\n", "")
+        assert (done.returncode, complaints) == (0, "")
 
     def exposure() -> float:
         text = account.manager.run("systemd-analyze", "--user", "security", "--no-pager", UNIT).stdout

@@ -47,8 +47,16 @@ echo ready
 exec 9<&- sleep infinity
 """
 
-# Into the delegated groups first, while it is still root.
-START = 'for group in $1; do echo $$ > "$group/cgroup.procs"; done; shift; exec "$@"'
+# Into the delegated groups first, while it is still root; into a leaf of each, where the manager would go by itself: a
+# group whose leaves an earlier manager has given controllers takes no process (cgroups(7), "no internal processes").
+START = """
+for group in $1; do
+    leaf=$group/init.scope
+    [ -d "$leaf" ] || { mkdir "$leaf" && chown --reference="$group" "$leaf" "$leaf"/*; }
+    echo $$ > "$leaf/cgroup.procs"
+done
+shift; exec "$@"
+"""
 
 
 @dataclass(frozen=True, slots=True)
