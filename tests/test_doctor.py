@@ -454,8 +454,12 @@ def test_the_gateway_must_take_connections(signed_in: Box) -> None:
         port = server.getsockname()[1]
         signed_in.config.write_text(signed_in.config.read_text() + f"\n[gateway]\nport = {port}\n")
         assert found(around(signed_in), "gateway") == [Check("gateway", "ok", "takes connections")]
-    [check] = found(around(signed_in), "gateway")
+    scene = around(signed_in)
+    [check] = found(scene, "gateway")
     assert (check.ok, check.detail) == ("fail", "it cannot be reached: Connection refused")
+    assert check.hint == "run: vx-token service install"
+    [check] = found(replace(scene, daemon={"pid": 1}), "gateway")
+    assert check.hint == "see: vx-token service logs"
 
 
 # --- asking Google -----------------------------------------------------------------------------------------------

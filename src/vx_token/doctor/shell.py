@@ -133,4 +133,5 @@ def gateway(around: Surroundings) -> Iterator[Check]:
     if around.gateway_problem is not None:
         failed = bool(around.gateway_problem)
         detail = f"it cannot be reached: {around.gateway_problem}" if failed else "takes connections"
-        yield Check("gateway", "fail" if failed else "ok", detail, "see: vx-token service logs" if failed else "")
+        hint = "see: vx-token service logs" if around.daemon else "run: vx-token service install"
+        yield Check("gateway", "fail" if failed else "ok", detail, hint if failed else "")
