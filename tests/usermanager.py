@@ -192,8 +192,9 @@ def _user(name: str) -> Iterator[pwd.struct_passwd]:
 
 @contextlib.contextmanager
 def _runtime(user: pwd.struct_passwd) -> Iterator[Path]:
-    """/run/user/UID, which a login would have made."""
+    """/run/user/UID, which a login would have made; what is there is of a run that was killed, for the user is new."""
     runtime = Path(f"/run/user/{user.pw_uid}")
+    shutil.rmtree(runtime, ignore_errors=True)
     runtime.mkdir(mode=0o700, parents=True)
     os.chown(runtime, user.pw_uid, user.pw_gid)
     try:
