@@ -5,6 +5,7 @@ neighbours in the same folder, come to nothing, and `check` finds what a file sy
 """
 
 import contextlib
+import logging
 import os
 import queue
 import threading
@@ -46,6 +47,14 @@ _CHANGES: list[type[FileSystemEvent]] = [
     DirMovedEvent,
     DirDeletedEvent,
 ]
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return "called when the thread is inactive" not in record.getMessage()
+
+
+# A watch that ends while its thread is about to wait for events is told as an error, though it is none.
+logging.getLogger("watchdog.observers.inotify").addFilter(_is_news)
 
 
 class Watcher(FileSystemEventHandler):
