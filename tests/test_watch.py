@@ -5,11 +5,10 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from queue import Queue
 
 import pytest
 from watchdog import events
-from watchdog.observers.api import ObservedWatch
+from watchdog.observers.api import EventQueue, ObservedWatch
 from watchdog.observers.inotify import InotifyEmitter
 
 from sandbox import until
@@ -272,7 +271,7 @@ def test_a_folder_that_we_may_not_enter_is_no_reason_to_fail(tmp_path: Path) -> 
 
 
 def test_a_watch_that_ends_before_its_thread_waits_is_fine(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    emitter = InotifyEmitter(Queue(), ObservedWatch(str(tmp_path), recursive=False))
+    emitter = InotifyEmitter(EventQueue(), ObservedWatch(str(tmp_path), recursive=False))
     emitter.queue_events(0)
     assert caplog.messages == []
     logging.getLogger("watchdog.observers.inotify").error("something else")
