@@ -554,7 +554,9 @@ def test_undo_leaves_a_service_that_was_there_before(user: UserManager, google: 
     assert "the service runs: default: 60 min left" in done.stdout  # without the variable it is another unit
     assert user.run("vx-token", "setup", "--undo", "--yes").returncode == 0
     assert user.tree() == before
-    assert user.show("vx-token.service", "ActiveState") == "active"
+    # The daemon has seen the configuration go, and its reload may be under way.
+    until(lambda: user.show("vx-token.service", "ActiveState") == "active")
+    assert user.show("vx-token.service", "NRestarts") == "0"
 
 
 def test_start_up_files_of_each_shell_are_found(tmp_path: Path) -> None:
