@@ -479,7 +479,7 @@ def test_with_lingering_it_runs_from_boot_without_any_login(google: Emulator) ->
         with machine.booted():
             until(account.token, 60)
             assert account.token() != first
-            assert account.show("ActiveState") == "active"
+            until(lambda: account.show("ActiveState") == "active")  # READY comes after the token
             assert answers(google, account.token()) == 200
 
 
