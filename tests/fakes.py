@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from vx_token.clock import NAP, Wake
-from vx_token.config import Profile
+from vx_token.settings import Profile
 from vx_token.tokens import Token
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from fakes import FakeClock, FakeGoogle
 from sandbox import Box, until
 from vx_token.clock import NAP, SystemClock, Wake
-from vx_token.config import Config, Profile
 from vx_token.emulator import Emulator, running
 from vx_token.errors import TemporaryError
 from vx_token.keeper import keep_fresh
 from vx_token.refresh import Refresher
+from vx_token.settings import Config, Profile
 from vx_token.store import Store
 from vx_token.tokens import Token
 

@@ -12,8 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vx_token import config
-from vx_token.config import GATEWAY_KEYS, PROFILE_KEYS, Config, Profile
+from vx_token.config import GATEWAY_KEYS, PROFILE_KEYS
 from vx_token.errors import ConfigError
+from vx_token.settings import Config, Gateway, Profile
 
 PATH = Path("/etc/vx/config.toml")
 PLAIN = '[profiles.gemini]\nproject = "demo"\n'
@@ -153,9 +154,9 @@ def test_a_path_of_the_gateways_means_the_same_to_everybody(key: str, written: s
 
 def test_naming_the_gateway_turns_it_on() -> None:
     assert not parse(PLAIN).gateway.enabled
-    assert parse(f"{PLAIN}[gateway]\nport = 9000\n").gateway == config.Gateway(enabled=True, port=9000)
+    assert parse(f"{PLAIN}[gateway]\nport = 9000\n").gateway == Gateway(enabled=True, port=9000)
     assert not parse(f"{PLAIN}[gateway]\nenabled = false\n").gateway.enabled
-    assert set(GATEWAY_KEYS) == set(config.Gateway.__dataclass_fields__)
+    assert set(GATEWAY_KEYS) == set(Gateway.__dataclass_fields__)
 
 
 @pytest.mark.parametrize(

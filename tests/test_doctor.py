@@ -25,6 +25,7 @@ from vx_token.doctor import token as doctor_token
 from vx_token.doctor.scene import Check, Surroundings, gather, llm_keys
 from vx_token.emulator import Emulator, running
 from vx_token.errors import ConfigError
+from vx_token.settings import Config, Profile
 from vx_token.store import Store
 
 
@@ -47,7 +48,7 @@ def checks(box: Box, name: str, *words: str) -> list[tuple[str, str, str]]:
 def around(box: Box) -> Surroundings:
     """What doctor sees in the box, in this process."""
     try:
-        settings: config.Config | ConfigError = config.load(box.environ)
+        settings: Config | ConfigError = config.load(box.environ)
     except ConfigError as error:
         settings = error
     return gather(settings, Store(box.runtime), SystemClock(), box.environ, box.root, None)
@@ -196,14 +197,14 @@ PLACE = "v1/projects/p/locations"
     ],
 )
 def test_a_url_that_cannot_work_is_explained(url: str, wrong: str) -> None:
-    said, hint = doctor_token._misplaced(config.Profile("p", project="p", base_url=url))
+    said, hint = doctor_token._misplaced(Profile("p", project="p", base_url=url))
     assert wrong in said
     assert bool(said) == bool(wrong) == bool(hint)
 
 
 @pytest.mark.parametrize(("location", "right"), [("us-central1", True), ("eu", True), ("mars", False)])
 def test_a_location_that_google_cannot_have_is_told(location: str, right: bool) -> None:
-    said, _ = doctor_token._misplaced(config.Profile("p", project="p", location=location))
+    said, _ = doctor_token._misplaced(Profile("p", project="p", location=location))
     assert (said == "") == right
 
 

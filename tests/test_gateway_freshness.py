@@ -13,12 +13,13 @@ from aiohttp import web
 
 from upstreams import BRISK, KEY, Purse, Upstream, connection_to, front, until, upstream
 from vx_token.clock import SystemClock
-from vx_token.config import Profile, parse
+from vx_token.config import parse
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError
 from vx_token.gateway.freshness import Freshness
 from vx_token.gateway.link import StoredTokens
 from vx_token.gateway.settings import Route
 from vx_token.refresh import Refresher
+from vx_token.settings import Profile
 from vx_token.store import Store
 from vx_token.tokens import Token
 

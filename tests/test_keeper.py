@@ -5,9 +5,9 @@ from pathlib import Path
 
 from sandbox import until
 from vx_token.clock import SystemClock
-from vx_token.config import Config, Profile
 from vx_token.keeper import Keeper
 from vx_token.refresh import Refresher
+from vx_token.settings import Config, Profile
 from vx_token.store import Store
 from vx_token.tokens import State, Token
 

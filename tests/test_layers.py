@@ -15,9 +15,9 @@ values paths plan rcfile schedule shell verdict watch \
     emulator.identity emulator.vertex \
     gateway.connections gateway.errors gateway.headers gateway.key gateway.metrics gateway.proxy \
     gateway.settings
-claim config store edit gcloud startup service.agent \
+claim settings store edit gcloud startup service.agent \
     emulator.faults emulator.logins gateway.body gateway.freshness gateway.guard gateway.models gateway.sockets
-endpoint login mint sinks told service.launchd service.systemd setup.record setup.world \
+config endpoint login mint sinks told service.launchd service.systemd setup.record setup.world \
     emulator.world gateway.memory gateway.upstream
 refresh source cli.service setup.config emulator.control emulator.machine emulator.tokens gateway.relay
 status here keeper emulator.server gateway.forward
@@ -92,7 +92,7 @@ def test_a_module_imports_only_from_the_levels_above(module: str) -> None:
 
 
 def test_the_table_is_not_kept_for_nothing() -> None:
-    assert {"config", "store", "schedule"} <= imported("daemon") | imported("refresh")
+    assert {"settings", "store", "schedule"} <= imported("daemon") | imported("refresh")
     assert "peek" in imported("__main__")
     assert "gateway.relay" in imported("gateway.app")
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from vx_token import login
-from vx_token.config import Profile
+from vx_token.settings import Profile
 
 
 def test_credentials_are_looked_for_as_google_does(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ import pytest
 from fakes import FakeClock, FakeGoogle
 from sandbox import Box, until
 from vx_token.clock import Wake
-from vx_token.config import Config, Profile
 from vx_token.emulator import Emulator
 from vx_token.errors import LoginNeededError
 from vx_token.keeper import keep_fresh
 from vx_token.refresh import Refresher
 from vx_token.schedule import LOGIN_PAUSE
+from vx_token.settings import Config, Profile
 from vx_token.store import Store
 
 COMMAND = "run: gcloud auth application-default login"

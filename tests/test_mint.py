@@ -16,10 +16,10 @@ import psutil
 import pytest
 
 from sandbox import Box, until
-from vx_token.config import Profile
 from vx_token.emulator import Emulator
 from vx_token.errors import LoginNeededError, TemporaryError
 from vx_token.mint import mint
+from vx_token.settings import Profile
 
 MIB = 2**20
 
@@ -160,7 +160,7 @@ def test_200_mb_of_junk_cannot_bloat_the_child(signed_in: Box, google: Emulator)
     google.fail("token", None, kind="junk", size=200_000_000)
     script = (
         "import os, resource, sys\n"
-        "from vx_token.config import Profile\n"
+        "from vx_token.settings import Profile\n"
         "from vx_token.mint import mint\n"
         "try:\n"
         "    mint(Profile('x', credentials=sys.argv[1]), os.environ)\n"
@@ -247,7 +247,7 @@ def test_a_child_whose_parent_was_killed_ends_itself(signed_in: Box, google: Emu
     google.fail("token", None, kind="hang")
     script = (
         "import os, sys\n"
-        "from vx_token.config import Profile\n"
+        "from vx_token.settings import Profile\n"
         "from vx_token.mint import mint\n"
         "mint(Profile('x', credentials=sys.argv[1]), os.environ, deadline=float(sys.argv[2]))\n"
     )

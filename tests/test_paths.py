@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from vx_token import paths
-from vx_token.config import Profile
 from vx_token.errors import ConfigError
 from vx_token.login import credential_file
+from vx_token.settings import Profile
 from vx_token.store import Store
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")

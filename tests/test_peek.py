@@ -16,10 +16,10 @@ from fakes import NOON
 from sandbox import Box
 from vx_token import config, peek, sinks
 from vx_token.clock import SystemClock, Wake
-from vx_token.config import Config, Profile
 from vx_token.emulator import Emulator
 from vx_token.errors import TemporaryError
 from vx_token.refresh import Refresher
+from vx_token.settings import Config, Profile
 from vx_token.store import Store
 from vx_token.tokens import Token
 

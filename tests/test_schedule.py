@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from fakes import NOON, FakeClock, FakeGoogle
 from vx_token.clock import Wake
-from vx_token.config import Config, Profile
 from vx_token.errors import LoginNeededError, TemporaryError
 from vx_token.keeper import FORCED_GAP, keep_fresh
 from vx_token.refresh import Refresher, failed, renewed
@@ -26,6 +25,7 @@ from vx_token.schedule import (
     MIN_GAP,
     next_refresh,
 )
+from vx_token.settings import Config, Profile
 from vx_token.store import Store
 from vx_token.tokens import Failure, Origin, State, Token
 

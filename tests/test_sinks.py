@@ -12,7 +12,7 @@ import pytest
 
 from fakes import NOON
 from vx_token import peek, sinks
-from vx_token.config import Profile
+from vx_token.settings import Profile
 from vx_token.sinks import SINKS, Facts
 from vx_token.tokens import Failure, Origin, State, Token
 

@@ -14,10 +14,10 @@ import pytest
 import trustme
 
 from sandbox import Box
-from vx_token.config import Profile
 from vx_token.emulator import Emulator, running
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError
 from vx_token.mint import mint
+from vx_token.settings import Profile
 from vx_token.source import profile_of, validated
 from vx_token.tokens import Token
 

@@ -16,7 +16,6 @@ from vx_token import __version__, atomic, told
 from vx_token.claim import Claim
 from vx_token.clock import NAP, Clock
 from vx_token.commands import Event, Order, Runner, environment
-from vx_token.config import Config, Profile
 from vx_token.errors import TemporaryError, VxTokenError
 from vx_token.gateway import switch as gateway_switch
 from vx_token.gateway.switch import Switch
@@ -26,6 +25,7 @@ from vx_token.login import credential_files
 from vx_token.peek import DAEMON_LOCK
 from vx_token.refresh import Refresher
 from vx_token.service.notify import Silent
+from vx_token.settings import Config, Profile
 from vx_token.sinks import SINKS, variables
 from vx_token.status import DAEMON_FILE, headline
 from vx_token.tokens import State, Token

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from vx_token import paths
-from vx_token.config import Config, Profile
 from vx_token.errors import ConfigError
+from vx_token.settings import Config, Profile
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 LOOPBACK_NAMES = ("127.0.0.1", "localhost")

@@ -4,9 +4,9 @@ import os
 
 from vx_token import endpoint, paths, peek
 from vx_token.clock import SystemClock
-from vx_token.config import Config
 from vx_token.mint import mint
 from vx_token.refresh import Refresher
+from vx_token.settings import Config
 from vx_token.store import Store
 
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from vx_token import peek
 from vx_token.clock import NAP, Wake
-from vx_token.config import Profile
 from vx_token.errors import VxTokenError
 from vx_token.refresh import Refresher, draw, failure_of
 from vx_token.schedule import LONGEST_PAUSE, next_refresh
+from vx_token.settings import Profile
 from vx_token.sinks import SINKS
 from vx_token.store import Store
 from vx_token.tokens import Failure, State

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vx_token import adc, paths, verdict
-from vx_token.config import Profile
 from vx_token.errors import ConfigError, LoginNeededError
+from vx_token.settings import Profile
 from vx_token.verdict import Login
 
 EXECUTABLES = "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES"

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from vx_token.config import Profile
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
+from vx_token.settings import Profile
 from vx_token.tokens import Token
 
 DEADLINE = 30.0

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 from vx_token import atomic, login, paths, peek, sinks
 from vx_token.clock import Clock
-from vx_token.config import Config, Profile
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
 from vx_token.login import credential_file, metadata_likely
 from vx_token.mint import DEADLINE
 from vx_token.schedule import LONGEST_RETRY_AFTER, next_refresh
+from vx_token.settings import Config, Profile
 from vx_token.sinks import Facts
 from vx_token.store import Store
 from vx_token.tokens import Failure, Origin, State, Token

@@ -8,8 +8,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from vx_token import atomic, peek, presets, shell
-from vx_token.config import Profile
 from vx_token.errors import ConfigError
+from vx_token.settings import Profile
 from vx_token.store import private_text
 from vx_token.tokens import State, Token
 

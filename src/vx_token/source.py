@@ -22,8 +22,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vx_token import login, verdict
-from vx_token.config import CLOUD_PLATFORM, Profile
 from vx_token.errors import TemporaryError, VxTokenError
+from vx_token.settings import CLOUD_PLATFORM, Profile
 from vx_token.tokens import Token
 from vx_token.verdict import Login
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from vx_token import __version__, endpoint, peek
-from vx_token.config import Config, Profile, with_gateway
 from vx_token.errors import ConfigError
 from vx_token.refresh import Refresher, failure_of
 from vx_token.schedule import next_refresh
+from vx_token.settings import Config, Profile
 from vx_token.sinks import condition
 from vx_token.store import Store, private_text
 from vx_token.tokens import State
@@ -83,7 +83,7 @@ def _configured(config: Config | ConfigError) -> str:
     """Where a gateway without a daemon would be."""
     if isinstance(config, ConfigError) or not endpoint.wanted(config):
         return ""
-    return endpoint.url(with_gateway(config, host=config.gateway.ip), config.default_profile)
+    return endpoint.url(config.with_gateway(host=config.gateway.ip), config.default_profile)
 
 
 def daemon(root: Path) -> Mapping[str, Any] | None:

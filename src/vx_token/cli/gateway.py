@@ -13,11 +13,11 @@ from vx_token import config, endpoint, here, log, sinks, values
 from vx_token.cli import help as cli_help
 from vx_token.cli import output
 from vx_token.clock import NAP
-from vx_token.config import Config, Profile
 from vx_token.errors import TemporaryError, VxTokenError
 from vx_token.gateway import switch as gateway_switch
 from vx_token.gateway.switch import Switch
 from vx_token.refresh import Refresher
+from vx_token.settings import Config, Profile
 
 
 @click.group(cls=cli_help.Group, invoke_without_command=True)
@@ -42,7 +42,7 @@ def gateway(context: click.Context, port: int | None, access_log: bool) -> None:
 
     def apply() -> None:
         settings = config.load(os.environ)
-        serving.apply(config.with_gateway(settings, **changes), here.refresher(settings))
+        serving.apply(settings.with_gateway(**changes), here.refresher(settings))
         serving.prepare(settings.default_profile)
 
     events = _signals()
@@ -134,7 +134,7 @@ def run_behind(settings: Config, refresher: Refresher, profile: Profile, command
     """
     token = refresher.current(profile)
     lines = log.Log() if os.environ.get("VX_TOKEN_DEBUG") else _Mute()
-    alone = config.with_gateway(settings, port=0, unix_socket="")
+    alone = settings.with_gateway(port=0, unix_socket="")
     serving = gateway_switch.link(alone, refresher, lines)
     # Before the gateway's threads are there, each of which would take a signal that it does not block.
     signal.signal(signal.SIGCHLD, lambda *_: None)  # what is ignored may not be waited for

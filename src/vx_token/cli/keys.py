@@ -13,9 +13,9 @@ from vx_token.cli import help as cli_help
 from vx_token.cli import output
 from vx_token.cli.become import become
 from vx_token.cli.options import Ttl, load, with_profile
-from vx_token.config import Profile
 from vx_token.errors import VxTokenError
 from vx_token.refresh import Refresher, error_of
+from vx_token.settings import Profile
 
 
 @click.command("print", cls=cli_help.Command)

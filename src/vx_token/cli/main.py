@@ -16,8 +16,8 @@ from vx_token.cli import service as cli_service
 from vx_token.cli import setup as cli_setup
 from vx_token.cli.options import given, with_profile
 from vx_token.clock import SystemClock
-from vx_token.config import Config
 from vx_token.errors import ConfigError, TemporaryError, UsageError, VxTokenError
+from vx_token.settings import Config
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -104,7 +104,7 @@ def run_(log_format: str | None, gateway: bool, **options: Any) -> None:
 
     def load() -> Config:
         found = config.load(os.environ, told)
-        return config.with_gateway(found, enabled=True) if gateway else found
+        return found.with_gateway(enabled=True) if gateway else found
 
     events = log.Log(log.form(log_format or "", os.environ))
     ours = daemon.Daemon(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vx_token import config, here, paths, values
-from vx_token.config import Config
 from vx_token.refresh import Refresher
+from vx_token.settings import Config, Profile
 from vx_token.store import Store
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def given(options: Mapping[str, Any]) -> dict[str, str]:
     return {key: value for key, value in options.items() if value is not None}
 
 
-def load(options: Mapping[str, Any]) -> tuple[Config, Refresher, config.Profile]:
+def load(options: Mapping[str, Any]) -> tuple[Config, Refresher, Profile]:
     """The configuration in force, its refresher, and the profile meant.
 
     Raises:

@@ -11,6 +11,7 @@ from vx_token import config, endpoint, paths
 from vx_token.cli import help as cli_help
 from vx_token.cli.become import become
 from vx_token.errors import VxTokenError
+from vx_token.settings import Config
 
 if TYPE_CHECKING:
     from vx_token.service import agent
@@ -27,7 +28,7 @@ def service() -> None:
     """
 
 
-def manager_for(settings: config.Config | None) -> "agent.Manager":
+def manager_for(settings: Config | None) -> "agent.Manager":
     """The service manager of this machine, for this user and program; without settings for all verbs but install."""
     import subprocess
     from pathlib import Path

@@ -19,6 +19,7 @@ from vx_token.values import shown
 if TYPE_CHECKING:
     from vx_token.doctor.scene import Surroundings
     from vx_token.service.agent import Standing
+    from vx_token.settings import Config
     from vx_token.setup.world import World
 
 TEST = """
@@ -159,7 +160,7 @@ def _surroundings(profile: str | None) -> "Surroundings":
     environ, store = dict(os.environ), Store(paths.runtime_dir(os.environ))
     given = {"profile": profile} if profile else {}
     try:
-        settings: config.Config | ConfigError = config.load(environ, given)
+        settings: Config | ConfigError = config.load(environ, given)
     except ConfigError as error:
         settings = error
     wanted = profile or environ.get("VX_TOKEN_PROFILE")

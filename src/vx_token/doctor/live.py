@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
-from vx_token.config import CLOUD_PLATFORM
 from vx_token.doctor.scene import Check, Patient, Surroundings, on_loopback
+from vx_token.settings import CLOUD_PLATFORM
 from vx_token.sinks import header_lines
 from vx_token.tokens import Token
 

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 from vx_token import __version__, adc, atomic, endpoint, paths, startup, status
 from vx_token.clock import Clock
-from vx_token.config import Config, Gateway, Profile
 from vx_token.errors import ConfigError
 from vx_token.login import credential_file, metadata_likely
 from vx_token.mint import mint
 from vx_token.refresh import Refresher
 from vx_token.service import agent
+from vx_token.settings import Config, Gateway, Profile
 from vx_token.store import Store
 from vx_token.tokens import State
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from vx_token import sinks, verdict, vertex
-from vx_token.config import Profile
 from vx_token.doctor.scene import Check, Patient, Surroundings
 from vx_token.errors import ConfigError, VxTokenError
 from vx_token.service import agent
+from vx_token.settings import Profile
 from vx_token.values import shown
 
 DAY = 86400.0

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from vx_token import endpoint, paths, peek
-from vx_token.config import Config, Profile
 from vx_token.errors import ConfigError, TemporaryError, VxTokenError
 from vx_token.gateway.app import Gateway
 from vx_token.gateway.key import Keys
@@ -22,6 +21,7 @@ from vx_token.gateway.sockets import files_of, open_sockets, remove
 from vx_token.log import Lines, Log
 from vx_token.refresh import Refresher, error_of
 from vx_token.schedule import LONGEST_PAUSE, next_refresh
+from vx_token.settings import Config, Profile
 from vx_token.tokens import Origin, State, Token
 
 USEFUL = 5.0

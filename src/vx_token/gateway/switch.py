@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from vx_token import endpoint
-from vx_token.config import Config, with_gateway
 from vx_token.errors import ConfigError
 from vx_token.log import Log
 from vx_token.refresh import Refresher
+from vx_token.settings import Config
 
 if TYPE_CHECKING:
     from vx_token.gateway.link import Link
@@ -99,6 +99,6 @@ class Switch:
 
     def _compare(self, config: Config) -> None:
         """Tools are sent where the configuration says, whichever sockets systemd holds."""
-        expected = endpoint.url(with_gateway(config, host=config.gateway.ip), config.default_profile)
+        expected = endpoint.url(config.with_gateway(host=config.gateway.ip), config.default_profile)
         if self._sockets and self.address != expected:
             self._log.event("warning", f"tools look for the gateway at {expected}: let ListenStream= and port agree")

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from vx_token import adc, edit, gcloud, paths, startup, tomledit, verdict
-from vx_token import config as settings
-from vx_token.config import Config, Profile
+from vx_token.config import parse
 from vx_token.edit import Edit
 from vx_token.errors import ConfigError, LoginNeededError
 from vx_token.login import credential_file, metadata_likely
+from vx_token.settings import Config, Profile
 from vx_token.setup.world import Wishes, World
 
 
@@ -41,7 +41,7 @@ def target(wishes: Wishes, world: World) -> Target:
     login = _login(Profile(name, credentials=_credentials(given, tables.get(name, {}), path)), world)
     values = _missing(given, tables[name]) if name in tables else _found(given, login, world)
     new = _extended(text, path, name, values)
-    config = settings.parse(new, path, _quiet(world.environ), {"profile": name, **given})
+    config = parse(new, path, _quiet(world.environ), {"profile": name, **given})
     change = Edit(path, old, new.encode(), below=startup.home(world.environ)) if values else None
     return Target(config, name, change)
 
@@ -67,7 +67,7 @@ def _quiet(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _default(text: str, path: Path, tables: Mapping[str, object]) -> str:
-    return settings.parse(text, path, {"HOME": ""}, {}).default_profile if tables else "default"
+    return parse(text, path, {"HOME": ""}, {}).default_profile if tables else "default"
 
 
 def _credentials(given: dict[str, str], table: Mapping[str, Any], path: Path) -> str:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vx_token import __version__, edit, paths, plan, rcfile, shell, startup, status
-from vx_token.config import Config
 from vx_token.edit import Edit
 from vx_token.errors import VxTokenError
 from vx_token.service.agent import Manager, leftovers
+from vx_token.settings import Config
 from vx_token.setup import config as setup_config
 from vx_token.setup.record import Record
 from vx_token.setup.world import Wishes, World

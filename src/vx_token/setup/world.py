@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from vx_token.config import Config
 from vx_token.errors import UsageError
 from vx_token.service.agent import Manager
+from vx_token.settings import Config
 
 
 @dataclass(frozen=True, slots=True)
