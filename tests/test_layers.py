@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "vx_token"
 LEVELS = """
 __init__ cli doctor gateway service setup errors tokens clock log peek atomic adc commands presets tomledit vertex \
     cli.become cli.help cli.output service.notify emulator.answers emulator.aws emulator.refusals \
-    gateway.usage
+    gateway.usage gateway.listener
 values paths plan rcfile schedule shell verdict watch \
     emulator.identity emulator.vertex \
     gateway.connections gateway.errors gateway.headers gateway.key gateway.metrics gateway.proxy \
