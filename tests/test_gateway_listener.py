@@ -14,8 +14,11 @@ pytestmark = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only
 
 STRANGER = 65534
 
-LISTENER = """
-import socket, sys
+# The imports come first: another user may be unable to read the interpreter's library.
+LISTENER = f"""
+import os, socket, sys
+os.setgid({STRANGER})
+os.setuid({STRANGER})
 listening = socket.create_server(("127.0.0.1", 0))
 print(listening.getsockname()[1], flush=True)
 sys.stdin.read()
@@ -54,8 +57,6 @@ def test_a_listener_on_another_address_is_not_taken_for_it() -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
 def test_a_stranger_has_another_user_id() -> None:
     command = [sys.executable, "-I", "-c", LISTENER]
-    # The interpreter starts before it gives up its rights: another user may be unable to read it.
-    command[-1] = f"import os; os.setgid({STRANGER}); os.setuid({STRANGER})\n{LISTENER}"
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline())
