@@ -138,10 +138,10 @@ def test_env_speaks_dotenv_and_json(signed_in: Box, google: Emulator) -> None:
 
 def test_the_model_and_the_users_own_variables_are_exported(box: Box, google: Emulator) -> None:
     google.service_account(box.key)
-    box.profile(url=google.base_url(), model="google/gemini-2.5-flash", export=["MY_KEY={token}", "WHERE={base_url}"])
+    box.profile(url=google.base_url(), model="google/gemini-2.5-flash", export=["MY_KEY={token}", "MY_URL={base_url}"])
     said = json.loads(ran(box, "env", "--shell", "json"))
     assert said["OPENAI_MODEL"] == "google/gemini-2.5-flash"
-    assert (said["MY_KEY"], said["WHERE"]) == (google.issued[-1].value, google.base_url())
+    assert (said["MY_KEY"], said["MY_URL"]) == (google.issued[-1].value, google.base_url())
     assert f"export MY_KEY='{said['MY_KEY']}'\n" in box.read("env.sh")
 
 
@@ -291,8 +291,8 @@ C_LOCALE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 
 def test_a_locale_that_cannot_say_a_value_changes_nothing(box: Box, google: Emulator) -> None:
     google.service_account(box.key)
-    box.profile(url=google.base_url(), model="é", export=["RAW={model}"])
-    dump = [sys.executable, "-c", "import os; print(os.environb[b'RAW'], os.environb[b'THEIRS'])"]
+    box.profile(url=google.base_url(), model="é", export=["RAW_MODEL={model}"])
+    dump = [sys.executable, "-c", "import os; print(os.environb[b'RAW_MODEL'], os.environb[b'THEIRS'])"]
     expected = f"{'é'.encode()!r} {os.fsencode(THEIRS)!r}\n"
     for locale in ({}, C_LOCALE):
         box.environ |= {**locale, "THEIRS": THEIRS}

@@ -37,13 +37,13 @@ def records(box: Box) -> list[dict[str, object]]:
 def configured(box: Box, google: Emulator) -> Box:
     """A home whose on_refresh is the witness."""
     google.service_account(box.key)
-    box.profile(url=google.base_url(), on_refresh=witness(box), export=["EXTRA={token}"])
+    box.profile(url=google.base_url(), on_refresh=witness(box), export=["EXTRA_KEY={token}"])
     return box
 
 
 def test_a_command_is_given_paths_and_never_a_token(configured: Box, google: Emulator) -> None:
     # As in a shell with the hook, whose variables the daemon inherits.
-    old = {"OPENAI_API_KEY": "ya29.of-the-shell", "EXTRA": "ya29.of-the-shell", "HARMLESS": "yes"}
+    old = {"OPENAI_API_KEY": "ya29.of-the-shell", "EXTRA_KEY": "ya29.of-the-shell", "HARMLESS": "yes"}
     configured.environ |= old
     with configured.daemon():
         [given] = until(lambda: records(configured))

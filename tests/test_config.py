@@ -53,7 +53,7 @@ GOOD: Mapping[str, list[tuple[str, object]]] = {
     "model": [('"google/gemini-2.5-flash"', "google/gemini-2.5-flash"), ('"meta/a@001-maas"', "meta/a@001-maas")],
     "mode": [('"gateway"', "gateway"), ('"direct"', "direct")],
     "refresh_margin": [('"20m"', 1200.0), ('""', None)],
-    "export": [('["goose", "A={token}"]', ("goose", "A={token}"))],
+    "export": [('["goose", "A_KEY={token}"]', ("goose", "A_KEY={token}"))],
     "on_refresh": [
         ('["a", "b c"]', (("a", "b c"),)),
         ("\"a 'b c'\"", (("a", "b c"),)),

@@ -392,5 +392,5 @@ def test_a_child_that_starts_slowly_is_told_the_whole_of_a_long_profile(signed_i
     (slowly / "sitecustomize.py").write_text("import time; time.sleep(0.5)")
     signed_in.environ["PYTHONPATH"] = f"{slowly}:{signed_in.environ['PYTHONPATH']}"
     # More than a pipe holds: a part of it waits until the child reads.
-    large = profile(signed_in, export=tuple(f"NAME_{number}=value" for number in range(10_000)))
+    large = profile(signed_in, export=tuple(f"OPENAI_{number}=value" for number in range(10_000)))
     assert mint(large, signed_in.environ, deadline=10.0).value == google.issued[-1].value

@@ -20,22 +20,37 @@ FORBIDDEN: Mapping[str, str] = {
 }
 
 _FIELDS = ("token", "base_url", "host", "path", "model", "profile")
-_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=([^']+)")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ASSIGNMENT = re.compile(rf"({_NAME.pattern})=([^']+)")
 _FIELD = re.compile(r"\{(\w*)\}")
-# The hooks refuse these too, and with one of them the whole file: names that a shell or a loader acts on by itself.
-_RESERVED = re.compile(
-    r"OPENAI_API_KEY|OPENAI_BASE_URL|OPENAI_API_BASE(_URL)?|VX_TOKEN_\w*|_vx_\w*|__vx_token\w*|_"
-    r"|PATH|IFS|ENV|HOME|SHELL|USER|E?[UG]ID|(OLD)?PWD|CDPATH|TMPDIR|ZDOTDIR|FPATH|POSIXLY_CORRECT|SHLVL|HOSTNAME|TERM"
-    r"|PS[0-4]|R?PROMPT\w*|RPS[12]|SHELLOPTS|GLOBIGNORE|OPT(IND|ARG|ERR)|REPLY|INPUTRC|COLUMNS|LINES|SECONDS|S?RANDOM"
-    r"|HIST\w*|BASH\w*|LC_\w+|LANG|LANGUAGE|LD_\w+|DYLD_\w+|[Ff][Ii][Ss][Hh]\w*|\w+_functions"
-    r"|USERNAME|PPID|GROUPS|LINENO|FUNC(NAME|NEST)|DIRSTACK|PIPESTATUS|COMP_\w+|COPROC|EPOCH(REALTIME|SECONDS)"
-    # Special in zsh, some of them once a module is loaded.
-    r"|(MAN|MODULE_|MAIL)PATH|FIGNORE|KEYBOARD_HACK|WORDCHARS|(READ)?NULLCMD|PSVAR|SAVEHIST|SPROMPT|ARGC|TTYIDLE|WATCH"
-    r"|TRY_BLOCK_\w+|ZSH_\w+|zsh_\w+|(cd|f|man|mail|module_)?path|f?ignore|(dis_)?\w*(aliases|builtins|reswords|patchars)"
-    r"|(dis_)?functions(_source)?|func\w+|\w*dirs|history(words)?|histchars|job(states|texts)|dirstack|commands|epochtime"
-    r"|errnos|mapfile|modules|options|parameters|prompt|psvar|sysparams|term(info|cap)|usergroups|watch"
-    r"|argv|pipestatus|status\w*|version|umask|hostname"
-)
+# Exported by the daemon itself, each from a setting of its own.
+_OWN = frozenset({"OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_BASE_URL", "VX_TOKEN_EXPIRES_AT"})
+_NAMES = frozenset({"VX_TOKEN_EXPIRES_AT", "GPTME_OPENAI_RESPONSES_API", "no_proxy"})
+# Prefixes of names on which a loader, a shell, an interpreter or its package manager acts.
+_PREFIXES = (
+    "_", "LD_", "DYLD_", "GLIBC_", "MALLOC_", "BASH", "ZSH", "zsh", "FISH", "fish", "COMP_", "HIST", "PYTHON", "PERL",
+    "RUBY", "NODE_", "NPM_", "PIP_", "UV_", "JAVA", "GIT_", "SSH_", "VX_TOKEN_",
+)  # fmt: skip
+_SUFFIXES = (
+    "_KEY", "_TOKEN", "_URL", "_URI", "_BASE", "_HOST", "_ENDPOINT", "_MODEL", "_PROVIDER", "_PROJECT", "_LOCATION",
+    "_REGION", "_TIMEOUT", "_PROXY",
+)  # fmt: skip
+
+ALLOWED = f"OPENAI_*, names that end in {', '.join(_SUFFIXES)}, {' and '.join(sorted(_NAMES - _OWN))}"
+"""The form of the names that may be exported."""
+
+
+def exportable(name: str) -> bool:
+    """Whether an env file may set the variable `name`.
+
+    Names are allowed by their form, because no list of the names on which shells, loaders and interpreters act is ever
+    complete. The hooks apply the same rule, and refuse the whole env file for one name outside it.
+    """
+    if name in _NAMES:
+        return True
+    if name in FORBIDDEN or name.startswith(_PREFIXES) or not _NAME.fullmatch(name):
+        return False
+    return name.startswith("OPENAI_") or name.endswith(_SUFFIXES)
 
 
 def problem(item: str) -> str:
@@ -48,8 +63,10 @@ def problem(item: str) -> str:
     name = found[1]
     if name in FORBIDDEN:
         return f"is never exported: {FORBIDDEN[name]}"
-    if _RESERVED.fullmatch(name):
+    if name in _OWN:
         return "would replace a variable that has its own setting"
+    if not exportable(name):
+        return "has a name of another form"
     unknown = [field for field in _FIELD.findall(found[2]) if field not in _FIELDS]
     return f"has unknown fields; known: {', '.join(_FIELDS)}" if unknown else ""
 

@@ -212,7 +212,7 @@ def _near(host: str) -> bool:
 
 def exports(value: object) -> tuple[str, ...]:
     """Names of presets, and `NAME=value` with {token}, {base_url}, {model}, {profile} replaced."""
-    allowed = f"a list of NAME=value texts and presets ({', '.join(presets.PRESETS)})"
+    allowed = f"presets ({', '.join(presets.PRESETS)}) and NAME=value, with these names: {presets.ALLOWED}"
     _is(list, value, allowed)
     assert isinstance(value, list)
     for item in value:
