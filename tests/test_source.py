@@ -450,6 +450,17 @@ def test_who_may_not_impersonate_is_told_the_grant_that_helps(box: Box, google: 
     )
 
 
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_proxys_page_instead_of_iams_answer_is_worth_a_retry(box: Box, google: Emulator, status: int) -> None:
+    google.service_account(box.key)
+    google.allow(TARGET)
+    box.environ[IAM] = google.url
+    google.fail("iam", status=status, body="<html><title>Blocked</title></html>")
+    with pytest.raises(TemporaryError, match=f"HTTP {status}"):
+        fetch(box, impersonate=TARGET)
+    assert same(fetch(box, impersonate=TARGET), google, TARGET)
+
+
 GOOD = "ya29.a-b_c~d+e/f=="
 
 

@@ -31,7 +31,10 @@ PERMANENT: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The last HTTP answer of a refresh; `code`, `subtype` and `text` are judged, never shown."""
+    """The last HTTP answer of a refresh; `code`, `subtype` and `text` are judged, never shown.
+
+    `iam` is true for an error of IAM's generateAccessToken in Google's own form, which no proxy's page has.
+    """
 
     host: str
     status: int
@@ -54,7 +57,6 @@ class Login:
 
 def read(host: str, path: str, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Answer:
     """Make an Answer of an HTTP response; a body that is no JSON object leaves the codes empty."""
-    iam = path.endswith(":generateAccessToken")
     pause = retry_after(headers.get("Retry-After", ""), now)
     try:
         content: Any = json.loads(body[:65536])
@@ -66,6 +68,7 @@ def read(host: str, path: str, status: int, headers: Mapping[str, str], body: by
         code, text = str(error.get("status", "")), str(error.get("message", ""))
     else:  # OAuth's
         code, text = str(error or ""), str(content.get("error_description", ""))
+    iam = path.endswith(":generateAccessToken") and isinstance(error, dict) and isinstance(error.get("status"), str)
     return Answer(host, status, pause, code, str(content.get("error_subtype", "")), text, iam)
 
 
