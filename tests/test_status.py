@@ -77,6 +77,25 @@ def test_a_failure_shows_what_to_do(box: Box, google: Emulator) -> None:
     assert f"gemini: {row['error']}\n  hint: {row['hint']}\n" in text
 
 
+SPOILED: dict[str, Any] = {
+    "a huge number": {"expires_at": 10**400},
+    "an instant without a date": {"expires_at": 1e17},
+    "a surrogate": {"account": "\ud800", "note": "\ud800"},
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_a_spoiled_state_breaks_no_command(signed_in: Box, google: Emulator, case: str) -> None:
+    signed_in.vx("refresh")
+    path = signed_in.runtime / "gemini" / "state.json"
+    content = json.loads(path.read_text())
+    for command in (("status",), ("status", "--json"), ("doctor",), ("env",), ("print", "--min-ttl", "5m")):
+        path.write_text(json.dumps(content | {"token": content["token"] | SPOILED[case]}))
+        done = signed_in.vx(*command)
+        assert (done.returncode, done.stderr) in {(0, ""), (1, "")}, command
+    assert done.stdout.strip() == google.issued[-1].value
+
+
 def test_an_ended_token_is_told_as_expired(signed_in: Box, google: Emulator) -> None:
     google.lifetime = 1.0
     signed_in.vx("refresh")

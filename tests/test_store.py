@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from sandbox import plain_environment, until
 from vx_token.errors import ConfigError
-from vx_token.store import Store
+from vx_token.store import LATEST, Store
 from vx_token.tokens import Failure, Origin, State, Token
 
 TOKEN = Token("ya29.secret", 2000.0, 1000.0, "authorized_user", "billing", "someone@example.com", "a note")
@@ -43,15 +43,16 @@ def not_cancelled() -> bool:
     return False
 
 
-INSTANTS = st.floats(allow_nan=False, allow_infinity=False)
+INSTANTS = st.floats(-LATEST, LATEST)
+PATHS = st.binary().map(os.fsdecode)
 
 
 @given(
     st.builds(
         State,
         st.none() | st.builds(Token, st.from_regex(r"[!-~]+", fullmatch=True), INSTANTS, INSTANTS, note=st.text()),
-        st.none() | st.builds(Origin, st.text(), st.text(st.characters()), st.text()),
-        st.integers(0),
+        st.none() | st.builds(Origin, st.text(), PATHS, st.text()),
+        st.integers(0, 10**9),
         failure=st.none() | st.builds(Failure, st.text(), st.text(), st.text(), st.none() | st.floats(0, 1e10)),
     )
 )
@@ -102,6 +103,11 @@ def test_a_torn_file_counts_as_nothing_known(tmp_path_factory: pytest.TempPathFa
         {"token": {"value": "a b\nc", "expires_at": 2e9, "issued_at": 1e9}},
         {"token": {"value": "", "expires_at": 2e9, "issued_at": 1e9}},
         {"token": {"value": "x", "expires_at": "soon", "issued_at": 1e9}},
+        {"token": {"value": "x", "expires_at": 10**400, "issued_at": 1e9}},
+        {"token": {"value": "x", "expires_at": 1e300, "issued_at": 1e9}},
+        {"token": {"value": "x", "expires_at": 2e9, "issued_at": 1e9, "account": "\ud800"}},
+        {"failures": 10**400}, {"tried_at": -(10**400)},
+        {"failure": {"kind": "login", "message": "\ud800", "hint": ""}},
     ],
 )  # fmt: skip
 def test_a_file_of_another_version_or_shape_counts_as_nothing_known(store: Store, change: dict[str, object]) -> None:
@@ -209,6 +215,36 @@ def test_many_at_once_may_set_the_default(store: Store) -> None:
     assert sorted(path.name for path in store.root.iterdir()) == ["default", "p"]
 
 
+KEPT = {".daemon.lock", ".daemon.json"}
+WRITERS = (
+    "atomic.write(store.folder('p') / 'token', b'x')",
+    "atomic.write(store.root / '.daemon.json', b'x')",
+    "store.link_default('p')",
+)
+
+
+@pytest.mark.parametrize("age", [3600, -3600], ids=["old", "of the future"])
+def test_what_a_killed_writer_left_is_swept(store: Store, age: float) -> None:
+    for writer in WRITERS:
+        code = (
+            "import os, pathlib, signal\n"
+            "from vx_token import atomic\nfrom vx_token.store import Store\n"
+            "pathlib.Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+            f"store = Store(pathlib.Path({str(store.root)!r}))\n{writer}\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], env=plain_environment(store.root), check=False)
+        assert done.returncode == -signal.SIGKILL
+    left = {path for path in store.root.rglob(".*") if path.name not in KEPT}
+    assert len(left) == 3
+    for path in left:
+        os.utime(path, (time.time() - age,) * 2, follow_symlinks=False)
+    for name in KEPT:
+        (store.root / name).touch()
+        os.utime(store.root / name, (0, 0))
+    store.prepare("p")
+    assert {path.name for path in store.root.rglob(".*")} == KEPT
+
+
 def test_a_forgotten_profile_leaves_nothing(store: Store) -> None:
     store.write("p", FULL)
     store.prepare("empty")
@@ -245,7 +281,7 @@ def test_a_waiter_that_is_told_to_stop_stops(store: Store) -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from vx_token.store import Store
+from vx_token.store import LATEST, Store
 with Store(Path(sys.argv[1])).lock("p", time.monotonic() + 10, lambda: False) as mine:
     print(mine, flush=True)
     time.sleep(60)

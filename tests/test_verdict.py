@@ -104,7 +104,9 @@ def test_who_may_not_impersonate_is_told_the_binding_that_is_missing(status: int
 
 
 @pytest.mark.parametrize("status", [403, 404])
-@pytest.mark.parametrize("body", ["", "<html>blocked</html>", "[]", {"error": "not found"}, {"error": {"message": "no"}}])
+@pytest.mark.parametrize(
+    "body", ["", "<html>blocked</html>", "[]", {"error": "not found"}, {"error": {"message": "no"}}]
+)
 def test_a_403_or_404_that_is_not_iams_is_worth_a_retry(status: int, body: object) -> None:
     login = Login("service_account", "/k", "bot@p.iam.gserviceaccount.com", "target@p.iam.gserviceaccount.com")
     path = "/v1/projects/-/serviceAccounts/target@p.iam.gserviceaccount.com:generateAccessToken"

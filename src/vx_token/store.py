@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import json
-import math
 import os
 import re
 import shutil
@@ -20,8 +19,14 @@ VERSION = 1
 
 _BEARER = re.compile(r"[!-~]+")
 
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}")
+"""The names of temporary files, here and in `atomic.write`."""
+
 LEFT_OVER = 60.0
 """Seconds after which a temporary file has no writer any more."""
+
+LATEST = 253402300799.0
+"""Epoch seconds of the last instant of the year 9999, behind which no date can be written."""
 
 
 class Store:
@@ -46,6 +51,7 @@ class Store:
         if profile == "default" and folder.is_symlink():
             folder.unlink()
         paths.secure_folder(folder)
+        _sweep(self.root)
         _sweep(folder)
         return folder
 
@@ -141,10 +147,13 @@ def _parse(path: Path) -> State:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what writers left that were killed; one that lives needs its temporary file for milliseconds."""
-    for path in folder.glob(".*"):
-        with contextlib.suppress(OSError):
-            if path.lstat().st_mtime < time.time() - LEFT_OVER:
+    """Remove temporary files of killed writers; a running writer needs its own for milliseconds.
+
+    A time in the future comes from a clock that was set back since, so that file is old, too.
+    """
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if _TEMPORARY.fullmatch(path.name) and abs(time.time() - path.lstat().st_mtime) > LEFT_OVER:
                 path.unlink()
 
 
@@ -176,10 +185,14 @@ def _decode(content: dict[str, Any]) -> State:
 
 
 def _check_types(made: Token | Origin | Failure | State) -> None:
-    """Refuse a value with a field of another type than it is declared with."""
+    """Refuse a value with a field of another type than it is declared with, or outside what others can work with."""
     for each in fields(made):
         value: object = getattr(made, each.name)
         kind: Any = each.type
         whole = type(value) is int and isinstance(0.0, kind)  # JSON has one kind of number
-        if not (whole or isinstance(value, kind)) or (isinstance(value, float) and not math.isfinite(value)):
+        if not (whole or isinstance(value, kind)):
             raise TypeError(each.name)
+        if isinstance(value, int | float) and not -LATEST <= value <= LATEST:  # false for NaN, too
+            raise ValueError(each.name)
+        if isinstance(value, str):
+            value.encode("utf-8", "surrogateescape")  # a path may be no UTF-8, but nothing prints other surrogates
