@@ -576,12 +576,14 @@ __vx_token_settle() {
 
 # --- where bash calls us -------------------------------------------------------------------------------------------
 
-# First in PROMPT_COMMAND: the hooks after it still see the command's status, which it hands on, and those that arm a
-# DEBUG trap at the end of the prompt (VS Code, starship, bash-preexec) do not take it for the user's command. Left of
-# `&&` a status other than 0 neither ends a shell under `set -e` nor calls an ERR trap. In a child shell that inherits
-# an exported PROMPT_COMMAND the array is not there and the line is nothing.
+# First in PROMPT_COMMAND, so that hooks which arm a DEBUG trap at the end of the prompt (VS Code, starship,
+# bash-preexec) do not take it for the user's command. The commands after it see the $? and the PIPESTATUS of the user's
+# command: a `for` loop returns the status of its body, which __vx_token_prompt returns unchanged, and no simple command
+# runs after the third expression, which assigns PIPESTATUS again. Left of `&&` a status other than 0 neither ends a
+# shell under `set -e` nor calls an ERR trap. In a child shell that inherits an exported PROMPT_COMMAND the array is not
+# set and the loop has no turn. No expression may be empty: bash before 5.2.16 crashes on that.
 # shellcheck disable=SC2016 # bash expands it at each prompt
-__vx_token_entry=('${__vx_token_call+"$__vx_token_call"} && [[ 1 ]]')
+__vx_token_entry=('for ((${__vx_token_pending+__vx_token_pending=}1; ${__vx_token_pending-0}; __vx_token_pending=0, ${__vx_token_pipestatus-0})); do __vx_token_prompt "${PIPESTATUS[@]}" && [[ 1 ]]; done')
 
 # PS0 is expanded after Enter and before the command. It compares the clock with the due second in an array subscript,
 # which costs no fork; only when the prompt has waited that long does it raise URG, a signal that is ignored by default
@@ -612,8 +614,13 @@ __vx_token_before_command() {
   __vx_token_calm || [[ ${__vx_token_off-} ]] || __vx_token_quietly __vx_token_sync
 }
 
+# Called with the elements of PIPESTATUS; returns the $? that it found.
 __vx_token_prompt() {
-  builtin local "_vx_code=$?"
+  builtin local "_vx_code=$?" "_vx_count=0" "_vx_restore=0" _vx_status
+  for _vx_status; do
+    _vx_restore+=",PIPESTATUS[$((_vx_count++))]=$_vx_status"
+  done
+  __vx_token_pipestatus=("$_vx_restore")
   __vx_token_calm || [[ ${__vx_token_off-} ]] || __vx_token_quietly __vx_token_at_prompt
   builtin return "$_vx_code"
 }
@@ -658,7 +665,7 @@ __vx_token_disarm() {
 }
 
 __vx_token_register() {
-  __vx_token_call=(__vx_token_prompt)
+  __vx_token_pending=(0) __vx_token_pipestatus=(0)
   __vx_token_arm
   [[ ${PROMPT_COMMAND[*]-} != *"${__vx_token_entry[0]}"* ]] || builtin return 0
   # An assignment to an array is one to its first element, which is what we want; printf survives a read-only one.
@@ -667,7 +674,7 @@ __vx_token_register() {
 
 __vx_token_unregister() {
   builtin local _vx_i _vx_text _vx_rest
-  builtin unset -v __vx_token_call
+  builtin unset -v __vx_token_pending
   __vx_token_disarm
   { [[ ! ${PS0-} ]] || builtin printf -v PS0 %s "${PS0//"${__vx_token_ps0[0]}"/}"; } 2>&-
   for _vx_i in ${PROMPT_COMMAND[@]+"${!PROMPT_COMMAND[@]}"}; do

@@ -126,21 +126,57 @@ PROMPT_COMMANDS = {
 @pytest.mark.parametrize("form", PROMPT_COMMANDS)
 def test_every_form_of_prompt_command_works_and_sees_the_status(bash: Start, runtime: Runtime, form: str) -> None:
     runtime.write("tok-1")
-    with bash(before=f"mine() {{ seen=$?; }}\n{PROMPT_COMMANDS[form]}") as it:
+    with bash(before=f'mine() {{ seen="$? ${{PIPESTATUS[*]}}"; }}\n{PROMPT_COMMANDS[form]}') as it:
         assert "vx" not in it.banner
         assert "not found" not in it.banner
-        it.run("(exit 7)")
+        it.run("(exit 3) | (exit 7)")
         if form not in {"unset", "empty"}:
-            assert it.out("echo $seen") == "7\n"
+            assert it.out("echo $seen") == "7 3 7\n"
         runtime.write("tok-2")
         shown = it.run()
         assert shown == "\r\n"
         assert it.seen("OPENAI_API_KEY") == "tok-2"
         it.run("vx-token-off")
         assert "vx_token" not in it.out('printf "%s\\n" "${PROMPT_COMMAND[@]}" "$PS0"')
-        it.run("(exit 8)")
+        it.run("true | (exit 8)")
         if form not in {"unset", "empty"}:
-            assert it.out("echo $seen") == "8\n"
+            assert it.out("echo $seen") == "8 0 8\n"
+
+
+STATUSES = {
+    "true": "0 0",
+    "(exit 3) | (exit 5)": "5 3 5",
+    "true | true | true": "0 0 0 0",
+    "! (exit 3) | (exit 4)": "0 3 4",
+    "if false; then :; fi": "0 1",
+    "set -o pipefail; (exit 3) | true": "3 3 0",
+    "set -e; ! true": "1 0",
+    "set -u; [[ a == b ]] || ! (exit 6) | true": "1 6 0",
+}
+
+
+def test_the_user_s_prompt_hooks_see_the_status_of_each_part_of_a_pipeline(bash: Start, runtime: Runtime) -> None:
+    """Also when the prompt found a new token, and when its DEBUG trap is called for each of our expressions."""
+    record = """mine() { seen="$? ${PIPESTATUS[*]}"; }; PROMPT_COMMAND='mine'"""
+    found = []
+    for hook in (False, True):
+        with bash(hook=hook, before=record) as it:
+            for trap in ("", "trap ': \"$BASH_COMMAND\"' DEBUG; set -T; "):
+                for number, line in enumerate(STATUSES):
+                    runtime.write(f"tok-{number}")
+                    it.run(trap + line)
+                    found.append(it.out('{ echo "$seen"; set +eu +o pipefail; }').strip())
+    assert found == [*STATUSES.values()] * 4
+
+
+def test_an_empty_enter_leaves_the_status_of_a_pipeline(bash: Start, runtime: Runtime) -> None:
+    runtime.write("tok-1")
+    with bash(before="PROMPT_COMMAND=:") as it:
+        it.run("(exit 3) | (exit 5)")
+        it.run()
+        runtime.write("tok-2")
+        it.run()
+        assert it.out('echo "$? ${PIPESTATUS[*]}"') == "5 3 5\n"
 
 
 @pytest.mark.parametrize("strict", ["", "; set -e"])
@@ -233,7 +269,8 @@ def test_options_that_show_what_is_read_or_move_assignments_show_nothing_of_ours
         shown += it.run() + it.run("vx-token-off") + it.run("vx-token-on") + it.run()
         assert it.out('echo "$OPENAI_API_KEY $-"').startswith("tok-2 ")
         assert option in it.out("echo $-")
-    assert not re.search(r"vx_token_(?!call)|tok-", shown)
+    # The line in PROMPT_COMMAND is the user's as well as ours; nothing that it calls is shown.
+    assert not re.search(r"vx_token_|tok-", re.sub(r"for \(\(.*__vx_token_prompt.*done", "", shown))
 
 
 @pytest.mark.parametrize("attribute", ["-i", "-u"])
@@ -316,7 +353,8 @@ def test_a_debug_trap_sees_the_user_s_commands_and_not_ours(waiting: Start, runt
         arm(it, runtime, "tok-2")
         it.run("true first")
         shown = it.out('printf "%s\\n" "${log[@]}"').splitlines()
-    assert [line for line in shown if "vx_token" in line and "__vx_token_call" not in line] == []
+    entry = {"__vx_token_prompt", "__vx_token_pending", "[[ -n 1 ]]"}  # what stands in PROMPT_COMMAND itself
+    assert [line for line in shown if "vx_token" in line and not any(word in line for word in entry)] == []
     assert "true first" in shown
 
 
