@@ -1,13 +1,18 @@
 """Where things are kept, and which folders are no safe place for a secret."""
 
 import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
-from vx_token import paths
+from sandbox import SOURCE
+from vx_token import paths, peek
 from vx_token.errors import ConfigError
 from vx_token.login import credential_file
 from vx_token.settings import Profile
@@ -138,6 +143,67 @@ def test_a_folder_that_we_may_not_enter_is_told_with_a_hint(tmp_path: Path) -> N
     finally:
         os.seteuid(0)
     assert found.value.hint
+
+
+# Imported before the change of user, to whom this interpreter may be closed.
+IN_A_NAMESPACE = """
+import ctypes, os, sys
+from vx_token import peek
+if ctypes.CDLL(None).unshare(0x10000000):  # CLONE_NEWUSER
+    sys.exit(7)
+print("unshared", flush=True)
+sys.stdin.readline()  # the map is written meanwhile
+os.setuid(12345)
+print(os.stat("/").st_uid, *peek.unsafe_part(sys.argv[1]))
+"""
+
+
+@as_root
+def test_roots_folders_are_safe_in_a_user_namespace_without_root() -> None:
+    # The sandbox of a user's systemd service is such a namespace: there root's folders belong to 65534.
+    environ = {"PYTHONPATH": str(SOURCE)}
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, 12345, -1)
+        argv = [sys.executable, "-c", IN_A_NAMESPACE, folder]
+        with subprocess.Popen(argv, env=environ, stdin=PIPE, stdout=PIPE, text=True) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            if not process.stdout.readline():
+                pytest.skip("this machine makes no user namespace")
+            Path(f"/proc/{process.pid}/uid_map").write_text("12345 12345 1\n")
+            said, _ = process.communicate("\n", timeout=30)
+    assert said.split() == ["65534"]
+
+
+@as_root
+def test_a_folder_of_nobodys_is_a_strangers_where_root_is_known(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, -1)
+    assert peek.unsafe_part(str(tmp_path / "run")) == (str(tmp_path), "belongs to another user")
+
+
+@pytest.mark.parametrize(
+    ("way", "part"),
+    [
+        ("open/run", "open"),
+        ("closed/../open/run", "open"),
+        ("open/../closed", "open"),
+        ("closed/up/open", "open"),
+        ("closed/sideways/run", "open"),
+        ("closed/loop/run", ""),
+        ("closed/missing/run", ""),
+        ("closed//./run", ""),
+        ("sticky/run", ""),
+    ],
+)
+def test_each_folder_on_the_way_is_looked_at(tmp_path: Path, way: str, part: str) -> None:
+    for name, mode in (("open", 0o777), ("closed", 0o755), ("sticky", 0o1777)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(mode)
+    (tmp_path / "closed" / "up").symlink_to("..")
+    (tmp_path / "closed" / "sideways").symlink_to(tmp_path / "open")
+    (tmp_path / "closed" / "loop").symlink_to("loop")
+    problem = "can be written by others" if part else ""
+    assert peek.unsafe_part(f"{tmp_path}/{way}") == (part and f"{tmp_path}/{part}", problem)
 
 
 def test_what_was_kept_aside_goes_when_no_token_of_it_can_live(tmp_path: Path) -> None:

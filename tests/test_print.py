@@ -463,6 +463,54 @@ def test_no_token_is_taken_from_an_unsafe_folder(
     assert said in signed_in.vx("status").stdout
 
 
+def beside_a_link(box: Box) -> None:
+    """Let the way to the runtime folder lead through a link that belongs to another user."""
+    (box.root / "way").symlink_to(".")
+    os.chown(box.root / "way", 12345, -1, follow_symlinks=False)
+    box.environ["VX_TOKEN_RUNTIME_DIR"] = str(box.root / "way" / "run")
+
+
+def below_a_link(box: Box) -> None:
+    """Let the way lead through a link of ours, to a folder that others may write."""
+    box.root.chmod(0o777)
+    (box.home / "way").symlink_to("..")
+    box.environ["VX_TOKEN_RUNTIME_DIR"] = str(box.home / "way" / "run")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "part", "said"),
+    [
+        (lambda box: box.root.chmod(0o777), "", "can be written by others"),
+        (lambda box: box.root.chmod(0o720), "", "can be written by others"),
+        (below_a_link, "", "can be written by others"),
+        pytest.param(lambda box: os.chown(box.root, 12345, -1), "", "belongs to another user", marks=as_root),
+        pytest.param(beside_a_link, "/way", "belongs to another user", marks=as_root),
+    ],
+)
+@pytest.mark.parametrize("variable", ["VX_TOKEN_RUNTIME_DIR", "XDG_RUNTIME_DIR"])
+def test_no_token_is_taken_from_below_a_folder_that_others_control(
+    signed_in: Box, spoil: Callable[[Box], None], part: str, said: str, variable: str
+) -> None:
+    # The runtime folder itself is ours, but whoever owns the folder above it can put another one in its place.
+    token = signed_in.vx("print").stdout
+    spoil(signed_in)
+    if variable == "XDG_RUNTIME_DIR":
+        (signed_in.runtime / "vx-token").mkdir(mode=0o700)
+        for name in ("gemini", "default"):
+            (signed_in.runtime / name).rename(signed_in.runtime / "vx-token" / name)
+        signed_in.environ["XDG_RUNTIME_DIR"] = signed_in.environ.pop("VX_TOKEN_RUNTIME_DIR")
+    for words in (["print"], ["print", *LONG_WAY], ["env"], ["refresh"]):
+        done = signed_in.vx(*words)
+        assert (done.returncode, done.stdout) == (3, ""), words
+        assert f"{signed_in.root}{part} {said}" in done.stderr
+        assert "hint: " in done.stderr
+    signed_in.root.chmod(0o1777)
+    os.chown(signed_in.root, os.geteuid(), -1)
+    (signed_in.root / "way").unlink(missing_ok=True)
+    (signed_in.root / "way").symlink_to(".")
+    assert signed_in.vx("print").stdout == token, "a sticky folder is safe, and so is a link of ours"
+
+
 def test_an_unsafe_runtime_folder_is_refused(signed_in: Box) -> None:
     signed_in.runtime.mkdir(mode=0o777)
     signed_in.runtime.chmod(0o777)

@@ -40,7 +40,7 @@ def runtime_dir(environ: Mapping[str, str]) -> Path:
     XDG_RUNTIME_DIR and /run/user/UID the first that is a folder of ours, else one in the folder for temporary files.
 
     Raises:
-        ConfigError: others may write to the one that the rule finds.
+        ConfigError: other users control the one that the rule finds, or a folder on the way to it.
     """
     if explicit := environ.get("VX_TOKEN_RUNTIME_DIR"):
         return Path(explicit).absolute()
@@ -53,13 +53,18 @@ def runtime_dir(environ: Mapping[str, str]) -> Path:
     base = next((Path(each) for each in candidates if each.startswith("/") and peek.belongs_to_us(each)), fallback)
     if base == fallback and (base.is_symlink() or (base.exists() and not peek.belongs_to_us(str(base)))):
         raise ConfigError(f"no safe runtime folder: {base} is no folder of ours", _OTHER_FOLDER)
-    if base.exists() and not peek.only_we_write(str(base)):
-        hint = f"make it yours alone: chmod go-w {base}; or {_OTHER_FOLDER}"
-        raise ConfigError(f"no safe runtime folder: {base} can be written by others", hint)
+    _check_way(base, "no safe runtime folder: ")
     return base / APP
 
 
 _OTHER_FOLDER = "set XDG_RUNTIME_DIR or VX_TOKEN_RUNTIME_DIR to a folder of your own"
+
+
+def _check_way(folder: Path, context: str) -> None:
+    part, problem = peek.unsafe_part(str(folder))
+    if part:
+        remedy = f"make it yours alone: chmod go-w {part}; or " if peek.belongs_to_us(part) else ""
+        raise ConfigError(f"{context}{part} {problem}", remedy + _OTHER_FOLDER)
 
 
 def _temporary(environ: Mapping[str, str]) -> Path:
@@ -184,12 +189,13 @@ def _make(folder: Path) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder in which someone else could read or swap our files.
+    """Refuse a folder in which other users could read our files, or which they could replace (`peek.unsafe_part`).
 
     Raises:
         ConfigError: see `secure_folder`.
         OSError: it cannot be looked at.
     """
+    _check_way(folder.parent, f"{folder} is not safe: ")
     found = folder.lstat()
     hint = "remove it, or set VX_TOKEN_RUNTIME_DIR to a folder of your own"
     if stat.S_ISLNK(found.st_mode):

@@ -96,7 +96,7 @@ def _folder(environ: Mapping[str, str], profile: str) -> str | None:
     root = environ.get("VX_TOKEN_RUNTIME_DIR")
     if not root:
         base = environ.get("XDG_RUNTIME_DIR", "")
-        known = sys.platform == "linux" and base.startswith("/") and belongs_to_us(base) and only_we_write(base)
+        known = sys.platform == "linux" and base.startswith("/") and belongs_to_us(base)
         root = f"{base}/vx-token" if known else ""
     if not root.startswith("/") or "/" in profile or profile.startswith("."):
         return None
@@ -108,7 +108,7 @@ def _folder(environ: Mapping[str, str], profile: str) -> str | None:
             pass  # it is no link
         else:
             folder = f"{root}/{target}" if "/" not in target else ""
-    return folder if _ours(root) and _ours(folder) else None
+    return folder if not unsafe_part(root)[0] and _ours(root) and _ours(folder) else None
 
 
 def belongs_to_us(folder: str) -> bool:
@@ -120,13 +120,47 @@ def belongs_to_us(folder: str) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
 
 
-def only_we_write(folder: str) -> bool:
-    """Whether nobody else can put something in the place of what lies in a folder of ours."""
+def unsafe_part(folder: str) -> tuple[str, str]:
+    """The first part of the way to `folder` that other users control, and why; two empty strings for none.
+
+    Each folder from `/` down to `folder`, and each symbolic link among them, must belong to us or to root, and others
+    may write to it only when it is sticky. The walk goes down from `/`: after a part has passed, no other user can
+    replace it, so the check stays true for a file that is opened afterwards. A part that does not exist ends the walk.
+    """
+    parts, path, links = folder.split("/")[::-1], "", 0
+    while True:
+        try:
+            part = os.lstat(path or "/")
+            target = os.readlink(path) if stat.S_ISLNK(part.st_mode) else None
+        except OSError:
+            return "", ""
+        if part.st_uid not in (0, os.geteuid()) and not (part.st_uid == _OVERFLOW_UID and _root_is_unmapped()):
+            return path or "/", "belongs to another user"
+        if target is not None:
+            links += 1
+            parts += target.split("/")[::-1]
+            path = "" if target.startswith("/") else path.rpartition("/")[0]
+        elif part.st_mode & 0o022 and not part.st_mode & stat.S_ISVTX:
+            return path or "/", "can be written by others"
+        while parts and parts[-1] in ("", ".", ".."):
+            if parts.pop() == "..":
+                path = path.rpartition("/")[0]
+        if not parts or links > _MOST_LINKS:
+            return "", ""
+        path += f"/{parts.pop()}"
+
+
+_MOST_LINKS = 40  # with more the kernel opens nothing
+_OVERFLOW_UID = 65534  # proc(5): what the owner of a file is shown as in a user namespace that has no number for them
+
+
+def _root_is_unmapped() -> bool:
+    """Whether root is only a stranger's number here, as in the sandbox of a user's systemd service."""
     try:
-        mode = os.stat(folder).st_mode
+        with open("/proc/self/uid_map", "rb") as file:
+            return all(line.split()[1] != b"0" for line in file)
     except OSError:
         return False
-    return not mode & 0o022 or bool(mode & stat.S_ISVTX)
 
 
 def _ours(folder: str) -> bool:
@@ -143,6 +177,9 @@ def _token(folder: str, environ: Mapping[str, str], now: float) -> str | None:
     except OSError:
         return None
     try:
+        opened = os.fstat(descriptor)
+        if not stat.S_ISREG(opened.st_mode) or opened.st_uid != os.geteuid():
+            return None
         text = os.read(descriptor, 65536).decode("utf-8", "replace")
     except OSError:
         return None
