@@ -1,6 +1,8 @@
 """Model ids change where they must; every other byte stays."""
 
 import json
+import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,34 @@ ROUTE = Route("p", "http://u", aliases={"gpt-4o": "google/gemini-2.5-pro", "fast
 )
 def test_ids_resolve(said: str, meant: str) -> None:
     assert resolve(said, ROUTE) == meant
+
+
+def test_white_space_and_escapes_around_the_id_stay() -> None:
+    body = b'{ "a" : [1, 2] ,\n "mod\\u0065l"\t: "fast"\r\n ,"b":"\\"}" } '
+    assert rewrite(body, ROUTE, "x") == body.replace(b'"fast"', b'"google/gemini-flash"')
+
+
+@pytest.mark.parametrize("inner", [b"[],", b'"",', b"{},", b"[[],", b'{"a":[', b"1,", b'"\\\\",'])
+def test_a_large_body_costs_neither_memory_nor_time(inner: bytes) -> None:
+    """Whatever it is made of: the event loop and with it every other request waits meanwhile."""
+    body = b'{"messages":[' + inner * (31_000_000 // len(inner)) + b'0],"model":"fast"}'
+    tracemalloc.start()
+    try:
+        started = time.process_time()
+        rewrite(body, ROUTE, "chat/completions")
+        spent = time.process_time() - started
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 70_000_000
+    assert spent < 1.0
+
+
+def test_the_id_behind_a_million_numbers_is_resolved() -> None:
+    body = (
+        b'{"input":[' + b"[1,2]," * 1000 + b"1," * 1_000_000 + b'0],"image":"' + b"A" * 1_000_000 + b'","model":"fast"}'
+    )
+    assert rewrite(body, ROUTE, "embeddings") == body.replace(b'"fast"', b'"google/gemini-flash"')
 
 
 def test_without_a_publisher_only_aliases_change() -> None:

@@ -3,16 +3,21 @@
 import json
 import re
 from collections.abc import Iterator
-from json.decoder import JSONDecoder, scanstring  # type: ignore[attr-defined]
 from typing import Any
 
 from vx_token.gateway.settings import Route
 
-_DECODER = JSONDecoder(strict=False)
-_OPENING = re.compile(r'[ \t\n\r]*\{[ \t\n\r]*(["}])')
-_COLON = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
-_AFTER = re.compile(r'[ \t\n\r]*(?:,[ \t\n\r]*(")|\})')
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_OPENING = re.compile(rb"[ \t\n\r]*\{[ \t\n\r]*")
+_KEY = re.compile(rb"(" + _STRING + rb")[ \t\n\r]*:[ \t\n\r]*", re.DOTALL)
+_BRACKET = rb"(?:([\[{])|([\]}]))"
+_PART = re.compile(rb'[^"\[\]{},]*+(?:' + _STRING + rb"|" + _BRACKET + rb"|(,))", re.DOTALL)
+# Several strings at once, but a bounded number: a match cannot be interrupted.
+_INNER_PART = re.compile(rb'(?:[^"\[\]{}]++|' + _STRING + rb"){0,16}+" + _BRACKET + rb"?", re.DOTALL)
+_NEXT = re.compile(rb"[ \t\n\r]*")
 _TAKES_DEFAULT = frozenset({"chat/completions", "completions", "responses"})
+_MOST_PARTS = 100_000
+"""Steps that are taken to find the model id, each some strings or a bracket; the event loop waits 0.1 s at most."""
 
 
 def rewrites(route: Route) -> bool:
@@ -29,19 +34,19 @@ def resolve(model: str, route: Route) -> str:
 def rewrite(body: bytes, route: Route, path: str, *, whole: bool = True) -> bytes:
     """The body with its top-level model id resolved, and every other byte as it was.
 
+    No value but the model id is read, so neither depth nor number of the others costs memory.
+
     Args:
-        body: JSON, or anything else, which is left alone.
+        body: JSON, or anything else, which is left alone; so is one whose id stands behind very many small values.
         route: the aliases and the prefix.
         path: below the base URL; only some routes take the default model.
         whole: False when `body` is only the beginning of a larger one.
     """
-    # Latin-1 maps bytes to characters one by one, so positions in the text are positions in the body.
-    text = body.decode("latin-1")
     try:
-        for key, start, end in _members(text):
+        for key, start, end in _members(body):
             if key == "model":
                 return _replaced(body, start, end, route)
-    except (ValueError, RecursionError):
+    except ValueError:
         return body
     if whole and route.model and path in _TAKES_DEFAULT:
         return _with_default(body, resolve(route.model, route))
@@ -61,13 +66,14 @@ def card(name: str, route: Route) -> dict[str, Any]:
 
 
 def _replaced(body: bytes, start: int, end: int, route: Route) -> bytes:
-    model = json.loads(body[start:end])
+    value = body[start:end].rstrip(b" \t\n\r")
+    model = json.loads(value)
     if not isinstance(model, str):
         return body
     resolved = resolve(model, route)
     if resolved == model:
         return body
-    return body[:start] + json.dumps(resolved).encode() + body[end:]
+    return body[:start] + json.dumps(resolved).encode() + body[start + len(value) :]
 
 
 def _with_default(body: bytes, model: str) -> bytes:
@@ -76,25 +82,42 @@ def _with_default(body: bytes, model: str) -> bytes:
     return body[:opening] + b'"model":' + json.dumps(model).encode() + comma + body[opening:]
 
 
-def _members(text: str) -> Iterator[tuple[str, int, int]]:
+def _members(body: bytes) -> Iterator[tuple[str, int, int]]:
     """The top-level members of a JSON object as (key, start, end of the value); stops reading when you do.
 
     Raises:
-        ValueError: it is not a JSON object, or ends too soon.
+        ValueError: it is not a JSON object, ends too soon, or has too many parts.
     """
-    opening = _OPENING.match(text)
+    opening = _OPENING.match(body)
     if opening is None:
-        raise ValueError(text[:1])
-    at, more = opening.end(), opening[1] == '"'
-    while more:
-        key, at = scanstring(text, at, False)
-        colon = _COLON.match(text, at)
-        if colon is None:
-            raise ValueError(key)
-        start = colon.end()
-        _, end = _DECODER.raw_decode(text, start)
-        yield key, start, end
-        after = _AFTER.match(text, end)
-        if after is None:
-            raise ValueError(key)
-        at, more = after.end(), after[1] == '"'
+        raise ValueError("not an object")
+    at, parts = opening.end(), _MOST_PARTS
+    while body[at : at + 1] != b"}":
+        key = _KEY.match(body, at)
+        if key is None:
+            raise ValueError("not a key")
+        start = key.end()
+        end, parts = _end_of_value(body, start, parts)
+        yield json.loads(key[1], strict=False), start, end
+        if body[end : end + 1] == b"}":
+            return
+        following = _NEXT.match(body, end + 1)
+        assert following is not None
+        at = following.end()
+
+
+def _end_of_value(body: bytes, at: int, parts: int) -> tuple[int, int]:
+    """The index of the comma or bracket behind the value that begins at `at`, and how many parts are still allowed."""
+    depth = 0
+    for left in range(parts - 1, -1, -1):
+        part = (_INNER_PART if depth else _PART).match(body, at)
+        if part is None or part.end() == at:
+            break
+        at = part.end()
+        if part.lastindex == 1:
+            depth += 1
+        elif part.lastindex is not None and depth == 0:
+            return at - 1, left
+        elif part.lastindex == 2:
+            depth -= 1
+    raise ValueError("it ends too soon, or has too many parts")
