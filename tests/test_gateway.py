@@ -196,6 +196,36 @@ def test_googles_error_array_becomes_openais_object(
     }
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (rb'[{"error": {"message": "half \ud800 a pair"}}]', "half ? a pair"),
+        (rb'[{"error": {"message": "a whole \ud83d\ude00"}}]', "a whole \U0001f600"),
+        (rb'[{"error": {"code": 404, "a\ud800": ["\udfff"]}}]', "upstream answered 404 Not Found"),
+    ],
+)
+def test_an_error_of_half_a_surrogate_pair_is_still_an_error(
+    proxy: Front, server: Upstream, body: bytes, message: str
+) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=404, body=body, content_type="application/json")
+
+    server.handler = handler
+    answer = proxy.ask()
+    assert (answer.status, answer.error["message"]) == (404, message)
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"1e999"])
+def test_an_error_with_a_number_that_json_lacks_stays_as_it_was(proxy: Front, server: Upstream, number: bytes) -> None:
+    body = b'[{"error": {"message": "m", "x": ' + number + b"}}]"
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=400, body=body, content_type="application/json")
+
+    server.handler = handler
+    assert proxy.ask().body == body
+
+
 @pytest.mark.parametrize("body", [b"<html>404</html>", b"[]", b"[1]", b"[", b"", b'{"error":"x"}'])
 def test_any_other_error_body_stays_as_it_was(proxy: Front, server: Upstream, body: bytes) -> None:
     async def handler(request: web.BaseRequest) -> web.StreamResponse:

@@ -184,6 +184,13 @@ def test_a_reset_is_not_the_end_of_an_answer_without_length() -> None:
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: a\rb\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 000 None\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 600 More\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 999 Most\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length : 2\r\nConnection: close\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nX Y: 2\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nX: a\x00b\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nX: a\x1b[0mb\r\nContent-Length: 2\r\n\r\nok",
         b"SSH-2.0-OpenSSH\r\n",
     ],
 )
@@ -191,6 +198,13 @@ def test_an_answer_that_is_none_is_a_502(answer: bytes) -> None:
     with speaking(answer) as (url, _), front(Purse(), Route("p", url)) as proxy:
         got = proxy.ask()
         assert (got.status, got.error["code"]) == (502, "upstream_gone")
+
+
+def test_bytes_beyond_ascii_in_an_answers_head_cost_no_request() -> None:
+    answer = b"HTTP/1.1 200 Tr\xe8s bien\r\nX: caf\xe9\r\nContent-Length: 2\r\n\r\nok"
+    with speaking(answer) as (url, _), front(Purse(), Route("p", url)) as proxy:
+        got = proxy.ask()
+        assert (got.status, got.body) == (200, b"ok")
 
 
 def test_a_broken_stream_resets_a_client_that_knows_no_chunks(proxy: Front, server: Upstream) -> None:

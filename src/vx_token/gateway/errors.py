@@ -9,7 +9,7 @@ from typing import Any
 
 from vx_token.errors import LoginNeededError, TemporaryError, VxTokenError
 
-LARGEST = 1 << 20  # bytes of an error's body that are looked at
+LARGEST = 256 << 10  # bytes of an error's body that are looked at
 
 
 class Refusal(Exception):  # noqa: N818 - an answer of the gateway's own; most are the client's doing or upstream's
@@ -67,9 +67,9 @@ def unwrap(status: int, body: bytes, encoding: str) -> bytes | None:
         return None
     try:
         first = json.loads(plain)[0]["error"]
+        return _dumps(_openai(status, first)) if isinstance(first, dict) else None
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
-    return _dumps(_openai(status, first)) if isinstance(first, dict) else None
 
 
 def decode(body: bytes, encoding: str) -> bytes:
@@ -90,4 +90,5 @@ def _openai(status: int, error: dict[str, Any]) -> dict[str, Any]:
 
 
 def _dumps(error: dict[str, Any]) -> bytes:
-    return json.dumps({"error": error}, ensure_ascii=False).encode()
+    # Half a surrogate pair has no UTF-8 form, and JSON has no infinity (a ValueError).
+    return json.dumps({"error": error}, ensure_ascii=False, allow_nan=False).encode(errors="replace")

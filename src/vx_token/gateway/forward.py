@@ -15,7 +15,7 @@ from vx_token.gateway.metrics import Metrics
 from vx_token.gateway.models import rewrite, rewrites
 from vx_token.gateway.relay import relay
 from vx_token.gateway.settings import Limits
-from vx_token.gateway.upstream import Call, let_go, send, unreachable
+from vx_token.gateway.upstream import Call, check_http, let_go, send, unreachable
 from vx_token.gateway.usage import UsageMeter
 from vx_token.tokens import Token
 
@@ -65,9 +65,7 @@ class Forwarder:
             started = time.monotonic()
             answer = await send(session, call, headers, body)
             self._metrics.upstream(profile, time.monotonic() - started)
-            if answer.status == HTTPStatus.SWITCHING_PROTOCOLS:  # it was not asked to
-                answer.close()
-                raise Refusal(502, "upstream leaves HTTP in its answer", "upstream_gone")
+            check_http(answer)
             if answer.status != HTTPStatus.UNAUTHORIZED:
                 self._freshness.accepted(profile)
             return answer

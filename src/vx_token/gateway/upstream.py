@@ -1,6 +1,7 @@
 """The way to upstream: one HTTP session, verified TLS, and what its failures mean."""
 
 import asyncio
+import re
 import ssl
 from asyncio import sslproto
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ _HEADER = 64 << 10  # bytes that one header line of upstream may have
 _IDLE = 15.0  # seconds that an idle connection is kept; Google closes its end only after minutes
 _ENDS = ("Content-Length", "Transfer-Encoding")  # with one of them, an answer tells its own end
 _BEAT = 1.0  # seconds between two looks at the connection of an answer that is under way
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FORBIDDEN = re.compile(rb"[\x00-\x08\n-\x1f\x7f]")
 _OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -67,6 +70,24 @@ async def send(session: aiohttp.ClientSession, call: Call, headers: Headers, bod
         )
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise body.refusal or unreachable(error, url.host or "") from None
+
+
+def check_http(answer: aiohttp.ClientResponse) -> None:
+    """Refuse an answer that is no HTTP: the library lets pass what a client could read in another way than we do.
+
+    Source: RFC 9110, sections 5.1, 5.5 and 15.
+
+    Raises:
+        Refusal: 502; the connection is closed.
+    """
+    if not (200 <= answer.status <= 599 and all(map(_is_field, answer.raw_headers))):
+        answer.close()
+        raise Refusal(502, "upstream's answer is no HTTP response", "upstream_gone")
+
+
+def _is_field(field: tuple[bytes, bytes]) -> bool:
+    name, value = field
+    return _TOKEN.fullmatch(name) is not None and _FORBIDDEN.search(value) is None
 
 
 def let_go(answer: aiohttp.ClientResponse) -> None:
