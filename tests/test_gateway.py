@@ -244,7 +244,7 @@ def test_a_redirect_is_shown_and_never_followed(proxy: Front, server: Upstream) 
     assert len(server.seen) == 1
 
 
-def test_health_readiness_and_metrics_need_no_key(proxy: Front, purse: Purse) -> None:
+def test_health_and_readiness_need_no_key(proxy: Front, purse: Purse) -> None:
     assert proxy.ask("GET", "/healthz", key=None).json["status"] == "ok"
     assert proxy.ask("GET", "/readyz", key=None).status == 200
     purse.token = None
@@ -258,7 +258,7 @@ def test_metrics_count_requests_tokens_and_latency(proxy: Front, server: Upstrea
     server.handler = handler
     proxy.ask()
     proxy.ask(path="/v1/some/secret-looking/path")
-    text = proxy.ask("GET", "/metrics", key=None).body.decode()
+    text = proxy.ask("GET", "/metrics").body.decode()
     assert 'requests_total{profile="gemini",route="chat/completions",status="200"} 1.0' in text
     assert 'requests_total{profile="gemini",route="other",status="200"} 1.0' in text
     assert 'tokens_total{kind="answer",profile="gemini"} 62.0' in text

@@ -365,6 +365,15 @@ def test_a_taken_port_ends_with_3_and_a_sentence(behind: Box, port: int, command
     assert not behind.read("env.sh")
 
 
+def test_metrics_need_the_key_unless_configured(behind: Box, google: Emulator, port: int) -> None:
+    with alone(behind, port) as process:
+        assert ask(port, "/metrics")[0] == 401
+        assert ask(port, "/metrics", local_key(behind))[0] == 200
+        configure(behind, google, port, "metrics_open = true")
+        process.send_signal(signal.SIGHUP)
+        until(lambda: ask(port, "/metrics")[0] == 200)
+
+
 def test_the_gateway_serves_alone(behind: Box, google: Emulator, port: int) -> None:
     with alone(behind, port) as process, client(behind, port) as built_once:
         assert say(built_once)

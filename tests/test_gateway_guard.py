@@ -131,6 +131,35 @@ def test_web_pages_are_refused(proxy: Front, server: Upstream, origin: str) -> N
     assert server.seen == []
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "other", "", "none, cross-site"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/v1/models", "/v1/x"])
+def test_what_a_page_loads_without_an_origin_is_refused(proxy: Front, server: Upstream, path: str, site: str) -> None:
+    answer = proxy.ask("GET", path, Sec_Fetch_Site=site, Sec_Fetch_Mode="no-cors")
+    assert (answer.status, answer.error["code"]) == (403, "foreign_origin")
+    assert server.seen == []
+
+
+def test_an_address_that_the_user_typed_is_served(proxy: Front) -> None:
+    for site in ("none", "same-origin"):
+        assert proxy.ask("GET", "/healthz", key=None, Sec_Fetch_Site=site).status == 200
+    both = "GET /healthz HTTP/1.1\nHost: localhost\nSec-Fetch-Site: none\nSec-Fetch-Site: cross-site\n\n"
+    assert b" 403 " in exchange_line(proxy, both)
+    assert proxy.ask(Origin="https://chat.example", Sec_Fetch_Site="cross-site").status == 200
+
+
+def test_metrics_need_the_key_or_the_users_own_socket_or_a_setting(server: Upstream, tmp_path: Path) -> None:
+    route, path = Route("p", server.url), tmp_path / "gateway.sock"
+    with front(Purse(), route, unix_socket=path) as proxy:
+        assert proxy.ask("GET", "/metrics", key=None).status == 401
+        assert proxy.ask("GET", "/metrics").status == 200
+        with socket.socket(socket.AF_UNIX) as raw:
+            raw.connect(str(path))
+            raw.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert raw.recv(65536).startswith(b"HTTP/1.1 200 ")
+    with front(Purse(), route, metrics_open=True) as proxy:
+        assert proxy.ask("GET", "/metrics", key=None).status == 200
+
+
 def test_an_allowed_page_may_call_and_read(proxy: Front, server: Upstream) -> None:
     page = {"Origin": "https://chat.example"}
     before = proxy.ask("OPTIONS", key=None, Access_Control_Request_Method="POST", **page)

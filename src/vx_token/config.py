@@ -68,6 +68,7 @@ GATEWAY_KEYS: Mapping[str, Check] = {
     "unix_socket": text,
     "access_log": boolean,
     "allowed_origins": texts,
+    "metrics_open": boolean,
     "ca_file": text,
 }
 

@@ -61,6 +61,7 @@ class Gateway:
     unix_socket: str = ""
     access_log: bool = False
     allowed_origins: tuple[str, ...] = ()
+    metrics_open: bool = False
     ca_file: str = ""
 
     @property

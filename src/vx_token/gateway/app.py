@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import socket
 import time
 import traceback
 from dataclasses import asdict, dataclass, field
@@ -131,15 +132,19 @@ class Gateway:
         check_method(request.method)
         check_framing(request.version, request.headers.getall("Transfer-Encoding", ()))
         check_host(request.headers.getall("Host", ()))
-        origin = check_origin(request.headers.getall("Origin", ()), settings.origins)
+        sites = request.headers.getall("Sec-Fetch-Site", ())
+        origin = check_origin(request.headers.getall("Origin", ()), sites, settings.origins)
         exchange.extra.update(cors(origin))
         if origin and is_preflight(request.method, request.headers):
             return _own(204, b"", exchange.extra)
-        public = self._public(request.path_qs)
+        public = self._public(request, settings)
         if public is not None:
             exchange.path = request.path_qs
             return public
         _check_key(request, settings)
+        if request.raw_path == "/metrics":
+            exchange.path = request.raw_path
+            return self._measured()
         if request.raw_path == "/statusz":
             return _json(asdict(self.snapshot()))
         target = parse_target(request.raw_path, settings.routes, settings.default)
@@ -150,16 +155,19 @@ class Gateway:
         call = Call(request.method, target, route)
         return await self._forwarder.forward(session, request, call, list(exchange.extra.items()))
 
-    def _public(self, path: str) -> web.Response | None:
-        """What needs no key: it tells nothing worth one."""
-        match path:
+    def _public(self, request: web.BaseRequest, settings: GatewaySettings) -> web.Response | None:
+        """Answer what needs no key: health, readiness and, on the user's own socket file or if configured, metrics."""
+        match request.path_qs:
             case "/healthz":
                 return _json({"status": "ok", "version": __version__})
             case "/readyz":
                 return self._readiness()
-            case "/metrics":
-                return _own(200, self._metrics.text(), {"Content-Type": CONTENT_TYPE})
+            case "/metrics" if settings.metrics_open or _on_unix_socket(request):
+                return self._measured()
         return None
+
+    def _measured(self) -> web.Response:
+        return _own(200, self._metrics.text(), {"Content-Type": CONTENT_TYPE})
 
     def _readiness(self) -> web.Response:
         profile = self.settings.default
@@ -176,6 +184,12 @@ class Gateway:
 def malformed(status: int) -> web.Response:
     """The answer to what the HTTP library could not read as a request, without a word of it."""
     return _refused(Refusal(status, "this is no HTTP request, or its head is too long", "bad_request"), {})
+
+
+def _on_unix_socket(request: web.BaseRequest) -> bool:
+    """Whether the request came through the socket file, which only its owner can open (0600)."""
+    sock = request.get_extra_info("socket")
+    return sock is not None and sock.family == socket.AF_UNIX
 
 
 def _check_key(request: web.BaseRequest, settings: GatewaySettings) -> None:

@@ -15,6 +15,7 @@ _PATH = re.compile(r"/[!$-;=@-Z\[\]_a-z~]*")  # the printable ASCII that a path 
 _QUERY = re.compile(r"[!\"$-~]*")  # any printable ASCII but #
 
 _NO_TARGET = "the request target must be a plain path on this host"
+_NO_PAGE = frozenset({"none", "same-origin"})  # an address that the user typed, or our own; Fetch Metadata, section 2.3
 _CREDENTIALS = frozenset({"key", "api_key", "api-key", "access_token", "oauth_token"})
 
 
@@ -66,16 +67,21 @@ def check_host(hosts: Sequence[str]) -> None:
         raise Refusal(403, "the gateway answers only to 127.0.0.1, [::1] and localhost", "foreign_host")
 
 
-def check_origin(origins: Sequence[str], allowed: Collection[str]) -> str:
-    """The allowed browser origin, or nothing when no browser calls.
+def check_origin(origins: Sequence[str], sites: Sequence[str], allowed: Collection[str]) -> str:
+    """Return the allowed browser origin, "" for a caller that is no web page.
+
+    Args:
+        origins: the Origin headers.
+        sites: the Sec-Fetch-Site headers. Browsers send them with a page's image or script too, which has no Origin.
+        allowed: the origins that may call.
 
     Raises:
         Refusal: 403 for any other web page.
     """
-    if not origins:
-        return ""
     if len(origins) == 1 and origins[0] in allowed:
         return origins[0]
+    if not origins and _NO_PAGE.issuperset(sites):
+        return ""
     raise Refusal(403, "the gateway refuses calls from web pages; allow this origin in its settings", "foreign_origin")
 
 

@@ -119,6 +119,7 @@ def settings(config: Config, environ: Mapping[str, str]) -> GatewaySettings:
         port=gateway.port,
         unix_socket=Path(gateway.unix_socket) if gateway.unix_socket else None,
         origins=gateway.allowed_origins,
+        metrics_open=gateway.metrics_open,
         access_log=gateway.access_log,
         ca_file=_certificates(Path(gateway.ca_file)) if gateway.ca_file else None,
     )

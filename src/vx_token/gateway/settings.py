@@ -101,6 +101,7 @@ class GatewaySettings:
         port: 0 takes a free one.
         unix_socket: also served there, mode 0600.
         origins: browser origins that may call, such as `https://chat.example`.
+        metrics_open: whether /metrics on the TCP port needs no key.
         access_log: one line a request: method, route, status, bytes, milliseconds.
         wait: seconds that a request waits for a token.
         ca_file: a private certificate authority for upstream, beside the system's.
@@ -114,6 +115,7 @@ class GatewaySettings:
     port: int = DEFAULT_PORT
     unix_socket: Path | None = None
     origins: tuple[str, ...] = ()
+    metrics_open: bool = False
     access_log: bool = False
     wait: float = 10.0
     ca_file: Path | None = None
