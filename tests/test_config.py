@@ -137,7 +137,8 @@ def test_a_bad_value_is_refused_by_file_and_key(key: str, written: str) -> None:
     [
         ("port = 0", "port"), ("port = 65536", "port"), ('port = "1"', "port"), ('host = "0.0.0.0"', "host"),
         ("enabled = 1", "enabled"), ("unix_socket = 1", "unix_socket"), ("access_log = 'yes'", "access_log"),
-        ("allowed_origins = 'x'", "allowed_origins"), ("ca_file = []", "ca_file"), ("colour = 1", "colour"), ("metrics_open = 1", "metrics_open"),
+        ("allowed_origins = 'x'", "allowed_origins"), ("ca_file = []", "ca_file"), ("colour = 1", "colour"),
+        ("metrics_open = 1", "metrics_open"),
     ],
 )  # fmt: skip
 def test_a_bad_setting_of_the_gateway_is_refused_by_file_and_key(written: str, key: str) -> None:

@@ -556,6 +556,17 @@ def test_the_other_loopback_goes_past_a_proxy_too(behind: Box, google: Emulator,
     assert said["NO_PROXY"] == said["no_proxy"] == "intranet,::1,127.0.0.1,localhost"
 
 
+def test_the_exported_address_is_the_bound_one(behind: Box, google: Emulator, port: int) -> None:
+    """Not a name: another user could listen on the other address that `localhost` has."""
+    configure(behind, google, port, "host = 'localhost'")
+    with behind.daemon():
+        until(lambda: behind.read("env.sh"))
+        said = exported(behind)
+        assert {said[name] for name in NAMES} == {f"http://127.0.0.1:{port}/v1"}
+        assert f"export OPENAI_BASE_URL='http://127.0.0.1:{port}/v1'" in behind.read("env.sh").splitlines()
+        assert behind.vx("exec", "--", "printenv", "OPENAI_BASE_URL").stdout == f"http://127.0.0.1:{port}/v1\n"
+
+
 @pytest.mark.parametrize(
     ("listed", "expected"),
     [

@@ -63,8 +63,12 @@ def _keeping_a_key(environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 def url(config: Config, profile: str, address: str = "") -> str:
-    """The base URL of a profile on the gateway; `address` is `http://host:port` when it is not the configured one."""
-    host = f"[{config.gateway.host}]" if ":" in config.gateway.host else config.gateway.host
+    """The base URL of a profile on the gateway; `address` is `http://host:port` when it is not the configured one.
+
+    The host is the address that is bound, because a client that looks up `localhost` may try ::1 first.
+    """
+    ip = config.gateway.ip
+    host = f"[{ip}]" if ":" in ip else ip
     base = address or f"http://{host}:{config.gateway.port}"
     return f"{base}/v1" if profile == config.default_profile else f"{base}/{profile}/v1"
 

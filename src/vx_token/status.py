@@ -83,7 +83,7 @@ def _configured(config: Config | ConfigError) -> str:
     """Where a gateway without a daemon would be."""
     if isinstance(config, ConfigError) or not endpoint.wanted(config):
         return ""
-    return endpoint.url(config.with_gateway(host=config.gateway.ip), config.default_profile)
+    return endpoint.url(config, config.default_profile)
 
 
 def daemon(root: Path) -> Mapping[str, Any] | None:

@@ -99,6 +99,6 @@ class Switch:
 
     def _compare(self, config: Config) -> None:
         """Tools are sent where the configuration says, whichever sockets systemd holds."""
-        expected = endpoint.url(config.with_gateway(host=config.gateway.ip), config.default_profile)
+        expected = endpoint.url(config, config.default_profile)
         if self._sockets and self.address != expected:
             self._log.event("warning", f"tools look for the gateway at {expected}: let ListenStream= and port agree")
