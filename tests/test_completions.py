@@ -1,5 +1,6 @@
 """Completions offer what the program has: every command, every option, every choice, and the profiles there are."""
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -142,7 +143,7 @@ def test_without_a_profile_fish_says_nothing(tmp_path: Path, environ: Mapping[st
     assert (done.stdout, done.stderr) == ("", "")
 
 
-def test_no_program_is_started(environ: Mapping[str, str]) -> None:
+def test_no_python_is_started(environ: Mapping[str, str]) -> None:
     """None could be: there is no PATH."""
     ask = (
         f"source {FOLDER}/vx-token.bash; COMP_WORDS=(vx-token print --profile ''); COMP_CWORD=3; __vx_token_complete; "
@@ -150,3 +151,106 @@ def test_no_program_is_started(environ: Mapping[str, str]) -> None:
     )
     done = script([need("bash"), "--norc"], ask, {**environ, "PATH": "/nowhere"})
     assert (done.stdout, done.stderr) == ("3\n", "")
+
+
+# --- what other users can do -----------------------------------------------------------------------------------------
+
+LOAD = {
+    "bash": f"source {FOLDER}/vx-token.bash",
+    "zsh": f"fpath=({FOLDER} $fpath); autoload -Uz compinit; compinit -u; LISTMAX=0; unsetopt auto_menu beep",
+    "fish": f"source {FOLDER}/vx-token.fish",
+}
+COMMAND_NAMES = ("$(touch made)", "`touch made`", "a;touch made", "a\ntouch made", "${x[$(touch made)]}", "a b")
+LINES = ("vx-token print --profile ", "vx-token-use ")
+fallback = pytest.mark.skipif(
+    Path(f"/run/user/{os.geteuid()}").is_dir(), reason="this user has a folder in /run/user, which comes first"
+)
+
+
+def tab(kind: str, home: Path, environ: Mapping[str, str], before: str = "") -> str:
+    """All that a terminal shows after Tab was pressed twice behind each of LINES."""
+    shown = ""
+    with interactive(kind, home, Runtime(home), before=before + LOAD[kind], hook=False, environ=environ) as shell:
+        for line in LINES:
+            shell.child.send(f"{line}\t\t")
+            shell.child.expect_exact(line)
+            shell.child.send("\x05 \x15\x15")  # to the end of the line, and away with it
+            shell.child.sendline("echo e''nd")
+            shell.child.expect(r"end[\r\n]")
+            shown += str(shell.child.before)
+            shell.wait()
+    return shown
+
+
+@pytest.fixture(params=["bash", "zsh", "fish"])
+def kind(request: pytest.FixtureRequest) -> str:
+    need(request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def temporary(tmp_path: Path) -> Path:
+    """A folder for temporary files with a runtime folder in it, as another user could have made it."""
+    folder = tmp_path / "tmp"
+    runtime = Runtime(folder / f"runtime-{os.geteuid()}" / "vx-token")
+    runtime.folder("gemini")
+    for path in (folder, *runtime.root.parents):
+        if path.is_relative_to(folder):
+            path.chmod(0o700)
+    folder.chmod(0o1777)
+    return folder
+
+
+@fallback
+def test_the_name_of_a_folder_is_never_executed(kind: str, tmp_path: Path, temporary: Path) -> None:
+    for name in COMMAND_NAMES:
+        Runtime(temporary / f"runtime-{os.geteuid()}" / "vx-token").folder(name)
+    shown = tab(kind, tmp_path / "home", {"VX_TOKEN_RUNTIME_DIR": "", "TMPDIR": str(temporary)})
+    assert "gemini" in shown
+    assert "touch" not in shown
+    assert not list(tmp_path.rglob("made"))
+
+
+def test_on_a_mac_the_runtime_folder_is_in_the_users_library(kind: str, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    Runtime(home / "Library/Caches/TemporaryItems/vx-token").folder("gemini")
+    (tmp_path / "uname").write_text("#!/bin/sh\necho Darwin\n")
+    (tmp_path / "uname").chmod(0o755)
+    environ = {"VX_TOKEN_RUNTIME_DIR": "", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    system = "" if kind == "fish" else "OSTYPE=darwin23; "
+    assert "gemini" in tab(kind, home, environ, system)
+
+
+def give_away(path: Path) -> None:
+    if os.geteuid():
+        pytest.skip("only root can give a folder away")
+    os.chown(path, 12345, -1)
+
+
+def replace_by_link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+SPOILS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "a foreign folder for temporary files": ("", give_away),
+    "an open folder for temporary files": ("", lambda path: path.chmod(0o777)),
+    "a foreign folder in it": (f"runtime-{os.geteuid()}", give_away),
+    "an open folder in it": (f"runtime-{os.geteuid()}", lambda path: path.chmod(0o770)),
+    "a foreign runtime folder": (f"runtime-{os.geteuid()}/vx-token", give_away),
+    "an open runtime folder": (f"runtime-{os.geteuid()}/vx-token", lambda path: path.chmod(0o702)),
+    "a sticky runtime folder": (f"runtime-{os.geteuid()}/vx-token", lambda path: path.chmod(0o1777)),
+    "a link": (f"runtime-{os.geteuid()}/vx-token", replace_by_link),
+}
+
+
+@fallback
+@pytest.mark.parametrize("spoil", SPOILS)
+def test_no_profile_is_offered_from_a_folder_that_others_control(
+    kind: str, tmp_path: Path, temporary: Path, spoil: str
+) -> None:
+    place, make = SPOILS[spoil]
+    make(temporary / place)
+    shown = tab(kind, tmp_path / "home", {"VX_TOKEN_RUNTIME_DIR": "", "TMPDIR": str(temporary)})
+    assert "gemini" not in shown
+    assert not list(tmp_path.rglob("made"))

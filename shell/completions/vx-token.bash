@@ -1,26 +1,70 @@
 # shellcheck shell=bash
-# Completion of vx-token for bash: static, so that a Tab starts no Python; profiles are the folders of the runtime folder.
+# Completion of vx-token for bash: static, so that a Tab starts no Python.
 
-# The first place that is there, in the order in which the hook looks.
-__vx_token_profiles() {
-  local folder noglob=''
-  for folder in "${XDG_RUNTIME_DIR:-/run/user/$EUID}" "/run/user/$EUID" "${TMPDIR:-/tmp}/runtime-$EUID" "/tmp/runtime-$EUID"; do
-    [[ ! -d $folder/vx-token ]] || break
-  done
-  folder=${VX_TOKEN_RUNTIME_DIR:-$folder/vx-token}
-  [[ $- != *f* ]] || noglob=yes
-  set +f
-  for folder in "$folder"/*/; do
-    folder=${folder%/}
-    [[ ! -d $folder ]] || profiles+=" ${folder##*/}"
-  done
-  [[ ! $noglob ]] || set -f
+# Sets folder to the runtime folder, by the rule of the hook and the program.
+__vx_token_folder() {
+  local tmp
+  if [[ ${VX_TOKEN_RUNTIME_DIR-} ]]; then
+    folder=$VX_TOKEN_RUNTIME_DIR
+    [[ $folder == /* ]] || folder=$PWD/$folder
+    return
+  elif [[ ${XDG_RUNTIME_DIR-} == /* && -d $XDG_RUNTIME_DIR && -O $XDG_RUNTIME_DIR ]]; then
+    folder=$XDG_RUNTIME_DIR
+  elif [[ ${OSTYPE-} == darwin* ]]; then
+    folder=${HOME-}/Library/Caches/TemporaryItems
+  elif [[ -d /run/user/$EUID && -O /run/user/$EUID ]]; then
+    folder=/run/user/$EUID
+  else
+    for tmp in "${TMPDIR-}" "${TEMP-}" "${TMP-}" /tmp; do
+      [[ $tmp != /* || ! -d $tmp || ! -w $tmp ]] || break
+    done
+    folder=$tmp/runtime-$EUID
+  fi
+  folder+=/vx-token
 }
 
-# Sets words to what may stand after option $1, and fails when it takes no value; for files it leaves words empty.
+# Fails when another user can replace the folder $1 or write to it. Each folder and link on the way must be ours or
+# root's, and others may write only to sticky ones. bash itself cannot read permissions, so ls does.
+__vx_token_is_safe() {
+  local IFS=$' \t\n' way mode uid rest
+  local -a parts
+  [[ -d $1 && -O $1 && ! -L $1 && ! -k $1 ]] || return 1
+  parts=(/)
+  for way in "$1" "$(builtin cd -P -- "$1" 2>/dev/null && builtin pwd -P)"; do
+    while [[ $way == /*[!/]* ]]; do
+      parts[${#parts[@]}]=$way
+      way=${way%/*}
+    done
+  done
+  while builtin read -r mode rest uid rest; do
+    [[ $uid == 0 || $uid == "$EUID" ]] || return 1
+    [[ $mode == l* || $mode == d????-??-* || $mode == d????????[tT]* ]] || return 1
+  done <<<"$(builtin command -p ls -dlnq -- "${parts[@]}" 2>/dev/null || builtin echo unknown)"
+}
+
+# Appends to COMPREPLY the profiles that begin with $1: the folders in the runtime folder. What a file system holds is
+# never expanded, as `compgen -W` would, and nothing is offered that a shell reads as more than a word.
+__vx_token_profiles() {
+  local folder name noglob='' failglob=''
+  __vx_token_folder
+  __vx_token_is_safe "$folder" || return 0
+  [[ $- != *f* ]] || noglob=yes
+  ! shopt -q failglob || failglob=yes
+  set +f
+  shopt -u failglob
+  for folder in "$folder"/*/; do
+    folder=${folder%/} name=${folder##*/}
+    [[ -d $folder && $name == "$1"* && $name != *[!A-Za-z0-9._-]* ]] || continue
+    COMPREPLY[${#COMPREPLY[@]}]=$name
+  done
+  [[ ! $noglob ]] || set -f
+  [[ ! $failglob ]] || shopt -s failglob
+}
+
+# Sets words to what may stand after option $1, and fails when it takes no value; files and profiles have a variable each.
 __vx_token_values() {
   case $1 in
-    --profile) __vx_token_profiles && words=$profiles ;;
+    --profile) profiles=yes ;;
     --format) words='token header json' ;;
     --log-format) words='text systemd json' ;;
     --shell) [[ $command == setup ]] && words='bash zsh fish none' || words='sh bash zsh fish dotenv json' ;;
@@ -89,6 +133,8 @@ __vx_token_complete() {
   __vx_token_values "${COMP_WORDS[COMP_CWORD - 1]}" || __vx_token_command_words
   if [[ -n $files ]]; then
     __vx_token_reply "$current" -f
+  elif [[ -n $profiles ]]; then
+    __vx_token_profiles "$current"
   else
     __vx_token_reply "$current" -W "$words"
   fi
@@ -108,9 +154,8 @@ __vx_token_complete_program() {
 }
 
 __vx_token_complete_use() {
-  local profiles=''
-  __vx_token_profiles
-  __vx_token_reply "${COMP_WORDS[COMP_CWORD]}" -W "$profiles"
+  COMPREPLY=()
+  __vx_token_profiles "${COMP_WORDS[COMP_CWORD]}"
 }
 
 complete -F __vx_token_complete vx-token

@@ -1,15 +1,48 @@
-# Completion of vx-token for fish: static, so that a Tab starts no Python; profiles are the folders of the runtime folder.
+# Completion of vx-token for fish: static, so that a Tab starts no Python.
 
-# The first place that is there, in the order in which the hook looks.
-function __vx_token_profiles
-    set -l folder
-    for base in $XDG_RUNTIME_DIR /run/user/$EUID $TMPDIR/runtime-$EUID /tmp/runtime-$EUID
-        set folder $base/vx-token
-        test -d $folder; and break
+# Prints the runtime folder, by the rule of the hook and the program.
+function __vx_token_folder
+    if test -n "$VX_TOKEN_RUNTIME_DIR"
+        string match -q '/*' -- $VX_TOKEN_RUNTIME_DIR; and echo $VX_TOKEN_RUNTIME_DIR; or echo $PWD/$VX_TOKEN_RUNTIME_DIR
+    else if string match -q '/*' -- "$XDG_RUNTIME_DIR"; and test -d "$XDG_RUNTIME_DIR" -a -O "$XDG_RUNTIME_DIR"
+        echo $XDG_RUNTIME_DIR/vx-token
+    else if test (command uname) = Darwin
+        echo $HOME/Library/Caches/TemporaryItems/vx-token
+    else if test -d /run/user/$EUID -a -O /run/user/$EUID
+        echo /run/user/$EUID/vx-token
+    else
+        for tmp in $TMPDIR $TEMP $TMP /tmp
+            string match -q '/*' -- $tmp; and test -d $tmp -a -w $tmp; and break
+        end
+        echo $tmp/runtime-$EUID/vx-token
     end
-    test -n "$VX_TOKEN_RUNTIME_DIR"; and set folder $VX_TOKEN_RUNTIME_DIR
+end
+
+# Fails when another user can replace the folder $argv[1] or write to it. Each folder and link on the way must be ours or
+# root's, and others may write only to sticky ones. fish itself cannot read permissions, so ls does.
+function __vx_token_is_safe
+    test -d $argv[1] -a -O $argv[1]; or return 1
+    test -L $argv[1] -o -k $argv[1]; and return 1
+    set -l parts /
+    for way in $argv[1] (builtin realpath $argv[1])
+        while string match -qr '^/.*[^/]' -- $way
+            set -a parts $way
+            set way (string replace -r '/+[^/]*$' '' -- $way)
+        end
+    end
+    set -l lines (command ls -dlnq -- $parts 2>/dev/null)
+    test (count $lines) -eq (count $parts); or return 1
+    for line in $lines
+        string match -qr "^(l|d....-..-|d........[tT])\S* +\S+ +(0|$EUID) " -- $line; or return 1
+    end
+end
+
+# Prints the profiles: the folders in the runtime folder whose names every shell reads as one plain word.
+function __vx_token_profiles
+    set -l folder (__vx_token_folder)
+    __vx_token_is_safe "$folder"; or return
     set -l all $folder/*/
-    string match -r '[^/]+(?=/$)' -- $all
+    string match -r '(?<=/)[A-Za-z0-9._-]+(?=/$)' -- $all
 end
 
 # Is $argv[1] the command (and $argv[2] its own)? Without arguments: is there none yet?
