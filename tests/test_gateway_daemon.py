@@ -365,6 +365,20 @@ def test_a_taken_port_ends_with_3_and_a_sentence(behind: Box, port: int, command
     assert not behind.read("env.sh")
 
 
+def test_a_google_token_in_place_of_the_key_is_answered_by_the_command_to_use(
+    behind: Box, google: Emulator, port: int
+) -> None:
+    with alone(behind, port):
+        until(lambda: google.issued)
+        token = behind.vx("print").stdout.strip()
+        for given, told in ((token, True), ("ya29.of-another-day", True), ("sk-of-another-provider", False)):
+            status, body = ask(port, "/v1/models", given)
+            assert (status, b"use: vx-token gateway key" in body) == (401, told)
+        done = behind.vx("gateway", "key")
+        assert (done.stdout.count("\n"), done.stderr) == (1, "")
+        assert ask(port, "/v1/models", done.stdout.strip())[0] == 200
+
+
 def test_metrics_need_the_key_unless_configured(behind: Box, google: Emulator, port: int) -> None:
     with alone(behind, port) as process:
         assert ask(port, "/metrics")[0] == 401

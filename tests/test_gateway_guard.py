@@ -31,6 +31,7 @@ from vx_token.errors import ConfigError
 from vx_token.gateway.errors import Refusal
 from vx_token.gateway.guard import parse_target
 from vx_token.gateway.settings import Route
+from vx_token.tokens import Token
 
 
 @pytest.fixture
@@ -64,6 +65,15 @@ def test_without_the_key_nothing_reaches_upstream(proxy: Front, server: Upstream
         "invalid_api_key",
         "authentication_error",
     )
+    assert server.seen == []
+
+
+def test_the_token_in_force_is_told_from_another_wrong_key_whatever_it_looks_like(server: Upstream) -> None:
+    purse = Purse()
+    purse.token = Token("eyJ.of-a-distributed-cloud", time.time() + 60, time.time())
+    with front(purse, Route("p", server.url)) as proxy:
+        messages = [proxy.ask(key=key).error["message"] for key in (purse.token.value, "eyJ.of-others", "\xe9")]
+    assert ["vx-token gateway key" in message for message in messages] == [True, False, False]
     assert server.seen == []
 
 

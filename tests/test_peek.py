@@ -194,6 +194,78 @@ def test_a_login_made_where_there_was_none_is_seen(box: Box, google: Emulator) -
     assert quick(box) is None
 
 
+@pytest.fixture
+def keyed(box: Box) -> Box:
+    """A state folder with a local key, at the place that the variables in `box` name."""
+    box.profile()
+    assert box.vx("gateway", "key").returncode == 0
+    return box
+
+
+def quick_key(box: Box, *words: str) -> str | None:
+    return peek.answer(["vx-token", "gateway", "key", *words], box.environ, time.time())
+
+
+def key_file(box: Box) -> Path:
+    return box.root / "gateway.key"
+
+
+def test_the_local_key_is_the_whole_programs(keyed: Box) -> None:
+    found = quick_key(keyed)
+    assert found is not None
+    assert found == f"{key_file(keyed).read_text()}\n"
+    keyed.environ["VX_TOKEN_LOCATION"] = "eu"  # no setting changes it
+    assert quick_key(keyed) == found
+    old, rotated = found, keyed.vx("gateway", "rotate-key")
+    assert rotated.returncode == 0
+    assert quick_key(keyed) not in (None, old)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_local_key_is_found_in_the_state_folder(box: Box, named: bool) -> None:
+    del box.environ["VX_TOKEN_CONFIG"]
+    if named:
+        box.environ["XDG_STATE_HOME"] = str(box.root / "state")
+    printed = box.vx("gateway", "key").stdout  # made by the whole program
+    assert printed.startswith("vx-local-")
+    assert quick_key(box) == printed
+
+
+def in_place_of_the_key(box: Box, make: Callable[[Path, int], None]) -> None:
+    key_file(box).unlink()
+    make(key_file(box), 0o700)
+
+
+UNSURE_KEY: dict[str, tuple[list[str], Change]] = {
+    "help": (["--help"], lambda box: None),
+    "no key yet": ([], lambda box: key_file(box).unlink()),
+    "a key that others may read": ([], lambda box: key_file(box).chmod(0o644)),
+    "a key that is a link": ([], lambda box: linked(key_file(box))),
+    "a key that is a fifo": ([], lambda box: in_place_of_the_key(box, os.mkfifo)),
+    "a key that is a folder": ([], lambda box: in_place_of_the_key(box, Path.mkdir)),
+    "something that is no key": ([], lambda box: key_file(box).write_text("ya29.mine")),
+    "a key of two lines": ([], lambda box: key_file(box).write_text("vx-local-a\nb")),
+    "a relative configuration": ([], lambda box: box.environ.update(VX_TOKEN_CONFIG="config.toml")),
+    "a folder as configuration": ([], lambda box: box.environ.update(VX_TOKEN_CONFIG=f"{box.root}/")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNSURE_KEY)
+def test_a_key_that_it_is_not_sure_of_it_leaves_to_the_whole_program(keyed: Box, case: str) -> None:
+    words, make = UNSURE_KEY[case]
+    assert quick_key(keyed) is not None
+    make(keyed)
+    assert quick_key(keyed, *words) is None
+
+
+def test_a_key_file_that_is_none_is_an_error_and_nothing_hangs(keyed: Box) -> None:
+    key_file(keyed).unlink()
+    os.mkfifo(key_file(keyed), 0o600)
+    done = keyed.vx("gateway", "key", timeout=20)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "is not a regular file" in done.stderr
+
+
 class Stopped:
     """A clock that stands."""
 

@@ -71,6 +71,14 @@ def test_a_fresh_print_loads_hardly_more_than_the_interpreter(published: Box) ->
     assert len(more) < 8, more
 
 
+def test_the_local_key_loads_hardly_more_than_the_interpreter(signed_in: Box) -> None:
+    assert signed_in.vx("gateway", "key").returncode == 0
+    more = imports(signed_in, "gateway", "key") - run(signed_in, "import sys")
+    ours = {name for name in more if name.startswith("vx_token")}
+    assert ours <= {"vx_token", "vx_token.peek", "vx_token.__main__"}
+    assert len(more) < 8, more
+
+
 def test_a_print_that_must_ask_google_leaves_the_weight_to_its_child(signed_in: Box) -> None:
     assert not imports(signed_in, "print") & HEAVY
 

@@ -1,8 +1,9 @@
-"""Answers `print` from one small file while nothing has changed, before anything heavier is imported.
+"""Answers `print` and `gateway key` from one small file each, before anything heavier is imported.
 
-Tools call `vx-token print` at every request. click, json and dataclasses together cost more than the interpreter
-itself, so this module imports only what the interpreter has loaded anyway. Whatever it is not sure of it leaves to the
-whole program: None is always a right answer. `tests/test_peek.py` holds the two ways to the same answers.
+Tools call `vx-token print`, or in gateway mode `vx-token gateway key`, at every request. click, json and dataclasses
+together cost more than the interpreter itself, so this module imports only what the interpreter has loaded anyway.
+Whatever it is not sure of it leaves to the whole program: None is always a right answer. `tests/test_peek.py` holds the
+two ways to the same answers.
 """
 
 import os
@@ -12,6 +13,8 @@ from _collections_abc import Mapping, Sequence  # as os does: collections.abc wo
 
 HEADER = "vx-token peek 2"
 DAEMON_LOCK = ".daemon.lock"
+LOCAL_KEY = "gateway.key"
+LOCAL_KEY_PREFIX = "vx-local-"
 DEFAULT_MIN_TTL = 300.0
 # Variables of ours that do not change what `print` answers; any other VX_TOKEN_* is a setting and goes the long way.
 _NEUTRAL = {
@@ -70,7 +73,9 @@ def attended(root: str | os.PathLike[str]) -> bool:
 
 
 def answer(argv: Sequence[str], environ: Mapping[str, str], now: float) -> str | None:
-    """What `vx-token print …` writes to stdout, or None when the whole program must decide."""
+    """What `vx-token print …` or `vx-token gateway key` writes to stdout; None when the whole program must decide."""
+    if list(argv[1:]) == ["gateway", "key"]:
+        return _local_key(environ)
     if len(argv) < 2 or argv[1] != "print" or any(n.startswith("VX_TOKEN_") and n not in _NEUTRAL for n in environ):
         return None
     profile, strict, form = environ.get("VX_TOKEN_PROFILE") or "default", False, "token"
@@ -90,6 +95,36 @@ def answer(argv: Sequence[str], environ: Mapping[str, str], now: float) -> str |
     if token is None:
         return None
     return f"Authorization: Bearer {token}\n" if form == "header" else f"{token}\n"
+
+
+def _local_key(environ: Mapping[str, str]) -> str | None:
+    """The gateway's local key and a newline; `gateway.key` in the gateway's package makes the file and its rules."""
+    folder = _state_folder(environ)
+    if not folder:
+        return None
+    try:
+        descriptor = os.open(f"{folder}/{LOCAL_KEY}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except (OSError, ValueError):
+        return None
+    try:
+        found = os.fstat(descriptor)
+        private = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+        key = os.read(descriptor, 1024).decode("ascii", "replace").strip() if private else ""
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return f"{key}\n" if key.startswith(LOCAL_KEY_PREFIX) and key.isascii() and key.isprintable() else None
+
+
+def _state_folder(environ: Mapping[str, str]) -> str:
+    """`paths.state_dir` where that is certain, else ""."""
+    if explicit := environ.get("VX_TOKEN_CONFIG"):
+        folder, _, name = explicit.rpartition("/")
+        return folder if folder.startswith("/") and name not in ("", ".", "..") else ""
+    state, home = environ.get("XDG_STATE_HOME", ""), environ.get("HOME", "")
+    base = state or (f"{home}/.local/state" if home else "")
+    return f"{base}/vx-token" if sys.platform == "linux" and base.startswith("/") else ""
 
 
 def _folder(environ: Mapping[str, str], profile: str) -> str | None:

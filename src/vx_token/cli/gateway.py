@@ -81,7 +81,7 @@ def _signals() -> "queue.SimpleQueue[int]":
 
 @gateway.command()
 def key() -> None:
-    """Print the local key: worth nothing outside of this machine.
+    """Print the local key, the key command of tools in gateway mode; it is worth nothing outside of this machine.
 
     \b
     Example:

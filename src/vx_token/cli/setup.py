@@ -96,8 +96,10 @@ def _world(*, silent: bool) -> "World":
         refresher = Refresher(
             Store(paths.runtime_dir(os.environ)), clock, mint, environ, settings, endpoint.local(settings, environ)
         )
-        token = refresher.current(settings.profile(name))
-        return f"{settings.profile(name).name}: a live token, {shown(token.remaining(clock.now()))} left"
+        profile = settings.profile(name)
+        token = refresher.current(profile)
+        left = f"{profile.name}: a live token, {shown(token.remaining(clock.now()))} left"
+        return left + ("; tools with a key command take: vx-token gateway key" if profile.mode == "gateway" else "")
 
     ask = Silent() if silent else _Terminal()
     return World(environ, click.echo, ask, cli_service.manager_for, prove, clock.now)

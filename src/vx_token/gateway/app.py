@@ -1,6 +1,7 @@
 """A reverse proxy on loopback that takes a local key and gives upstream the Google token of the moment."""
 
 import asyncio
+import hmac
 import json
 import logging
 import socket
@@ -141,7 +142,7 @@ class Gateway:
         if public is not None:
             exchange.path = request.path_qs
             return public
-        _check_key(request, settings)
+        self._check_key(request, settings)
         if request.raw_path == "/metrics":
             exchange.path = request.raw_path
             return self._measured()
@@ -165,6 +166,23 @@ class Gateway:
             case "/metrics" if settings.metrics_open or _on_unix_socket(request):
                 return self._measured()
         return None
+
+    def _check_key(self, request: web.BaseRequest, settings: GatewaySettings) -> None:
+        given = bearer(request.headers.getall("Authorization", ()))
+        if settings.accepts(given):
+            return
+        what, hint = "this is not the local key of the vx-token gateway", "vx-token env shows the variables to set"
+        if self._is_google_token(given, settings):
+            what, hint = "the vx-token gateway takes its local key, not a Google token", "use: vx-token gateway key"
+        raise Refusal(401, f"{what}; {hint}", "invalid_api_key")
+
+    def _is_google_token(self, given: str, settings: GatewaySettings) -> bool:
+        if given.startswith("ya29."):
+            return True
+        tokens = [self._freshness.current(profile) for profile in settings.routes]
+        known = given.encode("utf-8", "surrogateescape")
+        matches = [hmac.compare_digest(known, token.value.encode()) for token in tokens if token is not None]
+        return any(matches)
 
     def _measured(self) -> web.Response:
         return _own(200, self._metrics.text(), {"Content-Type": CONTENT_TYPE})
@@ -190,15 +208,6 @@ def _on_unix_socket(request: web.BaseRequest) -> bool:
     """Whether the request came through the socket file, which only its owner can open (0600)."""
     sock = request.get_extra_info("socket")
     return sock is not None and sock.family == socket.AF_UNIX
-
-
-def _check_key(request: web.BaseRequest, settings: GatewaySettings) -> None:
-    if not settings.accepts(bearer(request.headers.getall("Authorization", ()))):
-        raise Refusal(
-            401,
-            "this is not the local key of the vx-token gateway; vx-token env shows the variables to set",
-            "invalid_api_key",
-        )
 
 
 def _models(route: Route, path: str, headers: dict[str, str]) -> web.Response:

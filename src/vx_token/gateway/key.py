@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vx_token import atomic
+from vx_token import atomic, peek
 from vx_token.errors import ConfigError
 
-NAME = "gateway.key"
+NAME = peek.LOCAL_KEY
 PREVIOUS = "gateway.key.previous"
-PREFIX = "vx-local-"
+PREFIX = peek.LOCAL_KEY_PREFIX
 _LONGEST = 8192  # bytes; anything longer is not a file of ours
 _MOST = 50  # previous keys; each takes some 75 bytes
 _Stamp = tuple[int, int, int]
@@ -93,9 +93,11 @@ def _previous(folder: Path) -> list[tuple[str, float]]:
 
 
 def _read(path: Path) -> str:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise ConfigError(f"{path} is not a regular file", "remove it")
         if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
             raise ConfigError(f"others may read the gateway's key in {path}", "run: vx-token gateway rotate-key")
         text = file.read(_LONGEST).decode("ascii", "replace").strip()
