@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -236,9 +237,10 @@ def test_paths_lead_to_the_files(signed_in: Box) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_hook_prints_the_shipped_file(box: Box, shell: str) -> None:
-    file = Path(ran(box, "path", f"hook-{shell}").strip())
-    assert ran(box, "hook", shell) == file.read_text()
+def test_hook_prints_one_line_that_loads_the_shipped_file(box: Box, shell: str) -> None:
+    file = ran(box, "path", f"hook-{shell}").strip()
+    line = ran(box, "hook", shell)
+    assert (line.count("\n"), shlex.split(line)) == (1, ["builtin", "source", file])
 
 
 def test_options_beat_the_environment_and_that_the_file(signed_in: Box) -> None:

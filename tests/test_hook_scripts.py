@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shells import BASHES, HOOKS, ROOT, URL, Runtime, environment, need, script
+from shells import BASHES, HOOKS, ROOT, URL, Runtime, environment, interactive, need, script
 from vx_token import presets
 
 COMPLETIONS = ROOT / "shell" / "completions"
@@ -128,13 +128,77 @@ def test_every_name_that_the_configuration_takes_is_taken_by_the_hooks(kind: str
     assert (done.stdout, done.stderr) == ("", "")
 
 
+# What the documentation tells the user to put into the start-up file.
+LOAD = {
+    "bash": 'eval "$(vx-token hook bash)"',
+    "zsh": 'eval "$(vx-token hook zsh)"',
+    "fish": "vx-token hook fish | source",
+}
+
+
+def command_on_path(folder: Path) -> str:
+    """A PATH on which this checkout's vx-token is found."""
+    (folder / "bin").mkdir()
+    command = folder / "bin" / "vx-token"
+    command.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT}/src exec {sys.executable} -P -m vx_token "$@"\n')
+    command.chmod(0o755)
+    return f"{folder}/bin:{os.environ['PATH']}"
+
+
 @pytest.mark.parametrize("kind", HOOKS)
-def test_the_hook_loads_by_eval(kind: str, runtime: Runtime, environ: Mapping[str, str]) -> None:
+def test_a_strict_script_loads_the_hook_as_documented(
+    kind: str, runtime: Runtime, environ: Mapping[str, str], tmp_path: Path
+) -> None:
     need(kind)
     runtime.write("tok-1")
-    load = f"cat {HOOKS[kind]} | source" if kind == "fish" else f'eval "$(cat {HOOKS[kind]})"'
-    done = script(QUIET[kind], f"{load}; printenv OPENAI_API_KEY", environ)
+    path = {"PATH": command_on_path(tmp_path)}
+    done = script(QUIET[kind], f"{LOAD[kind]}; printenv OPENAI_API_KEY", {**environ, **path})
     assert (done.stdout, done.stderr) == ("tok-1\n", "")
+
+
+WORDS = (  # not `eval`, which is the user's own word in that line
+    "alias autoload break builtin command continue declare disable echo emulate enable export false functions getopts"
+    " hash integer let local mapfile print printf read readonly return set setopt shift shopt source sysread test trap"
+    " true typeset unalias unset unsetopt whence zmodload zstat . : ["
+)
+ALIASES = "\n".join(f"alias -- '{word}=builtin echo HIJACKED'" for word in WORDS.split())
+HOSTILE = {
+    "bash aliases": ("bash", ALIASES.replace("alias -- ", "\\alias -- "), "\\unalias -a"),
+    "zsh aliases": ("zsh", ALIASES.replace("alias -- ", "'alias' -- "), "'unalias' -m '*'"),
+    "zsh global aliases": (
+        "zsh",
+        "\n".join(f"'alias' -g {word}='; echo HIJACKED;'" for word in ("vx", "ok", "text", "source", "add", "local")),
+        "'unalias' -m '*'",
+    ),
+    "zsh sh_glob": ("zsh", "setopt sh_glob", "unsetopt sh_glob"),
+    "zsh ksh_glob": ("zsh", "setopt ksh_glob sh_glob no_bare_glob_qual", "unsetopt sh_glob"),
+    "zsh braces": ("zsh", "setopt ignore_braces ignore_close_braces", "unsetopt ignore_braces ignore_close_braces"),
+    "zsh csh": ("zsh", "setopt csh_junkie_loops csh_junkie_quotes rc_quotes", "unsetopt csh_junkie_quotes"),
+    "zsh sh": ("zsh", "emulate sh; setopt sh_glob ksh_arrays posix_builtins", "emulate zsh"),
+    "fish functions": (
+        "fish",
+        "\n".join(f"function {word}; builtin echo HIJACKED; end" for word in ("printf", "math")),
+        "functions -e printf math",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_the_documented_line_works_whatever_aliases_and_options_are_set_before_it(
+    case: str, runtime: Runtime, tmp_path: Path
+) -> None:
+    kind, before, after = HOSTILE[case]
+    runtime.write("tok-1")
+    path = {"PATH": command_on_path(tmp_path)}
+    lines = f"{before}\n{LOAD[kind]}\n"
+    with interactive(kind, tmp_path / "home", runtime, hook=False, before=lines, after=after, environ=path) as shell:
+        assert kind == "fish" or shell.banner == ""  # fish asks its terminal first
+        assert shell.seen("OPENAI_API_KEY") == "tok-1"
+        runtime.write("tok-2")
+        assert "HIJACKED" not in shell.run()
+        assert shell.seen("OPENAI_API_KEY") == "tok-2"
+        shell.run("vx-token-off")
+        assert shell.seen("OPENAI_API_KEY") is None
 
 
 def test_bash_env_serves_every_script(runtime: Runtime, environ: Mapping[str, str], tmp_path: Path) -> None:

@@ -100,8 +100,19 @@ def test_each_variable_is_one_line(values: list[str]) -> None:
         assert shell.assignments(kind, variables).count("\n") == len(values)
 
 
-def test_a_hook_that_ships_is_said_to_the_letter() -> None:
-    assert shell.hook("bash") == (Path(__file__).parent.parent / "shell/vx-token.bash").read_text()
+@pytest.mark.parametrize("kind", shell.HOOKS)
+def test_a_hook_is_loaded_by_one_line_whatever_its_path(
+    kind: str, require: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "it's $HOME `id` \\ \\' * \" #"
+    folder.mkdir()
+    (folder / "hook").write_text("echo loaded\n")
+    monkeypatch.setattr(shell, "hook_file", lambda kind: folder / "hook")
+    line = shell.hook(kind)
+    program = [require(PROGRAMS[kind][0]), *PROGRAMS[kind][1:]]
+    load = "cat | source" if kind == "fish" else 'eval "$(cat)"'
+    done = subprocess.run([*program, "-c", load], input=line, text=True, capture_output=True, check=False)
+    assert (line.count("\n"), done.stdout, done.stderr) == (1, "loaded\n", "")
 
 
 def test_a_file_that_does_not_ship_is_an_error_with_a_hint() -> None:

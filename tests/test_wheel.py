@@ -1,6 +1,7 @@
 """What users install: the built wheel, in a fresh environment, with all that ships beside the package."""
 
 import os
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -57,7 +58,8 @@ def test_the_installed_wheel_serves_a_token_and_the_hook(built: Path, tmp_path: 
     assert google.identity_of(vx("print").strip())
     assert vx("print").strip() == (tmp_path / "run/default/token").read_text()
     for shell in ("bash", "zsh", "fish"):
-        assert vx("hook", shell) == (REPOSITORY / f"shell/vx-token.{shell}").read_text()
+        [*_, file] = shlex.split(vx("hook", shell))
+        assert Path(file).read_text() == (REPOSITORY / f"shell/vx-token.{shell}").read_text()
     assert Path(vx("path", "hook-bash").strip()).is_relative_to(venv)
     assert vx("--version").startswith("vx-token ")
     assert [found.name for found in (tmp_path / "run").iterdir()] == ["default"]

@@ -48,8 +48,16 @@ def assignments(kind: str, variables: Mapping[str, str]) -> str:
 
 
 def hook(kind: str) -> str:
-    """The text of the hook for a shell."""
-    return hook_file(kind).read_text(encoding="utf-8")
+    """The line that loads the shipped hook file, for `eval` in bash and zsh and for `source` in fish.
+
+    A shell parses the whole text of an `eval` before it runs any of it, so nothing in that text can protect the rest of
+    it from the user's aliases and options. Hence one simple command of quoted words, which no alias can replace; the
+    file is then read command by command.
+    """
+    path = str(hook_file(kind))
+    if kind == "fish":
+        return "builtin source '" + path.replace("\\", "\\\\").replace("'", "\\'") + "'\n"
+    return "'builtin' 'source' '" + path.replace("'", "'\\''") + "'\n"
 
 
 def hook_file(kind: str) -> Path:

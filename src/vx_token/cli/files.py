@@ -13,7 +13,7 @@ from vx_token.cli.options import given
 @click.command(cls=cli_help.Command)
 @click.argument("shell_name", metavar="SHELL", type=click.Choice(shell.HOOKS))
 def hook(shell_name: str) -> None:
-    """Print the shell hook that keeps a live shell's variables fresh.
+    """Print the line that loads the hook, which keeps a live shell's variables fresh.
 
     \b
     Example:
