@@ -22,7 +22,7 @@ from vx_token.clock import SystemClock
 from vx_token.doctor import checks as doctor
 from vx_token.doctor import live as doctor_live
 from vx_token.doctor import token as doctor_token
-from vx_token.doctor.scene import Check, Surroundings, gather, llm_keys
+from vx_token.doctor.scene import Check, Surroundings, gather, llm_files
 from vx_token.emulator import Emulator, running
 from vx_token.errors import ConfigError
 from vx_token.settings import Config, Profile
@@ -364,7 +364,17 @@ def test_fish_is_read_as_fish(signed_in: Box) -> None:
     assert "keys.fish line 2 sets OPENAI_API_KEY" in check.detail
 
 
-GOOD = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "u", "OPENAI_API_BASE": "u", "VX_TOKEN_EXPIRES_AT": "9999999999"}
+OURS = "https://emulator.invalid/v1"
+GOOD = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": OURS, "OPENAI_API_BASE": OURS, "VX_TOKEN_EXPIRES_AT": "9999999999"}
+RESET = 'eval "$(vx-token env)"'
+
+
+@pytest.fixture
+def at_home(box: Box) -> Box:
+    """A profile whose URL is OURS; nothing is asked."""
+    box.key.write_text("{}")
+    box.profile(url=OURS)
+    return box
 
 
 @pytest.mark.parametrize(
@@ -374,23 +384,38 @@ GOOD = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "u", "OPENAI_API_BASE": "u", "
         ({"OPENAI_API_KEY": "k\n"}, "fail", "OPENAI_API_KEY holds white space"),
         ({"VX_TOKEN_EXPIRES_AT": ""}, "warn", "OPENAI_API_KEY was set by something else"),
         ({"VX_TOKEN_EXPIRES_AT": "1000"}, "fail", "the token that this shell exports has ended"),
-        ({"OPENAI_API_BASE": "v"}, "fail", "OPENAI_API_BASE differs from OPENAI_BASE_URL; tools read either"),
-        ({"OPENAI_API_BASE_URL": "v"}, "fail", "OPENAI_API_BASE_URL differs from OPENAI_BASE_URL; tools read either"),
+        ({"OPENAI_API_BASE": f"{OURS}x"}, "fail", "OPENAI_API_BASE differs from OPENAI_BASE_URL; tools read either"),
+        ({"OPENAI_API_BASE_URL": f"{OURS}x"}, "fail", "OPENAI_API_BASE_URL differs from OPENAI_BASE_URL; tools read"),
+        ({"OPENAI_API_BASE_URL": "https://u:pw@x.example/"}, "fail", "OPENAI_API_BASE_URL leads to x.example, and"),
         ({"OPENAI_CUSTOM_HEADERS": "A: b\nauthorization: Bearer x"}, "fail", "OPENAI_CUSTOM_HEADERS holds an"),
         ({"OPENAI_CUSTOM_HEADERS": "A: b"}, "ok", "consistent"),
         ({"AZURE_OPENAI_KEY": "x"}, "warn", "AZURE_OPENAI_KEY is set"),
     ],
 )
-def test_variables_that_mislead_tools_are_told(signed_in: Box, more: dict[str, str], ok: str, detail: str) -> None:
-    signed_in.environ |= GOOD | more
-    [check] = found(around(signed_in), "variables")
+def test_variables_that_mislead_tools_are_told(at_home: Box, more: dict[str, str], ok: str, detail: str) -> None:
+    at_home.environ |= GOOD | more
+    [check] = found(around(at_home), "variables")
     assert (check.ok, check.detail.startswith(detail)) == (ok, True)
 
 
-def test_an_empty_base_url_is_told(signed_in: Box) -> None:
-    signed_in.environ |= {"OPENAI_BASE_URL": ""}
-    [check] = found(around(signed_in), "variables")
-    assert (check.ok, check.hint) == ("fail", "unset OPENAI_BASE_URL")
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"OPENAI_BASE_URL": ""},
+        {"OPENAI_API_BASE": ""},
+        {"OPENAI_API_BASE": "https://emulator.invalid/v2"},
+        {"OPENAI_API_BASE": "https://other.example/v1"},
+        {"OPENAI_BASE_URL": "https://other.example/v1", "OPENAI_API_BASE": OURS},
+        {"OPENAI_BASE_URL": "https://user:secret@[broken"},
+        {"VX_TOKEN_EXPIRES_AT": "", "OPENAI_BASE_URL": "https://other.example/v1"},
+    ],
+)
+def test_the_remedy_for_a_wrong_url_replaces_every_url(at_home: Box, more: dict[str, str]) -> None:
+    # To unset one of them would leave the token to another's host, or to a tool's own default, api.openai.com.
+    at_home.environ |= GOOD | more
+    hints = [check.hint for check in found(around(at_home), "variables")]
+    assert hints
+    assert all(RESET in hint and "unset" not in hint for hint in hints)
 
 
 def test_a_google_token_without_a_base_url_is_told(signed_in: Box) -> None:
@@ -400,9 +425,9 @@ def test_a_google_token_without_a_base_url_is_told(signed_in: Box) -> None:
     assert "tools send it to api.openai.com" in check.detail
 
 
-def test_in_gateway_mode_the_exported_key_outlives_every_token(signed_in: Box) -> None:
-    signed_in.environ |= GOOD | {"VX_TOKEN_EXPIRES_AT": "1000", "VX_TOKEN_MODE": "gateway"}
-    assert found(around(signed_in), "variables")[0].ok == "ok"
+def test_in_gateway_mode_the_exported_key_outlives_every_token(at_home: Box) -> None:
+    at_home.environ |= GOOD | {"VX_TOKEN_EXPIRES_AT": "1000", "VX_TOKEN_MODE": "gateway"}
+    assert found(around(at_home), "variables")[0].ok == "ok"
 
 
 @pytest.mark.parametrize(
@@ -423,15 +448,102 @@ def test_a_key_in_a_file_that_a_tool_prefers_is_told(signed_in: Box, name: str, 
         (folder / name).unlink()
 
 
-def test_a_key_that_llm_keeps_is_told(signed_in: Box) -> None:
-    signed_in.environ["LLM_USER_PATH"] = str(signed_in.home / "llm")
-    path = llm_keys(signed_in.environ)
-    path.parent.mkdir()
-    path.write_text('{"openai": "sk-1"}')
-    [check] = found(around(signed_in), "key files")
-    assert check.detail == f"{path} holds a key `openai`, which llm prefers to the environment's"
-    path.write_text('{"other": "x"}')
-    assert found(around(signed_in), "key files") == []
+THEIRS = "https://api.provider.example/v1"
+
+
+def key_files(box: Box) -> list[tuple[str, ...]]:
+    """What a real doctor says of the tools' own files, in its order, with the folder's name left out."""
+    told = [(ok, detail, hint) for ok, detail, hint in checks(box, "key files")]
+    return [(ok, *(text.replace(f"{box.root}/", "") for text in rest)) for ok, *rest in told]
+
+
+def test_another_providers_url_is_a_failure_and_comes_before_its_key(at_home: Box) -> None:
+    # aider prefers .env to the environment: without the key there, it sends the Google token to that provider.
+    (at_home.root / ".env").write_text(f'OPENAI_API_KEY=sk-1\nexport OPENAI_API_BASE="{THEIRS}" # mine\n')
+    (at_home.home / ".env").write_text("OPENAI_BASE_URL='http://user:secret@provider.example:8080'\n")
+    assert key_files(at_home) == [
+        (
+            "fail",
+            ".env line 2 sets OPENAI_API_BASE to api.provider.example; aider sends OPENAI_API_KEY there",
+            "first remove that line, only then the key (.env line 1)",
+        ),
+        (
+            "fail",
+            "home/.env line 1 sets OPENAI_BASE_URL to provider.example:8080; aider sends OPENAI_API_KEY there",
+            "first remove that line, only then the key (.env line 1)",
+        ),
+        (
+            "warn",
+            ".env line 1 sets OPENAI_API_KEY; aider prefers it to the environment's",
+            "first remove the URLs (.env line 2, home/.env line 1), only then that key",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "stranger"),
+    [
+        (".env", f"OPENAI_BASE_URL={THEIRS}\n", "api.provider.example"),
+        (".env", f"AIDER_OPENAI_API_BASE={THEIRS}\n", "api.provider.example"),
+        (".env", "OPENAI_API_BASE=\n", "api.openai.com"),
+        (".env", "OPENAI_API_BASE=https://emulator.invalid.example/v1\n", "emulator.invalid.example"),
+        (".env", "OPENAI_API_BASE=http://localhost:11434/v1\n", "127.0.0.1:11434"),
+        (".aider.conf.yml", f"openai-api-base: {THEIRS}\n", "api.provider.example"),
+        (".env", f"OPENAI_API_BASE={OURS}/\n", ""),
+        (".env", "OPENAI_API_BASE=${OPENAI_BASE_URL}\n", ""),
+        (".env", "OPENAI_API_BASE=http://localhost:8490/v1\n", ""),
+        (".env", f"# OPENAI_API_BASE={THEIRS}\nMY_OPENAI_API_BASE={THEIRS}\n", ""),
+    ],
+)
+def test_only_a_url_that_leads_elsewhere_is_a_failure(at_home: Box, name: str, text: str, stranger: str) -> None:
+    at_home.environ["OPENAI_BASE_URL"] = OURS
+    (at_home.root / name).write_text(text)
+    told = [
+        (check.ok, check.hint) for check in found(around(at_home), "key files") if f" to {stranger};" in check.detail
+    ]
+    assert told == ([("fail", "remove that line")] if stranger else [])
+    assert bool(found(around(at_home), "key files")) == bool(stranger)
+
+
+def test_a_start_up_file_is_told_of_its_url_before_its_key(at_home: Box) -> None:
+    (at_home.home / ".bashrc").write_text(f"{HOOK}export OPENAI_API_KEY=sk-1\nexport OPENAI_BASE_URL={THEIRS}\n")
+    names = [check.detail.split(" sets ")[1].split()[0] for check in found(around(at_home), "start-up file")]
+    assert names == ["OPENAI_BASE_URL", "OPENAI_API_KEY"]
+
+
+MODELS = f"""\
+- model_id: theirs
+  api_base: {THEIRS}
+  api_key_name: theirs
+- model_id: leaks
+  api_key_name: openai
+  api_base: "{THEIRS}"
+- model_id: ours
+  api_base: {OURS}
+  api_key_name: openai
+"""
+
+
+def test_a_key_that_llm_keeps_is_told(at_home: Box) -> None:
+    at_home.environ["LLM_USER_PATH"] = str(at_home.root / "llm")
+    keys, models = llm_files(at_home.environ)
+    keys.parent.mkdir()
+    keys.write_text('{"openai": "sk-1"}')
+    detail = "llm/keys.json sets the key `openai`; llm prefers it to the environment's"
+    assert key_files(at_home) == [("warn", detail, "remove it, or have it written anew at each refresh (on_refresh)")]
+    models.write_text(MODELS)
+    place = "llm/extra-openai-models.yaml line 6"
+    assert key_files(at_home) == [
+        (
+            "fail",
+            f"{place} sets api_base to api.provider.example; llm sends OPENAI_API_KEY there",
+            "first remove that line, only then the key (llm/keys.json)",
+        ),
+        ("warn", detail, f"first remove the URLs ({place}), only then that key"),
+    ]
+    keys.write_text('{"other": "x"}')
+    models.unlink()
+    assert key_files(at_home) == []
 
 
 @pytest.mark.parametrize(

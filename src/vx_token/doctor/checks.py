@@ -20,7 +20,7 @@ CHECKS: tuple[Callable[[Surroundings], Iterable[Check]], ...] = (
     doctor_token.service,
     doctor_shell.hook,
     doctor_shell.variables,
-    doctor_shell.dotenv,
+    doctor_shell.key_files,
     doctor_shell.proxies,
     doctor_shell.gateway,
 )

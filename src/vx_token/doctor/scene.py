@@ -113,7 +113,7 @@ def gather(
         daemon=running,
         standing=ask() if running is None else None,
         differs=_differences(running, environ, cwd),
-        texts=_texts([*startup.files(environ), *dotenvs(environ, cwd), llm_keys(environ)]),
+        texts=_texts([*startup.files(environ), *dotenvs(environ, cwd), *llm_files(environ)]),
         gateway_problem=_gateway_problem(good.gateway) if good and endpoint.wanted(good) else None,
     )
 
@@ -158,17 +158,21 @@ def _differences(daemon: Mapping[str, object] | None, environ: Mapping[str, str]
 
 
 def dotenvs(environ: Mapping[str, str], cwd: Path) -> list[Path]:
-    """The files whose OPENAI_API_KEY aider prefers to the environment's: here, at the repository's root, at home."""
+    """The files whose settings aider prefers to the environment's: here, at the repository's root, at home."""
     root = next((folder for folder in (cwd, *cwd.parents) if (folder / ".git").exists()), cwd)
     folders = dict.fromkeys([cwd, root, startup.home(environ)])
     return [folder / name for folder in folders for name in (".env", ".aider.conf.yml")]
 
 
-def llm_keys(environ: Mapping[str, str]) -> Path:
-    """Where the tool `llm` keeps keys, which beat the environment's; its own rule, by click's folder for an app."""
+LLM_KEYS, LLM_MODELS = "keys.json", "extra-openai-models.yaml"
+
+
+def llm_files(environ: Mapping[str, str]) -> list[Path]:
+    """The keys of the tool `llm`, which beat the environment's, and its models; by its own rule, click's app folder."""
     import click
 
-    return Path(environ.get("LLM_USER_PATH") or click.get_app_dir("io.datasette.llm")) / "keys.json"
+    folder = Path(environ.get("LLM_USER_PATH") or click.get_app_dir("io.datasette.llm"))
+    return [folder / name for name in (LLM_KEYS, LLM_MODELS)]
 
 
 def _texts(files: list[Path]) -> dict[Path, str]:
@@ -194,4 +198,7 @@ def _gateway_problem(gateway: Gateway) -> str:
 
 def on_loopback(url: str) -> bool:
     """Whether `url` stays on this machine."""
-    return urlsplit(url).hostname in (*endpoint.LOOPBACK_NAMES, "::1")
+    try:
+        return urlsplit(url).hostname in (*endpoint.LOOPBACK_NAMES, "::1")
+    except ValueError:
+        return False

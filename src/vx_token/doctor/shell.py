@@ -3,9 +3,13 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from vx_token import endpoint, startup
-from vx_token.doctor.scene import Check, Surroundings, on_loopback
+from vx_token.doctor.scene import LLM_KEYS, LLM_MODELS, Check, Surroundings, on_loopback
+from vx_token.settings import Config
 
 ALIASES = ("OPENAI_API_BASE", "OPENAI_API_BASE_URL")
 
@@ -25,7 +29,8 @@ def hook(around: Surroundings) -> Iterator[Check]:
     else:
         hint = "run: vx-token setup (or use: vx-token exec -- COMMAND)"
         yield Check("hook", "warn", "no start-up file loads it", hint)
-    for path, number, name in dict.fromkeys(startup.later(around.environ, where)):
+    late = dict.fromkeys(startup.later(around.environ, where))
+    for path, number, name in sorted(late, key=lambda line: line[2].endswith("_KEY")):  # URLs first, see `key_files`
         detail = f"{path} line {number} sets {name} after the hook is loaded"
         yield Check("start-up file", "fail", detail, "remove that line, or move it above the hook")
 
@@ -49,10 +54,10 @@ def _key(around: Surroundings) -> Iterator[Check]:
         hint = "set it without: a newline at its end shows as `Connection error.`"
         yield Check("variables", "fail", "OPENAI_API_KEY holds white space", hint)
     if not end.isdigit():
-        hint = "unset it, or run: vx-token doctor in a shell with the hook"
+        hint = f"open a shell with the hook, or run: {RESET} (it replaces the URLs as well as the key)"
         yield Check("variables", "warn", "OPENAI_API_KEY was set by something else", hint)
     elif _direct(around) and int(end) <= around.now:
-        hint = 'load the hook (vx-token setup), or now: eval "$(vx-token env)"'
+        hint = f"load the hook (vx-token setup), or now: {RESET}"
         yield Check("variables", "fail", "the token that this shell exports has ended", hint)
 
 
@@ -61,19 +66,46 @@ def _direct(around: Surroundings) -> bool:
 
 
 def _base_url(around: Surroundings) -> Iterator[Check]:
+    """URLs of this shell. Each hint replaces all: with one of them unset, a tool sends the token to its own default."""
     environ = around.environ
     base = environ.get("OPENAI_BASE_URL")
+    ours = "OPENAI_API_KEY" in environ and "VX_TOKEN_EXPIRES_AT" in environ
     for name in ("OPENAI_BASE_URL", *ALIASES):
-        if environ.get(name) == "":
-            detail = f"{name} is set but empty; some tools then ask api.openai.com, with your token"
-            yield Check("variables", "fail", detail, f"unset {name}")
-    for name in ALIASES:
         value = environ.get(name)
-        if value and value != base:
-            yield Check("variables", "fail", f"{name} differs from OPENAI_BASE_URL; tools read either", f"unset {name}")
-    if "OPENAI_API_KEY" in environ and base is None and "VX_TOKEN_EXPIRES_AT" in environ:
+        if value == "":
+            detail = f"{name} is set but empty; some tools then ask api.openai.com, with your token"
+            yield Check("variables", "fail", detail, RESET)
+        elif ours and value and not on_loopback(value) and _host(value) not in _hosts(around):
+            detail = f"{name} leads to {_host(value)}, and OPENAI_API_KEY is a Google token: tools send it there"
+            yield Check("variables", "fail", detail, RESET)
+        elif value and value != base:
+            yield Check("variables", "fail", f"{name} differs from OPENAI_BASE_URL; tools read either", RESET)
+    if ours and base is None:
         detail = "OPENAI_API_KEY is a Google token, but OPENAI_BASE_URL is not set: tools send it to api.openai.com"
-        yield Check("variables", "fail", detail, 'eval "$(vx-token env)"')
+        yield Check("variables", "fail", detail, RESET)
+
+
+RESET = 'eval "$(vx-token env)"'
+
+
+def _hosts(around: Surroundings) -> set[str]:
+    """The hosts that a key of vx-token's is meant for: Google's of each profile, and the gateway."""
+    profiles = [each.profile for each in around.patients]
+    urls = [profile.url for profile in profiles]
+    if isinstance(around.config, Config):
+        urls += [endpoint.url(around.config, profile.name) for profile in profiles]
+    return {_host(url) for url in urls}
+
+
+def _host(url: str) -> str:
+    """Host and port of a URL, without a user and a password."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
+    except ValueError:
+        return url
+    host = "127.0.0.1" if host == "localhost" else host
+    return host if port == 443 else f"{host}:{port}"
 
 
 def _others(around: Surroundings) -> Iterator[Check]:
@@ -85,24 +117,71 @@ def _others(around: Surroundings) -> Iterator[Check]:
         yield Check("variables", "warn", detail, "unset AZURE_OPENAI_KEY")
 
 
-def dotenv(around: Surroundings) -> Iterator[Check]:
-    """Keys in files that a tool prefers to the environment."""
-    for path, text in around.texts.items():
-        if path.name == ".env" and (found := re.search(r"(?m)^\s*(?:export\s+)?OPENAI_API_KEY\s*=", text)):
-            yield Check("key files", "warn", f"{_place(path, text, found)} sets OPENAI_API_KEY; {AIDER}", REMOVE)
-        if path.name == ".aider.conf.yml" and (found := re.search(r"(?m)^\s*openai-api-key\s*:", text)):
-            yield Check("key files", "warn", f"{_place(path, text, found)} sets openai-api-key; {AIDER}", REMOVE)
-        if path.name == "keys.json" and _has_openai(text):
-            detail = f"{path} holds a key `openai`, which llm prefers to the environment's"
-            yield Check("key files", "warn", detail, "remove it, or have it written anew at each refresh (on_refresh)")
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a tool's own file that sets a key or a URL; `stranger` is the foreign host that a URL leads to."""
+
+    place: str
+    name: str
+    tool: str
+    stranger: str = ""
 
 
-AIDER = "aider prefers it to the environment's"
-REMOVE = "remove that line"
+def key_files(around: Surroundings) -> Iterator[Check]:
+    """Keys and URLs in files that a tool prefers to the environment.
+
+    A URL of another provider is a failure and comes first: without the key beside it, the tool sends the Google token
+    from the environment to that provider.
+    """
+    lines = [line for path, text in around.texts.items() for line in _lines(around, path, text)]
+    urls = [line for line in lines if line.stranger]
+    keys = [line for line in lines if line.name in _KEYS]
+    for line in urls:
+        detail = f"{line.place} sets {line.name} to {line.stranger}; {line.tool} sends OPENAI_API_KEY there"
+        before = [key.place for key in keys if key.tool == line.tool]
+        hint = f"first remove that line, only then the key ({', '.join(before)})" if before else "remove that line"
+        yield Check("key files", "fail", detail, hint)
+    for line in keys:
+        detail = f"{line.place} sets {line.name}; {line.tool} prefers it to the environment's"
+        before = [url.place for url in urls if url.tool == line.tool]
+        hint = f"first remove the URLs ({', '.join(before)}), only then that key" if before else _REMOVE[line.tool]
+        yield Check("key files", "warn", detail, hint)
 
 
-def _place(path: object, text: str, found: re.Match[str]) -> str:
-    return f"{path} line {text.count(chr(10), 0, found.end()) + 1}"
+_REMOVE = {"aider": "remove that line", "llm": "remove it, or have it written anew at each refresh (on_refresh)"}
+_LLM_NAME = "the key `openai`"
+_KEYS = ("OPENAI_API_KEY", "AIDER_OPENAI_API_KEY", "openai-api-key", _LLM_NAME)
+_DOTENV = re.compile(
+    r"(?m)^[ \t]*(?:export[ \t]+)?((?:AIDER_)?OPENAI_(?:API_KEY|API_BASE|BASE_URL|API_BASE_URL))[ \t]*=(.*)"
+)
+_AIDER = re.compile(r"(?m)^[ \t]*(openai-api-(?:key|base))[ \t]*:(.*)")
+_LLM_MODEL = re.compile(r"(?m)^[ \t]*-[ \t](?:.*\n?)(?:(?![ \t]*-[ \t]).*\n?)*")
+_LLM_BASE = re.compile(r"(?m)^[ \t-]*(api_base)[ \t]*:(.*)")
+_LLM_KEY = re.compile(r"""(?m)^[ \t-]*api_key_name[ \t]*:[ \t]*["']?openai\b""")
+
+
+def _lines(around: Surroundings, path: Path, text: str) -> Iterator[Line]:
+    if path.name in (".env", ".aider.conf.yml"):
+        for found in (_DOTENV if path.name == ".env" else _AIDER).finditer(text):
+            yield _line(around, path, text, found, "aider")
+    elif path.name == LLM_MODELS:
+        for model in _LLM_MODEL.finditer(text):
+            base = _LLM_BASE.search(text, model.start(), model.end())
+            if base and _LLM_KEY.search(text, model.start(), model.end()):
+                yield _line(around, path, text, base, "llm")
+    elif path.name == LLM_KEYS and _has_openai(text):
+        yield Line(str(path), _LLM_NAME, "llm")
+
+
+def _line(around: Surroundings, path: Path, text: str, found: re.Match[str], tool: str) -> Line:
+    place = f"{path} line {text.count(chr(10), 0, found.start(1)) + 1}"
+    if found[1] in _KEYS:
+        return Line(place, found[1], tool)
+    value = found[2].strip()
+    value = value[1:].partition(value[0])[0] if value[:1] in ("'", '"') else value.partition(" #")[0].strip()
+    value = re.sub(r"\$\{(\w+)\}", lambda match: around.environ.get(match[1], ""), value)
+    host = _host(value or "https://api.openai.com")  # where a tool with an empty URL asks
+    return Line(place, found[1], tool, "" if host in _hosts(around) else host)
 
 
 def _has_openai(text: str) -> bool:
