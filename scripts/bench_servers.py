@@ -15,7 +15,7 @@ from aiohttp import web
 from vx_token.gateway.app import Gateway
 from vx_token.gateway.server import serve
 from vx_token.gateway.settings import GatewaySettings, Route
-from vx_token.gateway.sockets import allow_many_files
+from vx_token.gateway.sockets import room_for_connections
 from vx_token.tokens import Token
 
 KEY = "sk-vx-local-bench"  # one peer takes no key without this beginning
@@ -66,7 +66,7 @@ async def gateway(port: int, upstream: str, streams: str, folder: Path) -> None:
 
 async def bare(port: int, upstream: str, streams: str, folder: Path) -> None:
     """What thirty lines of aiohttp do."""
-    allow_many_files()
+    room_for_connections()
     context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=context), auto_decompress=False)
 
@@ -91,7 +91,7 @@ async def bare(port: int, upstream: str, streams: str, folder: Path) -> None:
 
 async def streams(port: int, _upstream: str, _streams: str, folder: Path) -> None:
     """SSE: as many chunks as asked, each with the instant it was written at."""
-    allow_many_files()
+    room_for_connections()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "cert.pem")
 

@@ -9,6 +9,17 @@ class Wire(asyncio.Transport):
     """A connection that is open until it is told otherwise."""
 
     closing = False
+    aborted = False
+    unread = 0
+
+    def close(self) -> None:
+        self.closing = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
 
     def is_closing(self) -> bool:
         return self.closing
@@ -49,3 +60,52 @@ def test_a_connection_just_taken_is_not_known_until_it_asks() -> None:
     assert not connections.known([wire])
     connections.asked(wire)
     assert connections.known([wire])
+
+
+def test_the_connection_that_is_missed_least_is_closed_first() -> None:
+    now = [100.0]
+    connections = Connections(lambda: now[0])
+    client, other, silent, asking, stalled, reading = wires = [Wire() for _ in range(6)]
+    for wire in wires:
+        connections.opened(wire)
+    for wire in (client, stalled, reading):
+        connections.asked(wire)
+        connections.proved(wire)
+    connections.answered(client)
+    connections.asked(other)
+    connections.answered(other)  # without the key
+    connections.asked(asking)
+    stalled.unread = reading.unread = 1000
+    connections.close_unread(600.0)
+    now[0] += 20.0
+    reading.unread = 900
+    connections.close_unread(600.0)
+    order: list[Wire] = []
+    while connections.close_oldest():
+        order.append(next(wire for wire in wires if (wire.closing or wire.aborted) and wire not in order))
+        connections.closed(order[-1])
+    assert order == [silent, other, client, stalled]
+    assert connections.count == 2, "a request under way is never given up for a new connection"
+
+
+def test_a_new_connection_has_a_moment_to_bring_its_request() -> None:
+    now, new = [100.0], Wire()
+    connections = Connections(lambda: now[0])
+    connections.opened(new)
+    assert not connections.close_oldest()
+    now[0] += 0.25
+    assert connections.close_oldest()
+    assert new.closing
+
+
+def test_a_client_has_ten_minutes_from_the_last_byte_that_it_read() -> None:
+    now, wire = [0.0], Wire()
+    connections = Connections(lambda: now[0])
+    connections.opened(wire)
+    for unread, instant in ((0, 1000.0), (500, 1005.0), (400, 1600.0), (400, 2199.0)):
+        wire.unread, now[0] = unread, instant
+        connections.close_unread(600.0)
+        assert not wire.aborted
+    now[0] = 2200.0
+    connections.close_unread(600.0)
+    assert wire.aborted

@@ -16,7 +16,8 @@ values paths plan rcfile schedule shell verdict watch \
     gateway.connections gateway.errors gateway.headers gateway.key gateway.metrics gateway.proxy \
     gateway.settings
 claim settings store edit gcloud startup service.agent \
-    emulator.faults emulator.logins gateway.body gateway.freshness gateway.guard gateway.models gateway.sockets
+    emulator.faults emulator.logins \
+    gateway.acceptor gateway.body gateway.freshness gateway.guard gateway.models gateway.sockets
 config endpoint login mint sinks told service.launchd service.systemd setup.record setup.world \
     emulator.world gateway.memory gateway.upstream
 refresh source cli.service setup.config emulator.control emulator.machine emulator.tokens gateway.relay

@@ -143,6 +143,7 @@ class Gateway:
             exchange.path = request.path_qs
             return public
         self._check_key(request, settings)
+        self.connections.proved(request.transport)
         if request.raw_path == "/metrics":
             exchange.path = request.raw_path
             return self._measured()

@@ -10,14 +10,15 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from vx_token.gateway.acceptor import Acceptor
 from vx_token.gateway.app import Gateway, malformed
 from vx_token.gateway.connections import Connections
 from vx_token.gateway.memory import give_back
 from vx_token.gateway.settings import Limits
-from vx_token.gateway.sockets import BACKLOG, address, allow_many_files, open_sockets
+from vx_token.gateway.sockets import address, open_sockets, room_for_connections
 from vx_token.gateway.upstream import open_session
 
-_SETTLE = 0.05  # seconds in which the connections just accepted find their server
+_SWEEP = 5.0  # seconds between two looks for clients that do not read
 _LOOK = 0.05  # seconds between two looks at the connections when the gateway ends
 
 
@@ -42,24 +43,30 @@ async def serve(
         ConfigError: an address is taken or not allowed.
     """
     settings = gateway.settings
-    allow_many_files()
+    most = room_for_connections()
     listening = list(sockets) or open_sockets(settings)
     base_url = address(listening)
-    async with open_session(settings.ca_file, settings.limits) as session:
-        runner = web.ServerRunner(_server(gateway, session, settings.limits), shutdown_timeout=settings.limits.drain)
-        await runner.setup()
-        tidying = asyncio.create_task(give_back(gateway.most))
+    async with open_session(settings.ca_file, settings.limits, most) as session:
+        server = _server(gateway, session, settings.limits)
+        acceptor = Acceptor(server, listening, gateway.connections, most)
+        chores = [give_back(gateway.most), _close_unread(gateway.connections, settings.limits.unread)]
+        tasks = [asyncio.create_task(chore) for chore in chores]
         try:
-            for sock in listening:
-                await web.SockSite(runner, sock, backlog=BACKLOG).start()
+            acceptor.start()
             ready(base_url)
             await stop.wait()
             if held:
                 await _let_move(gateway.connections, settings.limits)
-            await _close(runner, listening, gateway.connections, settings.limits.first)
+            gateway.connections.moving = True
+            await acceptor.close()
+            await _first_requests(server, gateway.connections, settings.limits.first)
         finally:
-            tidying.cancel()
-            await runner.cleanup()
+            for task in tasks:
+                task.cancel()
+            await acceptor.close()
+            await asyncio.sleep(0)  # the requests that have just come begin
+            server.pre_shutdown()
+            await server.shutdown(settings.limits.drain)
 
 
 async def _let_move(connections: Connections, limits: Limits) -> None:
@@ -68,23 +75,16 @@ async def _let_move(connections: Connections, limits: Limits) -> None:
     await _until(lambda: connections.quiet(limits.quiet), limits.drain)
 
 
-async def _close(
-    runner: web.ServerRunner, listening: Sequence[socket.socket], connections: Connections, seconds: float
-) -> None:
-    """Take no more connections, and wait for the first request of those just taken.
-
-    A connection that is being accepted when its server closes hangs for ever (python/cpython#109564), so accepting ends
-    first. New connections wait in the queue of a held socket meanwhile.
-    """
-    connections.moving = True
-    for sock in listening:
-        asyncio.get_running_loop().remove_reader(sock)
-    await asyncio.sleep(_SETTLE)
-    for site in runner.sites:
-        await site.stop()
-    server = runner.server
-    assert server is not None
+async def _first_requests(server: web.Server, connections: Connections, seconds: float) -> None:
+    """Wait for the first request of each connection just accepted."""
     await _until(lambda: connections.known(each.transport for each in server.connections), seconds)
+
+
+async def _close_unread(connections: Connections, seconds: float) -> None:
+    """Close the connections whose clients read nothing for `seconds`; never ends."""
+    while True:
+        await asyncio.sleep(min(_SWEEP, seconds / 4))
+        connections.close_unread(seconds)
 
 
 async def _until(condition: Callable[[], bool], seconds: float) -> None:
@@ -121,7 +121,7 @@ class _Server(web.Server):
     def __init__(self, gateway: Gateway, session: aiohttp.ClientSession, **options: Any) -> None:
         super().__init__(functools.partial(gateway.handle, session), **options)
         self._gateway = gateway
-        self._first: dict[web.RequestHandler, asyncio.TimerHandle] = {}
+        self._first: dict[web.RequestHandler, tuple[asyncio.Transport, asyncio.TimerHandle]] = {}
 
     def __call__(self) -> web.RequestHandler:
         """A connection's own part."""
@@ -132,13 +132,16 @@ class _Server(web.Server):
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """Begin to wait for its first request."""
         super().connection_made(handler, transport)
+        self._gateway.connections.opened(transport)
         wait = self._gateway.settings.limits.head
-        self._first[handler] = asyncio.get_running_loop().call_later(wait, self._expect, transport)
+        self._first[handler] = transport, asyncio.get_running_loop().call_later(wait, self._expect, transport)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         """Wait no more."""
         if handler in self._first:
-            self._first.pop(handler).cancel()
+            transport, timer = self._first.pop(handler)
+            timer.cancel()
+            self._gateway.connections.closed(transport)
         super().connection_lost(handler, exc)
 
     def _expect(self, transport: asyncio.Transport) -> None:

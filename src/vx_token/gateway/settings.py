@@ -67,6 +67,7 @@ class Limits:
         pause: without a byte inside a request's body.
         connect: until upstream takes the connection.
         silence: without a byte from upstream; models think for minutes.
+        unread: until a client that reads nothing of its answer is cut off.
         quiet: without a request, until a client has surely forgotten a connection; those of OpenAI for Python and Node
             use one again for 5 and 4 seconds.
         drain: for the requests under way when the gateway stops, and again for those that it took meanwhile.
@@ -84,6 +85,7 @@ class Limits:
     pause: float = 30.0
     connect: float = 15.0
     silence: float = 900.0
+    unread: float = 600.0
     quiet: float = 6.0
     drain: float = 20.0
     first: float = 1.0

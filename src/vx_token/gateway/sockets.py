@@ -14,6 +14,7 @@ from vx_token.errors import ConfigError
 from vx_token.gateway.settings import GatewaySettings
 
 _FIRST = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
+_MOST_FILES = 65536
 BACKLOG = 1024  # connections that wait while one process hands over to the next
 
 
@@ -90,12 +91,21 @@ def address(sockets: Iterable[socket.socket]) -> str:
     return "".join(f"unix:{sock.getsockname()}" for sock in sockets)
 
 
-def allow_many_files() -> None:
-    """Raise the soft limit of open files to the hard one, within reason: each stream costs two."""
+def room_for_connections() -> int:
+    """Raise the soft limit of open files to the hard one, within reason, and return how many streams it allows.
+
+    Each stream has two descriptors, the client's and upstream's. A quarter of all, at most 256, is kept free for the
+    rest of the process: refreshes, files, name look-ups.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        with contextlib.suppress(OSError, ValueError):  # macOS allows fewer than its hard limit tells
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    limit = _MOST_FILES if soft == resource.RLIM_INFINITY else min(soft, _MOST_FILES)
+    used = len(list(Path("/dev/fd").iterdir()))
+    return max(1, (limit - used - min(256, limit // 4)) // 2)
 
 
 def _tcp(host: str, port: int) -> socket.socket:

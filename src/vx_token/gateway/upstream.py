@@ -36,14 +36,17 @@ class Call:
     route: Route
 
 
-def open_session(ca_file: Path | None, limits: Limits) -> aiohttp.ClientSession:
-    """A session without cookies, redirects' memory, decompression, or a limit of open streams; close it at the end."""
+def open_session(ca_file: Path | None, limits: Limits, most: int) -> aiohttp.ClientSession:
+    """A session without cookies, redirects' memory and decompression; close it at the end.
+
+    Requests beyond its `most` connections wait for one.
+    """
     _slim_tls()
     context = ssl.create_default_context()
     if ca_file is not None:
         context.load_verify_locations(ca_file)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=context, keepalive_timeout=_IDLE, ttl_dns_cache=60),
+        connector=aiohttp.TCPConnector(limit=most, ssl=context, keepalive_timeout=_IDLE, ttl_dns_cache=60),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect, sock_read=limits.silence),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,

@@ -1,0 +1,111 @@
+"""Accepts clients' connections, as many as the descriptors allow, with a reserve for the rest of the process."""
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable, Sequence
+
+from vx_token.gateway.connections import Connections
+
+_log = logging.getLogger(__name__)
+_BATCH = 16  # connections accepted in one turn of the event loop, so that those accepted before can bring a request
+_PAUSE = 0.05  # seconds without accepting when no connection can be closed in favour of a new one
+_QUIET = 60.0  # seconds between two log lines about it
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class Acceptor:
+    """Accepts connections on listening sockets until `close`.
+
+    asyncio's own accept loop has no limit, and when descriptors run out it logs up to 1024 failures at each attempt.
+    Here at most `most` connections are open at once. In favour of a new one the oldest idle one is closed; while none
+    is idle, new ones wait in the kernel's queue.
+
+    Args:
+        protocol: makes the protocol of a connection.
+        sockets: listening, non-blocking.
+        connections: told of each by the protocol.
+        most: connections open at once.
+    """
+
+    def __init__(
+        self,
+        protocol: Callable[[], asyncio.Protocol],
+        sockets: Sequence[socket.socket],
+        connections: Connections,
+        most: int,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._protocol = protocol
+        self._sockets = sockets
+        self._connections = connections
+        self._most = most
+        self._starting: set[asyncio.Task[object]] = set()
+        self._resume: asyncio.TimerHandle | None = None
+        self._logged = -_QUIET
+
+    def start(self) -> None:
+        """Accept from now on."""
+        self._resume = None
+        for listening in self._sockets:
+            listening.setblocking(False)
+            self._loop.add_reader(listening, self._accept, listening)
+
+    async def close(self) -> None:
+        """Close the sockets, and wait until each connection already accepted has its protocol."""
+        self._remove_readers()
+        if self._resume is not None:
+            self._resume.cancel()
+        for listening in self._sockets:
+            listening.close()
+        await asyncio.gather(*self._starting, return_exceptions=True)
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(_BATCH):
+            if self._connections.count + len(self._starting) >= self._most and not self._make_room():
+                return
+            try:
+                accepted, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno in _EXHAUSTED:  # by the rest of the process, or of the machine
+                    self._connections.close_oldest()
+                self._pause()
+                return
+            accepted.setblocking(False)
+            task = self._loop.create_task(self._start(accepted))
+            self._starting.add(task)
+            task.add_done_callback(self._starting.discard)
+
+    async def _start(self, accepted: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._protocol, accepted)
+        except OSError:  # the client has left already
+            accepted.close()
+
+    def _make_room(self) -> bool:
+        if self._connections.close_oldest():
+            self._warn("the oldest idle ones are closed")
+            return True
+        self._pause()
+        return False
+
+    def _pause(self) -> None:
+        self._warn("new ones wait")
+        self._remove_readers()
+        self._resume = self._loop.call_later(_PAUSE, self.start)
+
+    def _remove_readers(self) -> None:
+        for listening in self._sockets:
+            if listening.fileno() >= 0:
+                self._loop.remove_reader(listening)
+
+    def _warn(self, consequence: str) -> None:
+        now = self._loop.time()
+        if now >= self._logged + _QUIET:
+            self._logged = now
+            _log.warning(
+                "gateway: %d connections are open, as many as may be: %s", self._connections.count, consequence
+            )
