@@ -10,21 +10,20 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
+T = TypeVar("T")
 REPOSITORY = Path(__file__).resolve().parent.parent
 SOURCE = REPOSITORY / "src"
 
 
-def until(condition: Callable[[], Any], seconds: float = 10.0, what: str = "") -> Any:
-    """The first true answer of `condition`; fails when none comes within `seconds`."""
+def until(condition: Callable[[], T | Literal[False] | None], seconds: float = 10.0, what: str = "") -> T:
+    """Wait for the first true result of `condition` and return it; the test fails after `seconds`."""
     end = time.monotonic() + seconds
-    while True:
-        answer = condition()
-        if answer:
-            return answer
+    while not (result := condition()):
         assert time.monotonic() < end, f"did not happen within {seconds} s: {what or condition}"
         time.sleep(0.01)
+    return result
 
 
 def plain_environment(home: Path) -> dict[str, str]:

@@ -7,19 +7,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import pexpect
 import psutil
 import pytest
 
+from sandbox import until
 from vx_token import atomic
 
-T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 HOOKS = {kind: ROOT / "shell" / f"vx-token.{kind}" for kind in ("bash", "zsh", "fish")}
 URL = "https://aiplatform.example/v1/projects/demo/locations/global/endpoints/openapi"
@@ -48,16 +47,6 @@ def version_of(bash: str) -> tuple[int, int]:
 def notices(shown: str) -> list[str]:
     """What the hook has told the user, among all that a terminal showed."""
     return re.findall(r"vx-token: ([^\r\n]*)", shown)
-
-
-def until(question: Callable[[], T], seconds: float = 10.0) -> T:
-    """The first true answer to `question`; the test fails after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (answer := question()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"still not so after {seconds} s")
-        time.sleep(0.02)
-    return answer
 
 
 @dataclass(frozen=True)

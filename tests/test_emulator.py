@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -28,6 +28,7 @@ from google.oauth2 import credentials as user_credentials
 from google.oauth2 import service_account
 from openai.types.chat import ChatCompletionToolParam
 
+from sandbox import until
 from vx_token.emulator import KINDS, SCOPE, Emulator, running
 
 JWT_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -127,13 +128,6 @@ def ask_token(emulator: Emulator, path: Path) -> requests.Response:
     """Refresh a user's login without google-auth, which hides the answer."""
     saved = json.loads(path.read_text())
     return post(saved["token_uri"], data={"grant_type": "refresh_token", "refresh_token": saved["refresh_token"]})
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.01)
 
 
 # The identity side, seen by google-auth

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from upstreams import BRISK, KEY, Purse, Upstream, connection_to, front, until, upstream
+from sandbox import until
+from upstreams import BRISK, KEY, Purse, Upstream, connection_to, front, upstream
 from vx_token.clock import SystemClock
 from vx_token.config import parse
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError

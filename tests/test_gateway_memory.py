@@ -9,7 +9,8 @@ import aiohttp
 import psutil
 from aiohttp import web
 
-from upstreams import KEY, Front, Purse, front, until, upstream
+from sandbox import until
+from upstreams import KEY, Front, Purse, front, upstream
 from vx_token.gateway.memory import give_back, trim
 from vx_token.gateway.settings import Route
 

@@ -17,7 +17,8 @@ import psutil
 import pytest
 from aiohttp import web
 
-from upstreams import BRISK, KEY, Front, Purse, Upstream, connection_to, front, read_all, until, upstream
+from sandbox import until
+from upstreams import BRISK, KEY, Front, Purse, Upstream, connection_to, front, read_all, upstream
 from vx_token.gateway.settings import Route
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from sandbox import plain_environment
-from upstreams import KEY, Purse, front, until, upstream
+from sandbox import plain_environment, until
+from upstreams import KEY, Purse, front, upstream
 from vx_token.errors import ConfigError
 from vx_token.gateway.proxy import proxy_for
 from vx_token.gateway.settings import Route

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shells import BASHES, HOOKS, Runtime, Shell, interactive, need, notices, until, version_of
+from sandbox import until
+from shells import BASHES, HOOKS, Runtime, Shell, interactive, need, notices, version_of
 
 Start = Callable[..., AbstractContextManager[Shell]]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shells import HOOKS, Runtime, Shell, interactive, until
+from sandbox import until
+from shells import HOOKS, Runtime, Shell, interactive
 
 Start = Callable[..., AbstractContextManager[Shell]]
 

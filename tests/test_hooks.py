@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import Box
+from sandbox import Box, until
 from shells import (
     BASHES,
     HOOKS,
@@ -26,7 +26,6 @@ from shells import (
     notices,
     rotating,
     snippet,
-    until,
     version_of,
 )
 from vx_token.emulator import Emulator

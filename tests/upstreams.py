@@ -16,6 +16,7 @@ from typing import Any
 import trustme
 from aiohttp import web
 
+from sandbox import until
 from vx_token.gateway.app import Gateway
 from vx_token.gateway.server import serve
 from vx_token.gateway.settings import GatewaySettings, Limits, Route
@@ -24,14 +25,6 @@ from vx_token.tokens import Token
 KEY = "vx-local-test"
 BRISK = Limits(quiet=0.2, drain=1.0, first=0.0)
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Poll until `condition` holds; fail when it does not in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come true in time"
-        time.sleep(0.01)
 
 
 class LoopThread:

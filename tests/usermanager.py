@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pytest
+
+from sandbox import until
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SYSTEMD = Path("/lib/systemd/systemd")
@@ -133,15 +134,6 @@ class UserManager:
         return {path for path in found if not path.startswith(tuple(f"{self.runtime}/{name}" for name in NOT_OURS))}
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
-    """Poll until `condition` holds; fail with `what` after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds} s: {what}")
-        time.sleep(0.02)
-
-
 def why_not() -> str:
     """What this machine lacks, or nothing."""
     if os.geteuid() != 0:
@@ -228,7 +220,7 @@ def _empty(group: Path) -> None:
         for pid in (folder / "cgroup.procs").read_text().split():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
-        wait_for(partial(_deserted, folder), f"{folder} empty")
+        until(partial(_deserted, folder), 60, f"{folder} empty")
         folder.rmdir()
 
 
@@ -254,8 +246,9 @@ class Machine:
             subprocess.Popen(start, env=manager.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as process,
         ):
             try:
-                wait_for(
+                until(
                     lambda: "running" in manager.run("systemctl", "--user", "is-system-running").stdout,
+                    60,
                     "a running user manager",
                 )
                 _open_tmp(manager)
