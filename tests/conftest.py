@@ -18,9 +18,20 @@ from vx_token.emulator import Emulator, running
 settings.register_profile("vx-token", deadline=None)
 settings.load_profile("vx-token")
 
-# Started in the background or under nohup, everything below us would ignore what a terminal sends.
+# A run in the background or under nohup starts with these signals ignored, and every program that a test starts would
+# inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the real user manager as slow, and keep them in one process: there is one such user."""
+    for item in items:
+        if "user_manager" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.xdist_group("user_manager"))
 
 
 @pytest.hookimpl(trylast=True)
