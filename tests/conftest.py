@@ -25,13 +25,18 @@ signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+SHARED = {"user_manager", "after_setting", "built"}
+"""Fixtures that are set up once for many tests, because they take long; those tests run in one process."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the real user manager as slow, and keep them in one process: there is one such user."""
+    """Group the tests that share a fixture, and mark those of the real user manager as slow."""
     for item in items:
-        if "user_manager" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.xdist_group("user_manager"))
+        for name in SHARED.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(name))
+            if name == "user_manager":
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(trylast=True)

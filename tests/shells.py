@@ -25,7 +25,6 @@ URL = "https://aiplatform.example/v1/projects/demo/locations/global/endpoints/op
 READY = "R> "
 # Other versions are tried as well: VX_TOKEN_BASHES=/opt/bash-4.4/bin/bash:/opt/bash-5.3/bin/bash
 BASHES = [path for path in os.environ.get("VX_TOKEN_BASHES", "").split(":") if path]
-LONG = os.environ.get("VX_TOKEN_LONG") == "1"
 
 
 def need(program: str) -> str:

@@ -162,7 +162,7 @@ def deed(laptop: Laptop, kind: str, span: float, sign: int) -> Callable[[], obje
     }[kind]
 
 
-@settings(max_examples=30)
+@settings(max_examples=10)
 @given(st.lists(happenings, max_size=6))
 @example([(40 * MINUTE, "offline", 6.0, 1), (20.0, "sleep", 3 * HOUR, 1), (40 * MINUTE, "online", 6.0, 1)])
 @example([(40 * MINUTE, "offline", 6.0, 1), (20.0, "set", 20 * MINUTE, -1), (2 * HOUR, "online", 6.0, 1)])
@@ -247,7 +247,6 @@ def test_a_process_stopped_for_longer_than_a_life_is_right_at_once_when_it_goes_
         assert google.count("token") - before == 1
 
 
-@pytest.mark.waits
 def test_going_on_without_a_network_takes_the_dead_token_away_and_retries_calmly(
     short_lived: Box, google: Emulator
 ) -> None:
@@ -389,7 +388,7 @@ def _time(machines: Mapping[str, Machine]) -> None:
         time.sleep(0.2)
 
 
-@pytest.mark.waits
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SET)
 def test_a_clock_that_is_set_is_noticed_within_35_seconds_and_costs_one_refresh(
     after_setting: Mapping[str, Machine], name: str
@@ -400,7 +399,7 @@ def test_a_clock_that_is_set_is_noticed_within_35_seconds_and_costs_one_refresh(
     assert machine.asked - machine.asked_before == 1
 
 
-@pytest.mark.waits
+@pytest.mark.slow
 def test_a_clock_that_was_wrong_from_the_start_costs_no_token_once_it_is_right(
     after_setting: Mapping[str, Machine],
 ) -> None:
@@ -410,7 +409,7 @@ def test_a_clock_that_was_wrong_from_the_start_costs_no_token_once_it_is_right(
     assert machine.right
 
 
-@pytest.mark.waits
+@pytest.mark.slow
 def test_waking_without_a_network_serves_nothing_stale_and_recovers_with_it(
     after_setting: Mapping[str, Machine],
 ) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from sandbox import Box, until
+from sandbox import Box, allowance, until
 from vx_token.emulator import Emulator
 from vx_token.keeper import FORCED_GAP
 
@@ -40,19 +40,13 @@ def identity(box: Box, google: Emulator, profile: str = "gemini") -> str:
 
 
 def swiftly(box: Box, change: Callable[[], str], now_is: Callable[[], str]) -> None:
-    """The new identity's token is there within a second of the change.
-
-    On a busy machine the best of some counts, but every change must show.
-    """
-    late = []
-    for _ in range(8):
+    """The new identity's token is there within a second of the change, each of two times."""
+    for _ in range(2):
         rested(box)
+        allowed = allowance()
         wanted, started = change(), time.monotonic()
         until(lambda wanted=wanted: now_is() == wanted, 30, "the new identity")  # type: ignore[misc]
-        late.append(time.monotonic() - started)
-        if late[-1] < 1:
-            return
-    pytest.fail(f"seconds until the new identity's token was there: {late}")
+        assert time.monotonic() - started < allowed
 
 
 def rested(box: Box) -> None:
@@ -279,9 +273,8 @@ def test_a_login_that_is_refused_is_told_and_a_new_one_heals_it(box: Box, google
     assert "log in again" in box.log
 
 
-@pytest.mark.waits
 def test_an_ended_token_is_withdrawn_and_comes_back_by_itself(signed_in: Box, google: Emulator) -> None:
-    google.lifetime = 12.0
+    google.lifetime = 8.0
     with signed_in.daemon() as process:
         until(lambda: fresh(signed_in, google))
         end = google.issued[-1].expires_at

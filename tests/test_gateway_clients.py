@@ -98,7 +98,7 @@ def test_a_stream_that_breaks_off_is_an_error(client: openai.OpenAI, google: Emu
         list(stream)
 
 
-@pytest.mark.waits
+@pytest.mark.slow
 def test_the_soak_in_small_sees_no_failure() -> None:
     """Both clients without retries, a restart under socket activation, reloads, revocations, failing refreshes."""
     kept = {name: os.environ[name] for name in ("npm_config_cache", "HOME") if name in os.environ}

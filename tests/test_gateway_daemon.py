@@ -155,11 +155,12 @@ def test_one_client_outlives_many_tokens_while_the_token_endpoint_stumbles(
     google.fail("token", times=None, probability=0.1, seed=7)
     with behind.daemon(), client(behind, port) as built_once:
         rounds = 0
-        while len(google.issued) < 6:
+        while len(google.issued) < 4:
             assert say(built_once)
             assert listen(built_once)
             rounds += 1
             assert rounds < 10_000
+            time.sleep(0.02)
     answered = [seen for seen in google.requests if seen.route == "chat"]
     assert {seen.status for seen in answered} == {200}
     assert len(answered) == 2 * rounds
@@ -245,7 +246,6 @@ def attempt(client: openai.OpenAI) -> str:
         return ""
 
 
-@pytest.mark.waits
 def test_without_a_token_a_request_waits_and_is_then_told_to_come_again(
     behind: Box, google: Emulator, port: int
 ) -> None:
@@ -416,12 +416,12 @@ def test_alone_it_becomes_ready_without_a_request_and_again_after_a_tokens_end(
     assert len(google.issued) == 2
 
 
-@pytest.mark.waits
 def test_alone_it_renews_a_token_before_its_end(behind: Box, google: Emulator, port: int) -> None:
     google.lifetime = 12.0
     with alone(behind, port), client(behind, port) as built_once:
         while len(google.issued) < 3:
             assert say(built_once)
+            time.sleep(0.1)  # requests must come in, but need not keep the processor busy
     first, second, third = google.issued[:3]
     assert first.issued_at + 1 < second.issued_at < first.expires_at - 1
     assert second.issued_at + 1 < third.issued_at < second.expires_at - 1

@@ -136,7 +136,7 @@ def test_without_proc_a_prompt_is_answered_at_once_and_a_token_ends_in_time(
     hook.write_text(HOOKS["fish"].read_text().replace("/proc/uptime", "/nowhere"))
     runtime.write("tok-1")
     with fish(hook=False, before=f"source {hook}") as it:
-        runtime.write("tok-2", life=12)
+        runtime.write("tok-2", life=8)
         expires = runtime.expires()
         for _ in range(3):
             it.run()

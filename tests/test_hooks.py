@@ -17,7 +17,6 @@ from sandbox import Box, until
 from shells import (
     BASHES,
     HOOKS,
-    LONG,
     URL,
     Runtime,
     Shell,
@@ -30,7 +29,7 @@ from shells import (
 )
 from vx_token.emulator import Emulator
 
-LIFE = 4.0 if LONG else 10.0  # seconds that a token of the emulator's lives: a busy machine needs some to get the next
+LIFE = 5.0  # seconds that a token of the emulator's lives: a busy machine needs some to get the next
 Start = Callable[..., AbstractContextManager[Shell]]
 SHELLS = [*((kind, "") for kind in HOOKS), *(("bash", path) for path in BASHES)]
 COMPANIONS = ("OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_BASE_URL")
@@ -167,14 +166,12 @@ def vertex() -> Iterator[str]:
         server.server_close()
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.parametrize("rounds", [1, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_a_shell_left_idle_past_two_lives_of_a_token_gets_a_200_by_its_very_next_command(
-    shell: Start, runtime: Runtime
+    shell: Start, runtime: Runtime, rounds: int
 ) -> None:
     need("curl")
     need_a_look_before_commands(shell)
-    rounds = 100 if LONG else 3
     ask = "curl -s -w '%{http_code}\\n' -H \"Authorization: Bearer $OPENAI_API_KEY\""
     with vertex() as url, rotating(runtime), shell() as it:
         # What is idle is the prompt: it was drawn more than two lives of its token ago.
@@ -182,10 +179,9 @@ def test_a_shell_left_idle_past_two_lives_of_a_token_gets_a_200_by_its_very_next
     assert answers == ["200\n"] * rounds
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 def test_a_shell_idle_while_the_daemon_renews_its_token_is_answered_by_vertex(
-    shell: Start, tmp_path: Path, google: Emulator
+    shell: Start, tmp_path: Path, google: Emulator, rounds: int
 ) -> None:
     """The same with the real daemon and the emulator's Google."""
     need_a_look_before_commands(shell)
@@ -200,8 +196,8 @@ def test_a_shell_idle_while_the_daemon_renews_its_token_is_answered_by_vertex(
     served = partial(shell, environ={"VX_TOKEN_RUNTIME_DIR": str(user.runtime)})
     with user.daemon(), served() as it:
         until(lambda: user.read("token", "default"), 60)
-        answers = [after_idling(it, 2 * LIFE + 0.2, ask) for _ in range(100 if LONG else 1)]
-    assert answers == ["200\n"] * len(answers)
+        answers = [after_idling(it, 2 * LIFE + 0.2, ask) for _ in range(rounds)]
+    assert answers == ["200\n"] * rounds
 
 
 def after_idling(shell: Shell, seconds: float, line: str) -> str:

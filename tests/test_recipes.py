@@ -137,7 +137,6 @@ def test_supervisord(machine: Machine) -> None:
     machine.serves_until_it_is_told_to_end(shlex.split(program["command"]), {"PATH": BOOT, **environ})
 
 
-@pytest.mark.slow
 def test_cron(machine: Machine) -> None:
     when, _, line = machine.recipe("cron").strip().partition(" ")
     assert when == "@reboot"

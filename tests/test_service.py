@@ -118,7 +118,6 @@ def test_a_program_whose_path_needs_quoting_is_started(account: Account) -> None
     assert str(odd).encode() in Path(f"/proc/{account.pid()}/cmdline").read_bytes().split(b"\0")
 
 
-@pytest.mark.slow
 def test_a_client_sees_one_live_token_after_another(account: Account) -> None:
     account.google.lifetime = 10.0
     account.install()
@@ -143,7 +142,6 @@ def test_a_reload_fetches_anew_in_the_same_process(account: Account) -> None:
     assert account.pid() == pid
 
 
-@pytest.mark.slow
 def test_killed_it_comes_back_and_no_reader_ever_misses_a_token(account: Account) -> None:
     account.install()
     with reading(account) as wrong:
@@ -155,7 +153,6 @@ def test_killed_it_comes_back_and_no_reader_ever_misses_a_token(account: Account
     assert wrong == []
 
 
-@pytest.mark.slow
 def test_a_hung_service_is_started_again_by_the_watchdog(account: Account) -> None:
     account.install()
     account.drop_in("WatchdogSec=2\nTimeoutAbortSec=1")
@@ -185,7 +182,6 @@ class Frozen:
                 os.waitpid(thread, os.WNOHANG | self.WALL)
 
 
-@pytest.mark.waits
 def test_a_hung_keeper_ends_the_heartbeat_and_the_service_is_started_again(account: Account) -> None:
     account.install()
     account.drop_in("WatchdogSec=4\nTimeoutAbortSec=2")
@@ -202,7 +198,6 @@ def test_a_hung_keeper_ends_the_heartbeat_and_the_service_is_started_again(accou
     assert answers(account.google, account.token()) == 200
 
 
-@pytest.mark.waits
 def test_a_refresh_of_thirty_seconds_is_no_reason_for_the_watchdog(account: Account) -> None:
     account.drop_in("WatchdogSec=10")  # the unit grants 60 s
     account.install()
@@ -592,7 +587,6 @@ def asking(url: str) -> Iterator[list[str]]:
         client.join()
 
 
-@pytest.mark.slow
 def test_the_gateways_port_stays_open_while_the_service_restarts(account: Account) -> None:
     port = free_port()
     account.configure(f"[gateway]\nenabled = true\nport = {port}\n")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from accounts import Account, reading
-from sandbox import until
+from sandbox import allowance, until
 from shells import PROMPTS, Shell, notices
 from usermanager import UserManager
 from vx_token.emulator import Emulator
@@ -22,7 +22,6 @@ from vx_token.keeper import FORCED_GAP
 SOON = 35.0
 """Seconds of being awake after which things must be right again."""
 
-AT_ONCE = 1.0
 """Seconds until a new login's token must be in place."""
 
 OURS = ("token", "header", "env.sh", "env.fish", "state.json", "peek")
@@ -96,22 +95,18 @@ def at_rest(account: Account) -> None:
 
 
 def logged_in_anew(account: Account) -> str:
-    """A new identity, whose token is there within a second; on a busy machine the best of some counts."""
-    late: list[float] = []
-    while len(late) < 8:
-        tried = json.loads((account.runtime / "default/state.json").read_text())["tried_at"]
-        until(lambda tried=tried: time.time() > tried + FORCED_GAP)  # type: ignore[misc]
-        old, started = account.token(), time.monotonic()
-        identity = account.login("authorized_user", account.adc)
-        until(lambda old=old: account.token() != old and served(account))  # type: ignore[misc]
-        late.append(time.monotonic() - started)
-        assert account.identity() == identity
-        if late[-1] < AT_ONCE:
-            return identity
-    pytest.fail(f"seconds until the new login's token was there: {late}")
+    """Log in as a new identity, whose token is there within a second; returns the identity."""
+    tried = json.loads((account.runtime / "default/state.json").read_text())["tried_at"]
+    until(lambda: time.time() > tried + FORCED_GAP)
+    allowed = allowance()
+    old, started = account.token(), time.monotonic()
+    identity = account.login("authorized_user", account.adc)
+    until(lambda: account.token() != old and served(account))
+    assert time.monotonic() - started < allowed
+    assert account.identity() == identity
+    return identity
 
 
-@pytest.mark.slow
 def test_a_users_life_with_it_from_nothing_to_nothing(fresh: Account, google: Emulator) -> None:
     account, manager = fresh, fresh.manager
     before = everything(manager)
