@@ -1,5 +1,6 @@
 """The gateway inside the daemon, alone, and behind `exec`: stock clients that are built once and never see a 401."""
 
+import base64
 import contextlib
 import http.client
 import importlib
@@ -617,6 +618,7 @@ def test_status_shows_the_gateway(behind: Box, google: Emulator, port: int) -> N
         assert found["address"] == f"http://127.0.0.1:{port}/v1"
         assert (found["requests"], found["errors"], found["in_flight"]) == (2, 1, 0)
         assert found["tokens_per_minute"] > 0
+        assert found["verified"] is Path("/proc/net/tcp").exists()
         text = behind.vx("status").stdout
         assert f"gateway: http://127.0.0.1:{port}/v1, " in text
         assert " requests, 1 errors, " in text
@@ -635,6 +637,133 @@ def test_status_shows_a_gateway_without_a_daemon(behind: Box, google: Emulator, 
         assert shown().startswith(f"gateway: http://127.0.0.1:{port}/v1, 1 requests, ")
         (behind.root / "gateway.key").write_text("nonsense")
         assert f"{port}/v1 cannot be asked: " in shown()
+
+
+# Becomes another user before it listens; prints all that it is sent, and answers by what it reads from stdin.
+SQUATTER = """
+import base64, os, socket, sys
+port, uid, answer = int(sys.argv[1]), int(sys.argv[2]), base64.b64decode(sys.argv[3])
+os.setgroups([])
+os.setgid(uid)
+os.setuid(uid)
+listening = socket.create_server(("127.0.0.1", port))
+print("listening", flush=True)
+while True:
+    connection, _ = listening.accept()
+    connection.settimeout(2)
+    try:
+        print(base64.b64encode(connection.recv(65536)).decode(), flush=True)
+        connection.sendall(answer)
+    except OSError:
+        pass
+    connection.close()
+"""
+
+
+@contextlib.contextmanager
+def squatter(port: int, uid: int, answer: bytes) -> Iterator[Callable[[], bytes]]:
+    """A program of the user `uid` on the gateway's port; gives a function that tells all that was sent to it."""
+    argv = [sys.executable, "-I", "-c", SQUATTER, str(port), str(uid), base64.b64encode(answer).decode()]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "listening\n"
+
+        def received() -> bytes:
+            process.kill()
+            assert process.stdout is not None
+            return b"".join(map(base64.b64decode, process.stdout.read().split()))
+
+        try:
+            yield received
+        finally:
+            process.kill()
+
+
+def http_answer(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" + body
+
+
+GOOD = b'{"requests": 1, "errors": 0, "in_flight": 1, "tokens_per_minute": 0, "started_at": 1.5}'
+NOBODY = 65534
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a program of another user")
+def test_another_user_on_the_port_gets_neither_key_nor_prompt(behind: Box, google: Emulator, port: int) -> None:
+    key = local_key(behind)
+    with squatter(port, NOBODY, http_answer(GOOD)) as received:
+        told = f"gateway: http://127.0.0.1:{port}/v1 belongs to another user (uid {NOBODY}), and was sent no key"
+        assert behind.vx("status").stdout.splitlines()[-1] == told
+        assert "requests" not in json.loads(behind.vx("status", "--json").stdout)["gateway"]
+        done = behind.vx("exec", "--", sys.executable, "-c", ONE_REQUEST)
+        assert done.returncode == 0, done.stderr
+        url = done.stdout.split(" ")[0]
+        assert url.startswith("http://127.0.0.1:")
+        assert f":{port}/" not in url
+        assert f"another user (uid {NOBODY}) listens at http://127.0.0.1:{port}/v1" in done.stderr
+        behind.vx("doctor")
+        assert key.encode() not in received()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"\x1b]0;title\x07\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 \x1b[31m\r\n\r\n{}",
+        *map(
+            http_answer,
+            [
+                b"null",
+                b"[]",
+                b"{}",
+                b'{"requests": "\\u001b[31mred"}',
+                GOOD.replace(b'"errors": 0', b'"errors": "\\u001b[2J"'),
+                GOOD.replace(b'"in_flight": 1', b'"in_flight": null'),
+                GOOD.replace(b', "tokens_per_minute": 0', b""),
+                GOOD.replace(b"1.5", b"NaN"),
+                GOOD.replace(b'"requests": 1', b'"requests": ' + b"9" * 5000),
+                b"[" * 60_000,
+                b" " * 80_000,
+            ],
+        ),
+    ],
+)
+def test_nothing_that_another_program_answers_is_printed(behind: Box, port: int, answer: bytes) -> None:
+    with squatter(port, os.geteuid(), answer):
+        done = behind.vx("status")
+        told = f"gateway: http://127.0.0.1:{port}/v1 does not answer as a gateway of vx-token's"
+        assert (done.stdout.splitlines()[-1], done.stderr) == (told, "")
+        assert done.stdout.replace("\n", "").isprintable()
+
+
+def test_a_program_that_drips_its_answer_does_not_hold_status_up(behind: Box, port: int) -> None:
+    over = threading.Event()
+
+    def drip() -> None:
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(OSError):
+            while not over.wait(0.1):
+                connection.sendall(b"H")
+
+    with socket.create_server(("127.0.0.1", port)) as listening, ThreadPoolExecutor(1) as pool:
+        pool.submit(drip)
+        try:
+            assert "does not answer as a gateway" in behind.vx("status", timeout=20).stdout
+        finally:
+            over.set()
+
+
+def test_exec_starts_a_gateway_where_none_listens(behind: Box, google: Emulator, port: int) -> None:
+    done = behind.vx("exec", "--", sys.executable, "-c", ONE_REQUEST)
+    assert (done.returncode, done.stderr) == (0, "")
+    url, key, text = done.stdout.split(" ", 2)
+    assert f":{port}/" not in url
+    assert key == local_key(behind)
+    assert text.startswith("Hello from the emulator")
+    with behind.daemon():
+        until(lambda: answers(port))
+        assert behind.vx("exec", "--", "printenv", "OPENAI_BASE_URL").stdout == f"http://127.0.0.1:{port}/v1\n"
 
 
 def test_status_of_a_daemon_without_a_gateway_shows_none(signed_in: Box) -> None:

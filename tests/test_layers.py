@@ -14,7 +14,7 @@ __init__ cli doctor gateway service setup errors tokens clock log peek atomic ad
 values paths plan rcfile schedule shell verdict watch \
     emulator.identity emulator.vertex \
     gateway.connections gateway.errors gateway.headers gateway.key gateway.metrics gateway.proxy \
-    gateway.settings
+    gateway.settings gateway.statusz
 claim settings store edit gcloud startup service.agent \
     emulator.faults emulator.logins \
     gateway.acceptor gateway.body gateway.freshness gateway.guard gateway.models gateway.sockets

@@ -1,7 +1,6 @@
 """How things stand: gathered once, read only, and rendered as text or JSON."""
 
 import json
-import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -10,6 +9,7 @@ from typing import Any
 
 from vx_token import __version__, endpoint, peek
 from vx_token.errors import ConfigError
+from vx_token.gateway import statusz
 from vx_token.refresh import Refresher, failure_of
 from vx_token.schedule import next_refresh
 from vx_token.settings import Config, Profile
@@ -75,7 +75,7 @@ def gather(
         rows = tuple(_checked(profile, store, now, refresher) for profile in config.profiles.values())
     rows = tuple(replace(row, problems=(*row.problems, *told.get(row.profile, ()))) for row in rows)
     address = _configured(config) if running is None else str(running.get("gateway", ""))
-    gateway = ask_gateway(address, key) if address else None
+    gateway = statusz.ask(address, key) if address else None
     return Status(__version__, str(store.root), str(path), error, running, rows, gateway)
 
 
@@ -184,40 +184,10 @@ def _remarks(status: Status, now: float) -> list[str]:
 
 def _gateway_line(gateway: Mapping[str, Any]) -> str:
     if "requests" not in gateway:
-        return f"gateway: {gateway['address']} {gateway.get('problem', 'does not answer')}"
+        return f"gateway: {gateway['address']} {gateway['problem']}"
     counts = "{requests} requests, {errors} errors, {in_flight} under way, {tokens_per_minute} tokens/min"
-    return f"gateway: {gateway['address']}, {counts.format(**gateway)}"
-
-
-def ask_gateway(address: str, key: Callable[[], str]) -> Mapping[str, Any]:
-    """The gateway's address and numbers; the address alone when it does not answer, or with what is wrong."""
-    import http.client
-    from urllib.parse import urlsplit
-
-    connection = http.client.HTTPConnection(urlsplit(address).netloc or "localhost", timeout=1)
-    try:
-        if address.startswith("unix:"):
-            connection.sock = _unix(address.removeprefix("unix:"))
-        else:
-            connection.connect()
-        connection.request("GET", "/statusz", headers={"Authorization": f"Bearer {key()}"})
-        found = json.loads(connection.getresponse().read(65536))
-    except (OSError, ValueError, http.client.HTTPException):
-        found = {}
-    except ConfigError as error:
-        return {"address": address, "problem": f"cannot be asked: {error.message} ({error.hint})"}
-    finally:
-        connection.close()
-    if not isinstance(found, dict) or "requests" not in found:
-        return {"address": address}
-    return {"address": address, **found, "in_flight": found["in_flight"] - 1}  # our question is not one of them
-
-
-def _unix(path: str) -> socket.socket:
-    channel = socket.socket(socket.AF_UNIX)
-    channel.settimeout(1)
-    channel.connect(path)
-    return channel
+    unverified = "" if gateway["verified"] else "; not verified to be yours"
+    return f"gateway: {gateway['address']}, {counts.format(**gateway)}{unverified}"
 
 
 def wait(seconds: float) -> None:

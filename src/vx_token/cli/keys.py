@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -14,8 +13,9 @@ from vx_token.cli import output
 from vx_token.cli.become import become
 from vx_token.cli.options import Ttl, load, with_profile
 from vx_token.errors import VxTokenError
+from vx_token.gateway import statusz
 from vx_token.refresh import Refresher, error_of
-from vx_token.settings import Profile
+from vx_token.settings import Config, Profile
 
 
 @click.command("print", cls=cli_help.Command)
@@ -47,11 +47,10 @@ def env(kind: str, **options: Any) -> None:
       vx-token env --shell fish | source
       docker run --env-file <(vx-token env --shell dotenv) …
     """
-    click.echo(shell.assignments(kind, _variables(options)), nl=False)
+    click.echo(shell.assignments(kind, _variables(*load(options))), nl=False)
 
 
-def _variables(options: Mapping[str, Any]) -> dict[str, str]:
-    settings, refresher, profile = load(options)
+def _variables(settings: Config, refresher: Refresher, profile: Profile) -> dict[str, str]:
     token = refresher.current(profile)
     found = sinks.variables(profile, token, *refresher.endpoint(profile))
     return found | (endpoint.beside_a_proxy(os.environ, settings.gateway.host) if profile.mode == "gateway" else {})
@@ -72,17 +71,27 @@ def exec_(command: tuple[str, ...], gateway: bool, **options: Any) -> None:
     try:
         if not command[0]:
             raise FileNotFoundError  # a search of PATH would find its folders
-        if gateway:
-            settings, refresher, profile = load(options)
+        settings, refresher, profile = load(options)
+        if gateway or (profile.mode == "gateway" and not _served(settings, profile)):
             sys.exit(cli_gateway.run_behind(settings, refresher, profile, command))
         chosen = {"VX_TOKEN_PROFILE": options["profile"]} if options["profile"] else {}  # for the hook in a shell
-        become(command, output.environment({**os.environ, **chosen, **_variables(options)}))
+        become(command, output.environment({**os.environ, **chosen, **_variables(settings, refresher, profile)}))
     except FileNotFoundError:
         click.echo(f"vx-token: there is no command {command[0]!r}\nhint: check the name and PATH", err=True)
         sys.exit(127)
     except OSError as error:
         click.echo(f"vx-token: cannot run {command[0]!r}: {error.strerror}\nhint: is it a program?", err=True)
         sys.exit(126)
+
+
+def _served(settings: Config, profile: Profile) -> bool:
+    """Whether a gateway listens where the configuration says; another user's would get key and prompt."""
+    url = endpoint.url(settings, profile.name)
+    whose, uid = statusz.owner(url)
+    if whose is statusz.Owner.STRANGER:
+        text = f"vx-token: another user (uid {uid}) listens at {url}; {profile.name} gets a gateway of its own"
+        click.echo(f"{text}\nhint: change `gateway.port` in the configuration", err=True)
+    return whose in (statusz.Owner.OURS, statusz.Owner.UNKNOWN)
 
 
 @click.command(cls=cli_help.Command)
