@@ -96,7 +96,7 @@ def limited(box: Box, files: int) -> Iterator[None]:
             process.wait(30)
 
 
-@pytest.mark.waits
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "files", "begin"),
     [
