@@ -8,8 +8,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "src" / "vx_token"
 
 LEVELS = """
-__init__ cli doctor gateway service setup errors tokens clock log peek atomic adc commands presets tomledit vertex \
-    cli.become cli.help cli.output service.notify emulator.answers emulator.aws emulator.refusals \
+__init__ cli doctor gateway service setup errors tokens clock log peek atomic adc commands hardening presets tomledit \
+    vertex cli.become cli.help cli.output service.notify emulator.answers emulator.aws emulator.refusals \
     gateway.usage gateway.listener
 values paths plan rcfile schedule shell verdict watch \
     emulator.identity emulator.vertex \

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import queue
-import resource
 import signal
 import threading
 import time
@@ -12,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vx_token import __version__, atomic, told
+from vx_token import __version__, atomic, hardening, paths, told
 from vx_token.claim import Claim
 from vx_token.clock import NAP, Clock
 from vx_token.commands import Event, Order, Runner, environment
@@ -24,6 +23,7 @@ from vx_token.log import Log, libraries
 from vx_token.login import credential_files
 from vx_token.peek import DAEMON_LOCK
 from vx_token.refresh import Refresher
+from vx_token.service import agent
 from vx_token.service.notify import Silent
 from vx_token.settings import Config, Profile
 from vx_token.sinks import SINKS, variables
@@ -70,7 +70,7 @@ class Daemon:
             ConfigError: the configuration is wrong at the start, the folder not safe, or a port taken.
             TemporaryError: another daemon serves this runtime folder.
         """
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold tokens
+        hardening.forbid_core_dumps()
         self.config = self.load()
         self.store = self.make(self.config).store
         self.claim = Claim(self.store.root / DAEMON_LOCK)
@@ -261,6 +261,7 @@ class Daemon:
             "config_error": self.config_error,
             "profiles": {p.name: p.url for p in self.config.profiles.values()},
             "gateway": self.gateway.address,
+            "environment": agent.digests(self.environ, paths.working_folder(self.environ)),
             "problems": {
                 name: [text for (owner, _), found in self.problems.items() if owner == name for text in found]
                 for name in self.config.profiles

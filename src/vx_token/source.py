@@ -21,7 +21,7 @@ from datetime import UTC
 from typing import Any
 from urllib.parse import urlsplit
 
-from vx_token import login, verdict
+from vx_token import hardening, login, verdict
 from vx_token.errors import TemporaryError, VxTokenError
 from vx_token.settings import CLOUD_PLATFORM, Profile
 from vx_token.tokens import Token
@@ -331,8 +331,8 @@ def _frozen(value: Any) -> Any:
 def _confine(deadline: float) -> None:
     # Should the parent die, nobody else ends us; while it lives its own deadline comes first.
     signal.alarm(math.ceil(deadline) + 1)
+    hardening.forbid_core_dumps()
     with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 

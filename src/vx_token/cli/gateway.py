@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from vx_token import config, endpoint, here, log, sinks, values
+from vx_token import config, endpoint, hardening, here, log, sinks, values
 from vx_token.cli import help as cli_help
 from vx_token.cli import output
 from vx_token.clock import NAP
@@ -34,6 +34,7 @@ def gateway(context: click.Context, port: int | None, access_log: bool) -> None:
     """
     if context.invoked_subcommand is not None:
         return
+    hardening.forbid_core_dumps()
     lines = log.Log(log.form("", os.environ))
 
     changes: dict[str, Any] = {"enabled": True} | ({"access_log": True} if access_log else {})
@@ -132,6 +133,7 @@ def run_behind(settings: Config, refresher: Refresher, profile: Profile, command
         ConfigError, LoginNeededError, TemporaryError: there is no token to begin with, or no gateway.
         OSError: the command cannot be started.
     """
+    limit = hardening.forbid_own_core_dumps()
     token = refresher.current(profile)
     lines = log.Log() if os.environ.get("VX_TOKEN_DEBUG") else _Mute()
     alone = settings.with_gateway(port=0, unix_socket="")
@@ -143,7 +145,7 @@ def run_behind(settings: Config, refresher: Refresher, profile: Profile, command
     try:
         variables = sinks.variables(profile, token, endpoint.key(os.environ), url)
         environ = {**os.environ, **variables, **endpoint.beside_a_proxy(os.environ, settings.gateway.host)}
-        return _supervise(command, output.environment(environ), before)
+        return _supervise(command, output.environment(environ), before, limit)
     finally:
         serving.stop()
 
@@ -153,14 +155,17 @@ KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
 WAITED_FOR = (*PASSED_ON, *KEYBOARD, signal.SIGCHLD)
 
 
-def _supervise(command: tuple[str, ...], environ: dict[bytes, bytes], mask: Iterable[int]) -> int:
+def _supervise(
+    command: tuple[str, ...], environ: dict[bytes, bytes], mask: Iterable[int], limit: tuple[int, int]
+) -> int:
     # As nohup sets it, for the child too.
     ignored = {number for number in WAITED_FOR if signal.getsignal(number) is signal.SIG_IGN}
     early: set[int] = signal.sigpending() - ignored
     if early & set(KEYBOARD):
         return 128 + min(early & set(KEYBOARD))
     python_ignores = (signal.SIGPIPE, signal.SIGXFSZ)
-    child = os.posix_spawnp(command[0], command, environ, setsigmask=mask, setsigdef=python_ignores)
+    with hardening.core_limit(limit):
+        child = os.posix_spawnp(command[0], command, environ, setsigmask=mask, setsigdef=python_ignores)
     while True:
         number, of_the_terminal = _next_signal()
         if number == signal.SIGCHLD:

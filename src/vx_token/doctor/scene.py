@@ -145,13 +145,11 @@ def _folder_problem(folder: Path) -> ConfigError | None:
 
 
 def _differences(daemon: Mapping[str, object] | None, environ: Mapping[str, str], cwd: Path) -> tuple[str, ...]:
-    """By /proc, so on Linux only; elsewhere nothing is known to differ."""
-    try:
-        raw = Path(f"/proc/{(daemon or {})['pid']}/environ").read_bytes().decode("utf-8", "replace")
-        theirs = agent.environment(dict(item.partition("=")[::2] for item in raw.split("\0") if "=" in item), cwd)
-        ours = agent.environment(environ, cwd)
-    except (KeyError, OSError, ConfigError):
+    """By the checksums that the daemon publishes."""
+    theirs = (daemon or {}).get("environment")
+    if not isinstance(theirs, dict):
         return ()
+    ours = agent.digests(environ, cwd)
     # Each shell chooses its profile, and whoever sees the daemon shares its folder.
     names = {*theirs, *ours} - {"VX_TOKEN_PROFILE", "VX_TOKEN_RUNTIME_DIR"}
     return tuple(sorted(name for name in names if theirs.get(name) != ours.get(name)))

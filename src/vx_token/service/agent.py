@@ -1,6 +1,7 @@
 """The program that a service manager keeps running, and what it needs of the user's world."""
 
 import os
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,11 +127,22 @@ def environment(environ: Mapping[str, str], cwd: Path) -> dict[str, str]:
     Raises:
         ConfigError: a value has a line break or another control character, which no service file can hold.
     """
-    ours = sorted(name for name in environ if name.startswith("VX_TOKEN_") and name not in (*PATHS, *OF_THE_SHELL))
-    found = {name: value for name in (*PATHS, *WORDS, *ours) if (value := environ.get(name, ""))}
+    found = _chosen(environ, cwd)
     for name, value in found.items():
         if not value.isprintable():
             raise ConfigError(f"{name} holds a control character", f"set it anew: export {name}=…")
+    return found
+
+
+def digests(environ: Mapping[str, str], cwd: Path) -> dict[str, str]:
+    """A checksum of each of these variables: doctor compares a daemon's with a shell's, and values may be secret."""
+    found = _chosen(environ, cwd)
+    return {name: f"{zlib.crc32(value.encode(errors='surrogateescape')):08x}" for name, value in found.items()}
+
+
+def _chosen(environ: Mapping[str, str], cwd: Path) -> dict[str, str]:
+    ours = sorted(name for name in environ if name.startswith("VX_TOKEN_") and name not in (*PATHS, *OF_THE_SHELL))
+    found = {name: value for name in (*PATHS, *WORDS, *ours) if (value := environ.get(name, ""))}
     return {name: os.path.normpath(cwd / value) if name in PATHS else value for name, value in found.items()}
 
 
