@@ -263,6 +263,54 @@ def test_without_a_token_a_request_waits_and_is_then_told_to_come_again(
     assert google.count("chat") == 1
 
 
+@pytest.mark.parametrize("command", ["run", "gateway"])
+def test_in_an_outage_the_key_stays_and_the_gateway_says_what_is_wrong(
+    behind: Box, google: Emulator, port: int, command: str
+) -> None:
+    """Past the token's end too: 503 with Retry-After while time helps, 401 with the command when only a login does."""
+    identity = google.authorized_user(behind.key)
+    google.lifetime = 4.0
+    with behind.daemon() if command == "run" else alone(behind, port):
+        key = local_key(behind)
+        assert until(lambda: ask(port, "/readyz")[0] == 200)
+        google.fail("token", times=None)
+        until(lambda: time.time() > google.issued[-1].expires_at, 30)
+        with client(behind, port) as built_once:
+            with pytest.raises(openai.InternalServerError) as busy:
+                say(built_once)
+            assert busy.value.status_code == 503
+            assert 1 <= int(busy.value.response.headers["retry-after"]) <= 60
+            assert busy.value.code == "token_unavailable"
+            google.heal()
+            google.revoke_identity(identity, reauth=True)
+            assert behind.vx("refresh").returncode == 4
+            for _ in range(2):
+                started = time.monotonic()
+                with pytest.raises(openai.AuthenticationError) as refused:
+                    say(built_once)
+                assert time.monotonic() - started < 8
+                assert "gcloud auth application-default login" in refused.value.message
+                assert refused.value.code == "login_needed"
+            google.restore_identity(identity)
+            google.lifetime = 3600.0
+            google.authorized_user(behind.key)
+            assert until(lambda: attempt(built_once), 30)
+        assert local_key(behind) == key
+    assert google.count("token") < 40
+
+
+def test_a_longer_pause_that_google_asks_for_is_passed_on_at_once(behind: Box, google: Emulator, port: int) -> None:
+    google.fail("token", times=None, status=429, headers={"Retry-After": "120"})
+    with behind.daemon(), client(behind, port) as built_once:
+        until(lambda: google.count("token"))
+        started = time.monotonic()
+        with pytest.raises(openai.InternalServerError) as busy:
+            say(built_once)
+        assert time.monotonic() - started < 8
+        assert busy.value.status_code == 503
+        assert 60 < int(busy.value.response.headers["retry-after"]) <= 120
+
+
 def test_a_request_before_the_first_token_waits_for_it(behind: Box, google: Emulator, port: int) -> None:
     google.fail("token", kind="slow", delay=2.0)
     with behind.daemon(), client(behind, port) as built_once:
