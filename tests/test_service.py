@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from usermanager import REPOSITORY
 from vx_token import peek, plan, sinks, status, told
 from vx_token.emulator import Emulator
 from vx_token.errors import ConfigError
+from vx_token.gateway.listener import owner_uid
 from vx_token.keeper import STUCK
 from vx_token.mint import DEADLINE
 from vx_token.plan import Write
@@ -600,9 +602,29 @@ def test_the_gateways_port_stays_open_while_the_service_restarts(account: Accoun
     # Only requests that a process had taken when it was ended may break.
     assert [error for error in failed if "refused" in error] == []
 
+    # Nor can another user take what is stopped: the port is the manager's, the socket file lies in a private folder.
+    assert account.vx("service", "stop").status == 0
+    assert account.manager.show(UNIT, "ActiveState") == "inactive"
+    assert owner_uid("127.0.0.1", port) == account.manager.uid
+    path = account.runtime / ".gateway.sock"
+    found, folder = path.lstat(), path.parent.lstat()
+    assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (account.manager.uid, 0o600)
+    assert (folder.st_uid, stat.S_IMODE(folder.st_mode)) == (account.manager.uid, 0o700)
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.settimeout(30)
+        raw.connect(str(path))
+        raw.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert raw.recv(65536).startswith(b"HTTP/1.1 200 ")
+
     account.configure()
     account.install()
     assert account.manager.show(service.SOCKET, "LoadState") == "not-found"
+    assert not path.exists()
+
+
+def test_a_unix_socket_whose_path_is_too_long_is_left_out(tmp_path: Path) -> None:
+    assert listen("::1", 9999, "", tmp_path) == ("[::1]:9999", f"{tmp_path}/.gateway.sock")
+    assert listen("127.0.0.1", 9999, "", tmp_path / ("x" * 100)) == ("127.0.0.1:9999",)
 
 
 # Run in the service's sandbox: what makes a trim risky is forbidden there, and the trim works all the same.
@@ -688,7 +710,9 @@ def test_a_machine_that_gives_no_user_namespace_gets_the_unit_that_runs_there(tm
 
 
 def test_the_gateway_brings_its_socket_and_takes_it_away(tmp_path: Path) -> None:
-    on = service.here(agent(tmp_path, listen=listen("localhost", 9999, "/run/x/%socket")), refusing("systemd-run"))
+    on = service.here(
+        agent(tmp_path, listen=listen("localhost", 9999, "/run/x/%socket", tmp_path)), refusing("systemd-run")
+    )
     plan.perform(on.install(), on.run)
     assert "\nListenStream=127.0.0.1:9999\nListenStream=/run/x/%%socket\n" in (on.units / service.SOCKET).read_text()
     off = service.here(agent(tmp_path), on.run)

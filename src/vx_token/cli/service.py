@@ -39,13 +39,14 @@ def manager_for(settings: Config | None) -> "agent.Manager":
         return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
     gateway = settings.gateway if settings and endpoint.wanted(settings) else None
+    runtime = paths.runtime_dir(os.environ)
     ours = agent.Agent(
         command=agent.command(sys.argv[0], sys.executable),
         home=Path.home(),
         environ=agent.environment(os.environ, paths.working_folder(os.environ)),
-        runtime=paths.runtime_dir(os.environ),
+        runtime=runtime,
         state=paths.state_dir(os.environ),
-        listen=agent.listen(gateway.host, gateway.port, gateway.unix_socket) if gateway else (),
+        listen=agent.listen(gateway.host, gateway.port, gateway.unix_socket, runtime) if gateway else (),
     )
     if sys.platform == "darwin":
         return launchd.Launchd(ours, run_program, os.getuid())

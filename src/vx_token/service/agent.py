@@ -26,6 +26,8 @@ WORDS = (
     "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
 )  # fmt: skip
 
+_LONGEST_SOCKET = 107  # bytes: unix(7), less the zero at the end
+
 LOG = "service.log"
 """In the state folder: the service's output where nothing else keeps it."""
 
@@ -146,10 +148,15 @@ def _chosen(environ: Mapping[str, str], cwd: Path) -> dict[str, str]:
     return {name: os.path.normpath(cwd / value) if name in PATHS else value for name, value in found.items()}
 
 
-def listen(host: str, port: int, unix_socket: str) -> tuple[str, ...]:
+GATEWAY_SOCKET = ".gateway.sock"
+"""In the runtime folder: the gateway's Unix socket where the configuration names no other."""
+
+
+def listen(host: str, port: int, unix_socket: str, runtime: Path) -> tuple[str, ...]:
     """The gateway's addresses as ListenStream= takes them; systemd.socket(5) wants numbers, not names."""
     number = {"localhost": "127.0.0.1", "::1": "[::1]"}.get(host, host)
-    return (f"{number}:{port}", *([unix_socket] if unix_socket else []))
+    path = unix_socket or str(runtime / GATEWAY_SOCKET)
+    return (f"{number}:{port}", *([path] if len(os.fsencode(path)) <= _LONGEST_SOCKET else []))
 
 
 def command(argv0: str, executable: str) -> tuple[str, ...]:

@@ -179,7 +179,7 @@ def socket(addresses: Iterable[str]) -> str:
     """The gateway's socket unit on these addresses."""
     text = shipped(f"systemd/{SOCKET}").read_text(encoding="utf-8")
     lines = "\n".join(f"ListenStream={address.replace('%', '%%')}" for address in addresses)
-    return re.sub(r"^ListenStream=.*$", lambda _: lines, text, flags=re.MULTILINE)
+    return re.sub(r"^ListenStream=.*\n(?:#.*\nListenStream=.*\n)*", lambda _: f"{lines}\n", text, flags=re.MULTILINE)
 
 
 def _own(agent: Agent, *, namespaces: bool, journal: bool) -> Iterator[str]:
