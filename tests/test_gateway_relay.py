@@ -9,6 +9,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -266,6 +267,23 @@ def test_uploads_of_any_size_arrive_whole(proxy: Front, server: Upstream, size: 
     assert connection.getresponse().status == 200
     connection.close()
     assert server.seen[0].body == body
+
+
+def test_a_body_of_countless_small_values_holds_up_no_other_request(server: Upstream) -> None:
+    body = b'{"messages":[' + b"[]," * 10_000_000 + b'0],"model":"gemini"}'
+    memory, before, slowest, most = psutil.Process(), psutil.Process().memory_info().rss, 0.0, 0
+    route = Route("p", server.url, publisher="google")
+    with front(Purse(), route, limits=BRISK) as proxy, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(proxy.ask, body=body, Content_Type="application/json")
+        while not answer.done():
+            started = time.monotonic()
+            assert proxy.ask("GET", "/healthz").status == 200
+            slowest = max(slowest, time.monotonic() - started)
+            most = max(most, memory.memory_info().rss - before)
+    assert answer.result().status == 200
+    assert server.seen[0].body == body
+    assert slowest < 1.0
+    assert most < 400 << 20, "the upstream of the test holds the body, too"
 
 
 def test_a_model_id_at_the_start_of_a_large_upload_is_resolved(proxy: Front, server: Upstream) -> None:
