@@ -17,7 +17,7 @@ import pytest
 
 from sandbox import Box, allowance, until
 from vx_token.emulator import Emulator
-from vx_token.keeper import FORCED_GAP
+from vx_token.keeper import FORCED_GAP, PATIENCE
 
 SINKS = ("token", "header", "env.sh", "env.fish")
 
@@ -372,6 +372,23 @@ def test_hup_reads_anew_and_refreshes(signed_in: Box, google: Emulator) -> None:
         until(lambda: google.count("token") == 4, what="a refresh by the last good configuration")
 
 
+def test_four_hups_a_second_never_starve_the_refresh(signed_in: Box, google: Emulator) -> None:
+    """The token endpoint takes longer than a try may take before a forced one ends it."""
+    with signed_in.daemon() as process:
+        until(lambda: fresh(signed_in, google))
+        google.fail("token", None, kind="slow", delay=PATIENCE + 0.5)
+        before, end = len(google.issued), time.monotonic() + 8
+        while time.monotonic() < end and len(google.issued) == before:
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.25)  # the rate that is promised, not a wait
+        process.send_signal(signal.SIGHUP)
+        until(lambda: fresh(signed_in, google) and len(google.issued) > before, 5, "a refresh amid the signals")
+        seen = len(google.issued)
+        until(lambda: len(google.issued) > seen, 10, "the refresh that the last signal asked for")
+        until(lambda: fresh(signed_in, google))
+    assert signed_in.log.count("fresh token of") >= 3
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly(signed_in: Box, google: Emulator, number: signal.Signals) -> None:
     with signed_in.daemon() as process:
@@ -462,6 +479,69 @@ def test_the_whole_folder_comes_back(signed_in: Box, google: Emulator) -> None:
         assert (other.returncode, "another vx-token daemon" in other.stderr) == (5, True)
         assert (signed_in.runtime / "default").resolve() == signed_in.runtime / "gemini"
         assert signed_in.vx("print").stdout.strip() == google.issued[-1].value
+
+
+def test_a_file_in_the_runtime_folders_place_costs_the_claim_only_while_it_is_there(
+    signed_in: Box, google: Emulator
+) -> None:
+    def running() -> int | None:
+        pid: int | None = (json.loads(signed_in.vx("status", "--json").stdout)["daemon"] or {}).get("pid")
+        return pid
+
+    with signed_in.daemon() as process:
+        until(lambda: fresh(signed_in, google))
+        signed_in.runtime.rename(signed_in.root / "away")
+        signed_in.runtime.write_text("in the way")
+        until(lambda: f"{signed_in.runtime} is not a folder" in signed_in.log, 35, "the loss is noticed")
+        shutil.rmtree(signed_in.root / "away")
+        signed_in.runtime.unlink()
+        until(lambda: (signed_in.runtime / ".daemon.json").exists() and fresh(signed_in, google), 15, "its files")
+        assert process.poll() is None
+        assert running() == process.pid
+        other = signed_in.vx("run")
+        assert (other.returncode, "another vx-token daemon" in other.stderr) == (5, True)
+        changed = signed_in.config.read_text() + "# seen again\n"
+        signed_in.config.write_text(changed)
+        until(lambda: f"{signed_in.config} has changed" in signed_in.log)
+    assert not (signed_in.runtime / ".daemon.json").exists()
+
+
+def test_without_inotify_it_looks_by_itself_and_says_so_once(
+    signed_in: Box, google: Emulator, require: Callable[[str], str]
+) -> None:
+    """In a user namespace of its own the limit is the test's to set; Debian's is 128 for all programs of a user."""
+    script = """
+    echo 0 > /proc/sys/user/max_inotify_instances
+    "$@" run &
+    daemon=$!
+    while read -r instances; do echo "$instances" > /proc/sys/user/max_inotify_instances; done
+    kill "$daemon"
+    wait "$daemon"
+    """
+    own = [require("unshare"), "--user", "--map-root-user"]
+    if subprocess.run([*own, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("this machine refuses user namespaces")
+    argv = [*own, "sh", "-c", script, "sh", *signed_in.command()]
+    with (
+        (signed_in.root / "daemon.log").open("a") as log,
+        subprocess.Popen(argv, env=signed_in.environ, stdin=subprocess.PIPE, stderr=log, text=True) as shell,
+    ):
+        assert shell.stdin is not None
+        try:
+            until(lambda: fresh(signed_in, google), 30)
+            rested(signed_in)
+            user = google.authorized_user(signed_in.key)
+            until(lambda: identity(signed_in, google) == user, 10, "the new identity")
+            (signed_in.runtime / "gemini" / "token").unlink()
+            until(lambda: fresh(signed_in, google), 10, "the file")
+            shell.stdin.write("100\n")
+            shell.stdin.flush()
+            until(lambda: "reports changes of files again" in signed_in.log, 10)
+        finally:
+            shell.stdin.close()
+            assert shell.wait(30) == 0
+    assert signed_in.log.count("looking every 2 s instead") == 1
+    assert "internal error" not in signed_in.log
 
 
 def test_a_spoiled_state_is_made_anew(signed_in: Box, google: Emulator) -> None:

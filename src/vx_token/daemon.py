@@ -11,17 +11,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vx_token import __version__, atomic, hardening, paths, told
+from vx_token import __version__, atomic, hardening, paths, peek, told
 from vx_token.claim import Claim
 from vx_token.clock import NAP, Clock
 from vx_token.commands import Event, Order, Runner, environment
-from vx_token.errors import TemporaryError, VxTokenError
+from vx_token.errors import AddressError, TemporaryError, VxTokenError
 from vx_token.gateway import switch as gateway_switch
 from vx_token.gateway.switch import Switch
 from vx_token.keeper import Keeper
 from vx_token.log import Log, libraries
 from vx_token.login import credential_files
-from vx_token.peek import DAEMON_LOCK
 from vx_token.refresh import Refresher
 from vx_token.service import agent
 from vx_token.service.notify import Silent
@@ -31,10 +30,13 @@ from vx_token.status import DAEMON_FILE, headline
 from vx_token.tokens import State, Token
 from vx_token.told import Told
 from vx_token.values import shown
-from vx_token.watch import Watcher
+from vx_token.watch import POLL, Watcher
 
 CHECK = 10 * NAP
 """Seconds between two looks at all files, for file systems that report no events."""
+
+RETRY = 5.0
+"""Seconds between two tries of what failed and may succeed later: the runtime folder, the gateway's address."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -53,9 +55,14 @@ class Daemon:
     notifier: Silent
     events: "queue.SimpleQueue[Callable[[], None] | None]" = field(default_factory=queue.SimpleQueue)
     config_error: str = ""
+    gateway_problem: VxTokenError | None = None
+    waits_for_address: bool = False
+    watch_problem: str = ""
+    folder_problem: str = ""
     keepers: dict[str, Keeper] = field(default_factory=dict)
     ready: bool = False
     checked: float = 0.0
+    retried: float = 0.0
     said: str = ""
     told: dict[str, Told] = field(default_factory=dict)
     problems: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
@@ -67,13 +74,13 @@ class Daemon:
         """Serve until SIGTERM or SIGINT.
 
         Raises:
-            ConfigError: the configuration is wrong at the start, the folder not safe, or a port taken.
+            ConfigError: the configuration is wrong at the start, or the folder not safe.
             TemporaryError: another daemon serves this runtime folder.
         """
         hardening.forbid_core_dumps()
         self.config = self.load()
         self.store = self.make(self.config).store
-        self.claim = Claim(self.store.root / DAEMON_LOCK)
+        self.claim = Claim(self.store.root / peek.DAEMON_LOCK)
         self.claim.take()
         self.started = self.clock.now()
         with contextlib.closing(self.claim), self._signals(), libraries(self.log):
@@ -81,7 +88,7 @@ class Daemon:
             self.gateway = Switch(self.log, gateway_switch.activated(self.environ))
             self.watcher.start()
             try:
-                self.gateway.apply(self.config, self.make(self.config))
+                self._serve_gateway(self.config)
                 self._begin(forced=())
                 self._serve()
             finally:
@@ -94,19 +101,27 @@ class Daemon:
                 self.log.event("info", "stopped")
 
     def _serve(self) -> None:
-        pause = self.notifier.heartbeat
+        heartbeat = self.notifier.heartbeat
         while True:
             try:
-                event = self.events.get(timeout=min(pause or CHECK, CHECK))
+                event = self.events.get(timeout=min(heartbeat or CHECK, self._pause()))
             except queue.Empty:
-                self._check()
+                pass
             else:
                 if event is None:
                     return
                 event()
+            self._check()
+            self._retry()
             self._say()
-            if pause and self.gateway.alive() and all(keeper.alive() for keeper in self.keepers.values()):
+            if heartbeat and self.gateway.alive() and all(keeper.alive() for keeper in self.keepers.values()):
                 self.notifier.alive()
+
+    def _pause(self) -> float:
+        """Seconds until something must be looked at again, should no event come first."""
+        if self.watcher.problem:
+            return POLL
+        return RETRY if self.gateway_problem or self.waits_for_address or not self._placed() else CHECK
 
     def _say(self) -> None:
         """Have the manager show how things stand; the minutes count down while nothing else happens."""
@@ -115,10 +130,54 @@ class Daemon:
             self.notifier.status(self.said)
 
     def _check(self) -> None:
-        """Look at the files now and then, should the file system report no events; keepers look at theirs each nap."""
-        if time.monotonic() >= self.checked + CHECK:
+        """Look at the files now and then, should the kernel report no events; keepers look at theirs each nap."""
+        problem = self.watcher.problem
+        if problem != self.watch_problem:
+            self.watch_problem = problem
+            if problem:
+                text = f"the kernel reports no changes of files ({problem}); looking every {POLL:.0f} s instead"
+                hint = "raise the sysctl fs.inotify.max_user_instances or fs.inotify.max_user_watches"
+                self.log.event("warning", f"{text}; {hint}")
+            else:
+                self.log.event("info", "the kernel reports changes of files again")
+        if time.monotonic() >= self.checked + (POLL if problem else CHECK):
             self.checked = time.monotonic()
             self.watcher.check()
+
+    def _retry(self) -> None:
+        """Try again what failed: to be found in the runtime folder, and to serve the gateway's address."""
+        broken = self.gateway_problem or self.waits_for_address or not self._placed()
+        if not broken or time.monotonic() < self.retried + RETRY:
+            return
+        self.retried = time.monotonic()
+        if not self._placed():
+            self._stay()
+        if self.waits_for_address:
+            self._adopt(forced=False, again=True)
+        elif self.gateway_problem:
+            before = self.gateway_problem
+            with contextlib.suppress(VxTokenError):
+                self._serve_gateway(self.config)
+            if self.gateway_problem is None or self.gateway_problem.message != before.message:
+                self._note()
+
+    def _serve_gateway(self, config: Config) -> None:
+        """Have the gateway that `config` asks for; without its address the tokens are kept fresh all the same.
+
+        Raises:
+            ConfigError: the extra is not installed, or a setting is wrong.
+            AddressError, TemporaryError: it cannot be had, and the one that serves already stays.
+        """
+        problem: VxTokenError | None = None
+        try:
+            self.gateway.apply(config, self.make(config))
+        except (AddressError, TemporaryError) as error:
+            if self.gateway.address:
+                raise
+            problem = error
+            if self.gateway_problem is None or self.gateway_problem.message != error.message:
+                self.log.event("error", f"{error.message}; {error.hint}; trying again every {RETRY:.0f} s")
+        self.gateway_problem = problem
 
     def _begin(self, forced: Collection[str]) -> None:
         """Start a keeper for each profile; those of `forced` ask Google at once."""
@@ -141,44 +200,67 @@ class Daemon:
 
     def _reload(self, *, forced: bool) -> None:
         self.notifier.reloading(time.monotonic_ns())
-        try:
-            config = self.load()
-            self.gateway.apply(config, self.make(config))
-        except VxTokenError as error:
-            self.config_error = f"{error.message} ({error.hint})"
-            self.log.event("error", f"the last good configuration stays in force: {self.config_error}")
-            self._note()
-            if forced:
-                for keeper in self.keepers.values():
-                    keeper.wake.force()
-        else:
-            self.config_error = ""
-            before, self.config = self.config.profiles, config
-            gone = set(before) - set(config.profiles)
-            moved = {name for name, profile in config.profiles.items() if forced or profile != before.get(name)}
-            self._end()
-            for name in gone:
-                self.store.forget(name)
-                self.told.pop(name, None)
-            self._begin(forced=moved)
+        self._adopt(forced=forced)
         self.notifier.ready(self._headline())
 
-    def _stay(self) -> None:
-        """Be found in the runtime folder again, should somebody have removed it; unless another daemon is there now."""
+    def _adopt(self, *, forced: bool, again: bool = False) -> None:
+        """Take the configuration as it is now; `again` reports only an error that is new."""
         try:
-            if not self.claim.held():
-                self.claim.take()
-            if not (self.store.root / DAEMON_FILE).exists():
-                self._note()
+            config = self.load()
+            self._serve_gateway(config)
         except VxTokenError as error:
-            self.log.event("error", f"{error.message}; {error.hint}")
+            before, self.config_error = self.config_error, f"{error.message} ({error.hint})"
+            self.waits_for_address = isinstance(error, AddressError)
+            if not (again and self.config_error == before):
+                self.log.event("error", f"the last good configuration stays in force: {self.config_error}")
+            self._note()
+            self._force(self.keepers if forced else ())
+            return
+        self.config_error, self.waits_for_address = "", False
+        if config == self.config:  # keepers go on: a refresh under way is not lost
+            self._note()
+            self._force(self.keepers if forced else ())
+            return
+        profiles, self.config = self.config.profiles, config
+        gone = set(profiles) - set(config.profiles)
+        moved = {name for name, profile in config.profiles.items() if forced or profile != profiles.get(name)}
+        self._end()
+        for name in gone:
+            self.store.forget(name)
+            self.told.pop(name, None)
+        self._begin(forced=moved)
+
+    def _force(self, names: Collection[str]) -> None:
+        for name in names:
+            self.keepers[name].wake.force()
+
+    def _placed(self) -> bool:
+        """Whether other processes find us in the runtime folder."""
+        return self.claim.held() and bool(peek.stamp(self.store.root / DAEMON_FILE))
+
+    def _stay(self) -> None:
+        """Be found in the runtime folder again, unless another daemon is there now."""
+        lost = not self.claim.held()
+        try:
+            if lost:
+                self.claim.take()
+        except VxTokenError as error:
+            problem = f"{error.message}; {error.hint}"
+            if problem != self.folder_problem:
+                self.folder_problem = problem
+                self.log.event("error", problem)
             if isinstance(error, TemporaryError):
                 self.events.put(None)
+            return
+        self.folder_problem = ""
+        self._note()
+        if lost:
+            self._follow()
+            for keeper in self.keepers.values():
+                keeper.wake.nudge()
 
     def _changed(self, changed: frozenset[Path]) -> None:
-        whole = bool(changed & {self.store.root / DAEMON_FILE, self.store.root / DAEMON_LOCK})
-        if whole:
-            self._stay()
+        whole = bool(changed & {self.store.root / DAEMON_FILE, self.store.root / peek.DAEMON_LOCK})
         if self.config.path in changed:
             self.log.event("info", f"{self.config.path} has changed")
             self._reload(forced=False)
@@ -193,7 +275,7 @@ class Daemon:
         profiles = self.config.profiles.values()
         credentials = [path for profile in profiles for path in credential_files(profile, self.environ)]
         ours = [self.store.folder(profile.name) / name for profile in profiles for name in ("state.json", *SINKS)]
-        known_by = [self.store.root / DAEMON_FILE, self.store.root / DAEMON_LOCK]
+        known_by = [self.store.root / DAEMON_FILE, self.store.root / peek.DAEMON_LOCK]
         self.watcher.follow([self.config.path, *credentials, *ours, *known_by])
 
     def _report(self, keeper: Keeper, state: State) -> None:
@@ -250,10 +332,12 @@ class Daemon:
 
     def _headline(self) -> str:
         kept = [(keeper.profile, keeper.state) for keeper in self.keepers.values()]
-        self.said = headline(kept, self.clock.now(), self.config_error)
+        problem = self.gateway_problem.message if self.gateway_problem else ""
+        self.said = headline(kept, self.clock.now(), self.config_error, problem)
         return self.said
 
     def _note(self) -> None:
+        problem = self.gateway_problem
         content = {
             "version": __version__,
             "pid": os.getpid(),
@@ -262,6 +346,7 @@ class Daemon:
             "profiles": {p.name: p.url for p in self.config.profiles.values()},
             "gateway": self.gateway.address,
             "environment": agent.digests(self.environ, paths.working_folder(self.environ)),
+            "gateway_problem": [problem.message, problem.hint] if problem else [],
             "problems": {
                 name: [text for (owner, _), found in self.problems.items() if owner == name for text in found]
                 for name in self.config.profiles

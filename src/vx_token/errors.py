@@ -27,6 +27,10 @@ class ConfigError(VxTokenError):
     exit_code = 3
 
 
+class AddressError(ConfigError):
+    """The gateway's port or socket is used by another program, or refused by the system; a later try may succeed."""
+
+
 class LoginNeededError(VxTokenError):
     """Google refuses this identity for good: only a human helps, by the command in the hint."""
 

@@ -39,6 +39,7 @@ def keep_fresh(
     """Keep one profile's token fresh and its files right until `wake` says stop."""
     clock, store = refresher.clock, refresher.store
     jitter, asked, seen, now = chance(), False, None, clock.now()
+    interrupted = False
 
     def sleep(until: float) -> bool:
         """Whether the clock was set meanwhile: then no instant on record can be trusted."""
@@ -64,7 +65,11 @@ def keep_fresh(
                     sleep(state.tried_at + FORCED_GAP)
                     continue
                 jitter, asked, seen = chance(), False, None
-                _attentive(refresher, profile, wake).refresh(profile)
+                # The try after one that was cut short is not: however often it is asked for, a refresh must come about.
+                tried = _attentive(refresher, profile, wake, patient=interrupted).refresh(profile)
+                interrupted = tried.attempts == state.attempts
+                if not interrupted:
+                    report(tried)  # also when the next try is asked for already
                 continue
             look = _look(store, profile, state, now)
             if look != seen:
@@ -84,10 +89,11 @@ def keep_fresh(
         asked = True
 
 
-def _attentive(refresher: Refresher, profile: Profile, wake: Wake) -> Refresher:
+def _attentive(refresher: Refresher, profile: Profile, wake: Wake, *, patient: bool) -> Refresher:
     """The same refresher for one try that may drag on.
 
     It takes a token that has ended out of the files meanwhile, and gives up for a new login: what hangs is the old one.
+    A `patient` one does not give up.
     """
     withdrawn, overdue = False, time.monotonic() + PATIENCE
 
@@ -97,7 +103,7 @@ def _attentive(refresher: Refresher, profile: Profile, wake: Wake) -> Refresher:
         if not withdrawn and state.token is not None and not state.token.alive(now):
             withdrawn = True
             refresher.publish(profile, state)
-        return refresher.cancelled() or (wake.forced and time.monotonic() > overdue)
+        return refresher.cancelled() or (not patient and wake.forced and time.monotonic() > overdue)
 
     return replace(refresher, cancelled=cancelled)
 

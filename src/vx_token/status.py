@@ -74,8 +74,13 @@ def gather(
     else:
         rows = tuple(_checked(profile, store, now, refresher) for profile in config.profiles.values())
     rows = tuple(replace(row, problems=(*row.problems, *told.get(row.profile, ()))) for row in rows)
-    address = _configured(config) if running is None else str(running.get("gateway", ""))
-    gateway = statusz.ask(address, key) if address else None
+    problem = (running or {}).get("gateway_problem")
+    address = _configured(config) if running is None or problem else str(running.get("gateway", ""))
+    gateway: Mapping[str, Any] | None = None
+    if problem:
+        gateway = {"address": address, "problem": f"is not served: {problem[0]}", "hint": problem[1]}
+    elif address:
+        gateway = statusz.ask(address, key)
     return Status(__version__, str(store.root), str(path), error, running, rows, gateway)
 
 
@@ -97,10 +102,16 @@ def daemon(root: Path) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) else {}
 
 
-def headline(kept: Iterable[tuple[Profile, State]], now: float, config_error: str = "") -> str:
+def headline(
+    kept: Iterable[tuple[Profile, State]], now: float, config_error: str = "", gateway_problem: str = ""
+) -> str:
     """All profiles in one line, for systemd's STATUS=."""
     parts = [f"{profile.name}: {_brief(state, now, profile.refresh_margin)}" for profile, state in kept]
-    return "; ".join([*parts, *([f"configuration: {config_error}"] if config_error else [])])
+    if config_error:
+        parts.append(f"configuration: {config_error}")
+    if gateway_problem:
+        parts.append(f"gateway: {gateway_problem}")
+    return "; ".join(parts)
 
 
 def _brief(state: State, now: float, margin: float | None) -> str:
@@ -179,6 +190,7 @@ def _remarks(status: Status, now: float) -> list[str]:
         found.append(f"daemon: running for {since}, pid {status.daemon.get('pid', '?')}, version {version}")
     if status.gateway is not None:
         found.append(_gateway_line(status.gateway))
+        found += [f"  hint: {status.gateway['hint']}"] if status.gateway.get("hint") else []
     return found
 
 

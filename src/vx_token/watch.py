@@ -2,6 +2,8 @@
 
 The kernel's events (watchdog) are only hints to look: what counts is a file's stamp. So our own reads, and events of
 neighbours in the same folder, come to nothing, and `check` finds what a file system without events did not report.
+Where the kernel refuses events (the user's inotify instances are used up), `problem` is set and `check` must be called
+every `POLL` seconds.
 """
 
 import contextlib
@@ -29,13 +31,16 @@ from watchdog.observers import Observer
 from vx_token import peek
 
 if TYPE_CHECKING:
-    from watchdog.observers.api import ObservedWatch
+    from watchdog.observers.api import BaseObserver, ObservedWatch
 
 SETTLE = 0.05
 """Seconds of quiet that end a burst of events."""
 
 LONGEST_BURST = 0.3
 """Seconds after which a burst that does not end is looked at all the same."""
+
+POLL = 2.0
+"""Seconds between two calls of `check` while the kernel reports no events of some folder."""
 
 # What the kernel is asked for. Without this it tells of every read as well, and a home folder is read all day long.
 _CHANGES: list[type[FileSystemEvent]] = [
@@ -58,11 +63,16 @@ logging.getLogger("watchdog.observers.inotify").addFilter(_is_news)
 
 
 class Watcher(FileSystemEventHandler):
-    """Calls `changed(paths)` from a thread of its own."""
+    """Calls `changed(paths)` from a thread of its own.
+
+    Attributes:
+        problem: why the kernel reports no events of some folder, "" while it does.
+    """
 
     def __init__(self, changed: Callable[[frozenset[Path]], None]) -> None:
         self._changed = changed
-        self._observer = Observer()
+        self.problem = ""
+        self._observer: BaseObserver | None = None
         self._stamps: dict[Path, str] = {}
         self._watches: dict[Path, tuple[ObservedWatch, str]] = {}
         self._gone: queue.SimpleQueue[Path] = queue.SimpleQueue()
@@ -73,16 +83,16 @@ class Watcher(FileSystemEventHandler):
 
     def start(self) -> None:
         """Begin to look."""
-        self._observer.start()
         self._settler.start()
 
     def stop(self) -> None:
         """End both threads."""
         self._stopping.set()
         self._hint.set()
-        self._observer.stop()
-        self._observer.join()
         self._settler.join()
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
 
     def follow(self, files: Iterable[Path]) -> None:
         """Watch exactly these files from now on."""
@@ -132,23 +142,47 @@ class Watcher(FileSystemEventHandler):
         A folder in `gone` is watched anew: it may have got the old one's inode number, but not its watch.
         """
         wanted = {folder: peek.stamp(folder).partition(":")[0] for path in self._stamps for folder in folders(path)}
+        try:
+            observer = self._observing()
+        except (OSError, RuntimeError) as error:  # no inotify instance; no thread
+            self.problem = _why(error)
+            return False
         for folder, (watch, inode) in list(self._watches.items()):
             if wanted.get(folder) != inode or folder in gone:  # replaced, or of no interest any more
                 with contextlib.suppress(KeyError, OSError):
-                    self._observer.unschedule(watch)
+                    observer.unschedule(watch)
                 del self._watches[folder]
-        new = [folder for folder in wanted if folder not in self._watches]
-        for folder in new:
-            # No more inotify watches to be had: the regular `check` still finds every change.
-            with contextlib.suppress(OSError):
-                watch = self._observer.schedule(self, str(folder), recursive=False, event_filter=_CHANGES)
-                self._watches[folder] = (watch, wanted[folder])
-        return bool(new)
+        problem, before = "", len(self._watches)
+        for folder, inode in wanted.items():
+            if folder in self._watches:
+                continue
+            try:
+                watch = observer.schedule(self, str(folder), recursive=False, event_filter=_CHANGES)
+            except (FileNotFoundError, NotADirectoryError):  # gone meanwhile: the next look finds another
+                continue
+            except (OSError, RuntimeError) as error:  # no inotify watch; no thread; a folder that we may not read
+                problem = problem or _why(error)
+            else:
+                self._watches[folder] = (watch, inode)
+        self.problem = problem
+        return len(self._watches) > before
+
+    def _observing(self) -> "BaseObserver":
+        """Return the running observer, started at the first call that the kernel allows."""
+        if self._observer is None:
+            observer = Observer()
+            observer.start()
+            self._observer = observer
+        return self._observer
 
     def _drain(self) -> Iterator[Path]:
         with contextlib.suppress(queue.Empty):
             while True:
                 yield self._gone.get_nowait()
+
+
+def _why(error: OSError | RuntimeError) -> str:
+    return (error.strerror if isinstance(error, OSError) else "") or str(error)
 
 
 def folders(path: Path) -> set[Path]:

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from vx_token.errors import ConfigError
+from vx_token.errors import AddressError, ConfigError
 from vx_token.gateway.settings import GatewaySettings
 
 _FIRST = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
@@ -45,7 +45,7 @@ def open_sockets(settings: GatewaySettings, known: Iterable[socket.socket] = ())
     """Bind what the settings ask for; where one of `known` listens already, that socket is shared.
 
     Raises:
-        ConfigError: the port or the path is taken.
+        AddressError: the port or the path is taken, or refused.
     """
     shared = {_place(sock): sock for sock in known}
     sockets: list[socket.socket] = []
@@ -118,7 +118,7 @@ def _tcp(host: str, port: int) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise _bind_error(f"port {port} of {host}", error) from None
+        raise _bind_error("gateway.port", f"port {port} of {host}", error) from None
     return sock
 
 
@@ -131,7 +131,7 @@ def _unix(path: Path) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise _bind_error(str(path), error) from None
+        raise _bind_error("gateway.unix_socket", str(path), error) from None
     return sock
 
 
@@ -148,10 +148,11 @@ def _remove_dead(path: Path) -> None:
         path.unlink()
 
 
-def _bind_error(what: str, error: OSError) -> ConfigError:
+def _bind_error(key: str, what: str, error: OSError) -> AddressError:
     if error.errno == errno.EADDRINUSE:
-        return ConfigError(f"the gateway's {what} is taken", "stop the program that has it, or set another")
-    return ConfigError(f"the gateway cannot serve {what}: {os.strerror(error.errno or 0)}", "set another")
+        hint = f"stop the program that uses it, or change `{key}` in the configuration"
+        return AddressError(f"the gateway's {what} is taken", hint)
+    return AddressError(f"the gateway cannot serve {what}: {os.strerror(error.errno or 0)}", f"change `{key}`")
 
 
 def _check_local(sock: socket.socket) -> None:
