@@ -565,14 +565,54 @@ def test_a_proxy_must_spare_this_machine(signed_in: Box, more: dict[str, str], o
 def test_the_gateway_must_take_connections(signed_in: Box) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        signed_in.config.write_text(signed_in.config.read_text() + f"\n[gateway]\nport = {port}\n")
-        assert found(around(signed_in), "gateway") == [Check("gateway", "ok", "takes connections")]
-    scene = around(signed_in)
-    [check] = found(scene, "gateway")
+    signed_in.config.write_text(signed_in.config.read_text() + f"\n[gateway]\nport = {port}\nenabled = true\n")
+    [check] = found(around(signed_in), "gateway")
     assert (check.ok, check.detail) == ("fail", "it cannot be reached: Connection refused")
     assert check.hint == "run: vx-token service install"
-    [check] = found(replace(scene, daemon={"pid": 1}), "gateway")
-    assert check.hint == "see: vx-token service logs"
+    with signed_in.start("gateway", stderr=subprocess.DEVNULL) as process:
+        try:
+            until(lambda: found(around(signed_in), "gateway") == [Check("gateway", "ok", "takes connections")])
+        finally:
+            process.terminate()
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}", b"SSH-2.0-none\r\n", b""])
+def test_another_program_on_the_gateways_port_is_a_failure(signed_in: Box, answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        signed_in.config.write_text(signed_in.config.read_text() + f"\n[gateway]\nport = {port}\nenabled = true\n")
+        heard = list[bytes]()
+
+        def serve() -> None:
+            client, _ = server.accept()
+            with client:
+                heard.append(client.recv(65536))
+                client.sendall(answer)
+
+        stranger = threading.Thread(target=serve)
+        stranger.start()
+        [check] = found(around(signed_in), "gateway")
+        stranger.join(10)
+    assert (check.ok, check.detail) == ("fail", f"another program listens on port {port}")
+    assert "`gateway.port`" in check.hint
+    assert b"Authorization" not in heard[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
+def test_another_users_program_on_the_gateways_port_is_named(signed_in: Box) -> None:
+    code = (
+        "import os, socket, sys, json; os.setgid(65534); os.setuid(65534); "
+        "server = socket.create_server(('127.0.0.1', 0)); print(server.getsockname()[1], flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-I", "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        signed_in.config.write_text(signed_in.config.read_text() + f"\n[gateway]\nport = {port}\nenabled = true\n")
+        [check] = found(around(signed_in), "gateway")
+        process.communicate("")
+    assert (check.ok, check.detail) == ("fail", f"another user (uid 65534) listens on port {port}")
+    assert "`gateway.port`" in check.hint
 
 
 # --- asking Google -----------------------------------------------------------------------------------------------

@@ -402,39 +402,69 @@ def test_a_reload_to_a_taken_port_keeps_the_gateway_where_it_is(behind: Box, goo
         assert f":{port}/v1" in behind.read("env.sh")
 
 
-@pytest.mark.parametrize("command", ["run", "gateway"])
-def test_a_taken_port_ends_with_3_and_a_sentence(behind: Box, port: int, command: str) -> None:
+def test_a_reload_to_a_taken_port_moves_the_gateway_when_the_port_is_free(
+    behind: Box, google: Emulator, port: int
+) -> None:
+    with behind.daemon() as process:
+        until(lambda: behind.read("env.sh"))
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            other = taken.getsockname()[1]
+            configure(behind, google, other)
+            process.send_signal(signal.SIGHUP)
+            until(lambda: f"stays in force: the gateway's port {other}" in behind.log)
+        until(lambda: answers(other), 30, "the gateway at its new port")
+        until(lambda: f":{other}/v1" in behind.read("env.sh"))
+        assert not answers(port)
+        assert json.loads(behind.vx("status", "--json").stdout)["config_error"] == ""
+
+
+def test_a_taken_port_ends_no_refreshing_and_is_served_when_it_is_free(
+    behind: Box, google: Emulator, port: int
+) -> None:
+    google.lifetime = 4.0
+    notified: list[str] = []
+    path = behind.root / "notify"
+    behind.environ["NOTIFY_SOCKET"] = str(path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        manager.setblocking(False)
+
+        def states() -> str:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    notified.append(manager.recv(65536).decode())
+            return "\n".join(notified)
+
+        with socket.create_server(("127.0.0.1", port)) as stranger, behind.daemon():
+            sentence = f"the gateway's port {port} of 127.0.0.1 is taken"
+            until(lambda: len(google.issued) >= 3, 60, "refreshes without the gateway")
+            until(lambda: "READY=1" in states(), what="READY")
+            assert f"gateway: {sentence}" in states()
+            status = behind.vx("status")
+            assert status.returncode == 1
+            assert f"gateway: http://127.0.0.1:{port}/v1 is not served: {sentence}\n  hint: " in status.stdout
+            assert "change `gateway.port`" in status.stdout
+            doctor = json.loads(behind.vx("doctor", "--json").stdout)
+            [check] = [check for check in doctor["checks"] if check["name"] == "gateway"]
+            assert (check["ok"], check["detail"]) == ("fail", sentence)
+            assert "change `gateway.port`" in check["hint"]
+            stranger.close()
+            until(lambda: answers(port), 30, "the gateway")
+            until(lambda: json.loads(behind.vx("status", "--json").stdout)["gateway"].get("requests"))
+            until(lambda: "gateway: " not in states().rpartition("STATUS=")[2], what="a status without it")
+    assert behind.log.count("is taken") == 1
+    assert behind.log.count("the gateway serves") == 1
+
+
+def test_alone_a_taken_port_ends_with_3_and_a_sentence(behind: Box, port: int) -> None:
     with socket.create_server(("127.0.0.1", port)):
-        done = behind.vx(command)
+        done = behind.vx("gateway")
     assert done.returncode == 3
     assert done.stderr.splitlines()[-2:] == [
         f"vx-token: the gateway's port {port} of 127.0.0.1 is taken",
-        "hint: stop the program that has it, or set another",
+        "hint: stop the program that uses it, or change `gateway.port` in the configuration",
     ]
     assert not behind.read("env.sh")
-
-
-def test_a_google_token_in_place_of_the_key_is_answered_by_the_command_to_use(
-    behind: Box, google: Emulator, port: int
-) -> None:
-    with alone(behind, port):
-        until(lambda: google.issued)
-        token = behind.vx("print").stdout.strip()
-        for given, told in ((token, True), ("ya29.of-another-day", True), ("sk-of-another-provider", False)):
-            status, body = ask(port, "/v1/models", given)
-            assert (status, b"use: vx-token gateway key" in body) == (401, told)
-        done = behind.vx("gateway", "key")
-        assert (done.stdout.count("\n"), done.stderr) == (1, "")
-        assert ask(port, "/v1/models", done.stdout.strip())[0] == 200
-
-
-def test_metrics_need_the_key_unless_configured(behind: Box, google: Emulator, port: int) -> None:
-    with alone(behind, port) as process:
-        assert ask(port, "/metrics")[0] == 401
-        assert ask(port, "/metrics", local_key(behind))[0] == 200
-        configure(behind, google, port, "metrics_open = true")
-        process.send_signal(signal.SIGHUP)
-        until(lambda: ask(port, "/metrics")[0] == 200)
 
 
 def test_the_gateway_serves_alone(behind: Box, google: Emulator, port: int) -> None:

@@ -1,6 +1,7 @@
 """`status` tells how things stand, in a table and in JSON from the same value, and changes nothing."""
 
 import json
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,66 @@ def test_an_ended_token_is_told_as_expired(signed_in: Box, google: Emulator) -> 
     until(lambda: time.time() > google.issued[-1].expires_at, 3)
     row = signed_in.status()
     assert (row["status"], row["expires_at"], row["expires_in"]) == ("expired", 0, 0)
+
+
+def test_a_token_that_never_came_is_not_told_as_expired(signed_in: Box, google: Emulator) -> None:
+    google.fail("token", kind="html")
+    signed_in.vx("refresh")
+    row = signed_in.status()
+    assert (row["status"], row["failures"]) == ("no token", 1)
+    assert "expired" not in signed_in.vx("status").stdout
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_needed_login_ends_with_1(box: Box, google: Emulator, form: tuple[str, ...]) -> None:
+    user = google.authorized_user(box.key)
+    box.profile(url=google.base_url())
+    box.vx("refresh")
+    assert box.vx("status", *form).returncode == 0
+    google.revoke_identity(user)
+    box.vx("refresh")  # the old token is alive
+    assert box.vx("status", *form).returncode == 1
+    google.authorized_user(box.key)
+    box.vx("refresh")
+    assert box.vx("status", *form).returncode == 0
+
+
+def test_an_installed_service_that_does_not_run_ends_with_1(signed_in: Box) -> None:
+    signed_in.vx("refresh")
+    assert signed_in.vx("status").returncode == 0
+    unit = signed_in.home / ".config" / "systemd" / "user" / "vx-token.service"
+    unit.parent.mkdir(parents=True)
+    unit.touch()
+    done = signed_in.vx("status")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "daemon: not running, though the service is installed\n  hint: run: vx-token service start" in done.stdout
+    assert signed_in.vx("status", "--json").returncode == 1
+    with signed_in.daemon():
+        until(lambda: signed_in.vx("status").returncode == 0)
+
+
+def test_a_gateway_that_is_configured_and_does_not_run_ends_with_1(signed_in: Box) -> None:
+    signed_in.vx("refresh")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    signed_in.config.write_text(f"[gateway]\nport = {port}\n" + signed_in.config.read_text())
+    assert signed_in.vx("status").returncode == 1
+    with signed_in.daemon():
+        until(lambda: signed_in.vx("status").returncode == 0)
+
+
+def test_the_last_good_configuration_in_force_is_told(signed_in: Box) -> None:
+    sentence = "  the running daemon goes on with the last good configuration"
+    good = signed_in.config.read_text()
+    signed_in.config.write_text(good + "colour = 1\n")
+    assert sentence not in signed_in.vx("status").stdout
+    signed_in.config.write_text(good)
+    with signed_in.daemon():
+        signed_in.config.write_text(good + "colour = 1\n")
+        done = signed_in.vx("status")
+        assert done.returncode == 3
+        lines = done.stdout.splitlines()
+        assert lines[lines.index(sentence) - 1].startswith("configuration: ")
 
 
 def test_the_table_is_readable(signed_in: Box, google: Emulator) -> None:

@@ -140,7 +140,7 @@ def _row(name: str, url: str, state: State, now: float, problems: tuple[str, ...
     token, live, failure = state.token, state.live(now), state.failure
     return Row(
         profile=name,
-        status=condition(state, now) if state.attempts else "unknown",
+        status=_word(state, now),
         expires_at=live.expires_at if live else 0.0,
         expires_in=round(live.remaining(now), 3) if live else 0.0,
         refreshed_at=token.issued_at if token else 0.0,
@@ -156,13 +156,26 @@ def _row(name: str, url: str, state: State, now: float, problems: tuple[str, ...
     )
 
 
+def _word(state: State, now: float) -> str:
+    if not state.attempts:
+        return "unknown"
+    word = condition(state, now)
+    return "no token" if word == "expired" and state.token is None else word
+
+
+def wrong(status: Status, *, installed: bool) -> bool:
+    """Whether a login is needed, or what the user set up does not run: the service, the gateway."""
+    silent = status.gateway is not None and "requests" not in status.gateway
+    return installed or silent or any(row.status == "login" for row in status.profiles)
+
+
 def as_json(status: Status) -> str:
     """The JSON form."""
     return json.dumps(asdict(status), indent=2) + "\n"
 
 
-def as_text(status: Status, now: float) -> str:
-    """The form for people: a table, and below it what needs doing."""
+def as_text(status: Status, now: float, *, installed: bool = False) -> str:
+    """The form for people: a table, and below it what needs doing; `installed` is a service that does not run."""
     rows = [("PROFILE", "STATUS", "LEFT", "LAST REFRESH", "NEXT REFRESH", "IDENTITY")]
     for row in status.profiles:
         left = shown(row.expires_in) if row.expires_in else "-"
@@ -171,10 +184,10 @@ def as_text(status: Status, now: float) -> str:
         rows.append((row.profile, row.status, left, last, following, row.account or row.credential or "-"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, "", *_remarks(status, now)]) + "\n"
+    return "\n".join([*lines, "", *_remarks(status, now, installed=installed)]) + "\n"
 
 
-def _remarks(status: Status, now: float) -> list[str]:
+def _remarks(status: Status, now: float, *, installed: bool) -> list[str]:
     found = []
     for row in status.profiles:
         if row.error:
@@ -182,7 +195,12 @@ def _remarks(status: Status, now: float) -> list[str]:
         found += [f"{row.profile}: {text}" for text in (*row.problems, row.note) if text]
     if status.config_error:
         found.append(f"configuration: {status.config_error}")
-    if status.daemon is None:
+        if status.daemon is not None:
+            found.append("  the running daemon goes on with the last good configuration")
+    if status.daemon is None and installed:
+        found.append("daemon: not running, though the service is installed")
+        found.append("  hint: run: vx-token service start, or see: vx-token service logs")
+    elif status.daemon is None:
         found.append("daemon: not running; tokens are refreshed when asked for (start one: vx-token service install)")
     else:
         since = shown(now - float(status.daemon.get("started_at", now)))

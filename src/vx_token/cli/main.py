@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 from dataclasses import replace
 from typing import Any
@@ -24,13 +25,13 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 def run(argv: list[str]) -> int:
     """Run the command line and return the exit status; every error is one line and one hint on stderr."""
-    output.prepare()
+    stdout = output.prepare()
     status = _run(argv)
-    problem = output.finish()
+    problem = output.finish(stdout)
     if problem is None:
         return status
-    if problem.errno == errno.EPIPE:  # who went away wants to hear no more
-        return 1
+    if problem.errno == errno.EPIPE:  # as a program that the signal ends
+        return 128 + signal.SIGPIPE
     hint = "make room where it goes, or send it elsewhere"
     return _fail(TemporaryError(f"cannot write the answer: {problem.strerror}", hint), TemporaryError.exit_code)
 
@@ -40,6 +41,8 @@ def _run(argv: list[str]) -> int:
         return int(cli.main(argv, prog_name="vx-token", standalone_mode=False) or 0)
     except click.exceptions.Exit as done:
         return done.exit_code
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
     except click.Abort:
         return _fail(UsageError("interrupted"), 130)
     except click.UsageError as error:

@@ -46,20 +46,24 @@ class _Stdout(io.TextIOWrapper):
             raise
 
 
-def prepare() -> None:
+def prepare() -> TextIO | None:
     """Let stdout take every text."""
     before = sys.stdout
     if isinstance(before, io.TextIOWrapper):
         # In plain ASCII click would take an encoding of its own, with "?" for what does not fit.
         encoding = "utf-8" if codecs.lookup(before.encoding).name == "ascii" else before.encoding
         sys.stdout = _Stdout(before.buffer, encoding, LOSSLESS, None, before.line_buffering, before.write_through)
+    return sys.stdout
 
 
-def finish() -> OSError | None:
-    """Write out what waits for stdout; why that, or something before it, could not be written, if so."""
-    trouble = _flushed(sys.stdout)
-    if isinstance(sys.stdout, _Stdout):
-        trouble = sys.stdout.trouble or trouble
+def finish(stdout: TextIO | None) -> OSError | None:
+    """Write out what waits for `stdout`; return why that, or something before it, could not be written.
+
+    It is what `prepare` returned: click replaces sys.stdout after EPIPE by one that reports nothing.
+    """
+    trouble = _flushed(stdout)
+    if isinstance(stdout, _Stdout):
+        trouble = stdout.trouble or trouble
     if trouble is not None:
         _mute(1)
     return trouble

@@ -1,6 +1,8 @@
 """The command `vx-token status`."""
 
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,6 +20,8 @@ from vx_token.store import Store
 def status(as_json: bool, watch: bool) -> None:
     """Show each profile's token: life left, last and next refresh, and what to do when something is wrong.
 
+    Ends with 1 when a login is needed, or when the service or the gateway that you set up does not run.
+
     \b
     Example:
       vx-token status --json | jq '.profiles[].expires_in'
@@ -27,13 +31,26 @@ def status(as_json: bool, watch: bool) -> None:
     clock = SystemClock()
     while True:
         found, problem = _status()
-        text = view.as_json(found) if as_json else view.as_text(found, clock.now())
+        installed = found.daemon is None and _installed()
+        text = view.as_json(found) if as_json else view.as_text(found, clock.now(), installed=installed)
         click.echo(("\x1b[H\x1b[J" if watch and not as_json else "") + text, nl=False)
         if not watch:
             break
         view.wait(1.0)
     if problem is not None:
         raise problem
+    if view.wrong(found, installed=installed):
+        sys.exit(1)
+
+
+def _installed() -> bool:
+    """Whether the service is installed for this user, whatever its manager says."""
+    from vx_token.service import launchd, systemd
+
+    home = Path.home()
+    if sys.platform == "darwin":
+        return launchd.property_list(home).exists()
+    return any((folder / systemd.UNIT).exists() for folder in systemd.folders(home, os.environ))
 
 
 def _status() -> tuple[Any, ConfigError | None]:

@@ -1,15 +1,20 @@
 """All that doctor looks at, gathered once and without the network, so that a check is a pure function."""
 
 import contextlib
+import http.client
+import json
+import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from vx_token import __version__, adc, atomic, endpoint, paths, startup, status
 from vx_token.clock import Clock
 from vx_token.errors import ConfigError
+from vx_token.gateway.listener import owner_uid
 from vx_token.login import credential_file, metadata_likely
 from vx_token.mint import mint
 from vx_token.refresh import Refresher
@@ -64,7 +69,7 @@ class Surroundings:
         standing: what the service manager says where no daemon runs, None when it was not asked.
         differs: the variables that the daemon sees otherwise than this shell.
         texts: the files of others that are looked into, by path.
-        gateway_problem: why the gateway cannot be reached, "" when it can, None when there is none.
+        gateway_problem: what is wrong with the gateway and what to do, two "" for nothing, None when there is none.
     """
 
     environ: Mapping[str, str] = field(repr=False)
@@ -80,7 +85,7 @@ class Surroundings:
     standing: agent.Standing | None
     differs: tuple[str, ...]
     texts: Mapping[Path, str] = field(repr=False)
-    gateway_problem: str | None
+    gateway_problem: tuple[str, str] | None
 
     @property
     def patient(self) -> Patient | None:
@@ -114,7 +119,7 @@ def gather(
         standing=ask() if running is None else None,
         differs=_differences(running, environ, cwd),
         texts=_texts([*startup.files(environ), *dotenvs(environ, cwd), *llm_files(environ)]),
-        gateway_problem=_gateway_problem(good.gateway) if good and endpoint.wanted(good) else None,
+        gateway_problem=_gateway_problem(good.gateway, running) if good and endpoint.wanted(good) else None,
     )
 
 
@@ -182,16 +187,38 @@ def _texts(files: list[Path]) -> dict[Path, str]:
     return found
 
 
-def _gateway_problem(gateway: Gateway) -> str:
-    family = socket.AF_UNIX if gateway.unix_socket else socket.AF_INET6 if ":" in gateway.host else socket.AF_INET
-    address = gateway.unix_socket or (gateway.host, gateway.port)
+def _gateway_problem(gateway: Gateway, daemon: Mapping[str, Any] | None) -> tuple[str, str]:
+    if daemon and daemon.get("gateway_problem"):
+        message, hint = daemon["gateway_problem"]
+        return str(message), str(hint)
+    family = socket.AF_UNIX if gateway.unix_socket else socket.AF_INET6 if ":" in gateway.ip else socket.AF_INET
+    place = "gateway.unix_socket" if gateway.unix_socket else "gateway.port"
+    stranger = f"stop that program, or change `{place}` in the configuration"
     with socket.socket(family, socket.SOCK_STREAM) as client:
         client.settimeout(2)
         try:
-            client.connect(address)
+            client.connect(gateway.unix_socket or (gateway.ip, gateway.port))
         except OSError as error:
-            return error.strerror or "no answer within 2 s"
-    return ""
+            hint = "see: vx-token service logs" if daemon is not None else "run: vx-token service install"
+            return f"it cannot be reached: {error.strerror or 'no answer within 2 s'}", hint
+        owner = None if gateway.unix_socket else owner_uid(gateway.ip, gateway.port)
+        if owner not in (None, os.geteuid()):
+            return f"another user (uid {owner}) listens on port {gateway.port}", stranger
+        if not _is_gateway(client):
+            return f"another program listens on {gateway.unix_socket or f'port {gateway.port}'}", stranger
+    return "", ""
+
+
+def _is_gateway(client: socket.socket) -> bool:
+    """Whether the program at the other end of a connection answers as the gateway does; it is sent no key."""
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = client
+    try:
+        connection.request("GET", "/healthz")
+        answer = json.loads(connection.getresponse().read(4096))
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+    return isinstance(answer, dict) and answer.get("status") == "ok" and "version" in answer
 
 
 def on_loopback(url: str) -> bool:

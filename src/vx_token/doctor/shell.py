@@ -208,9 +208,7 @@ def proxies(around: Surroundings) -> Iterator[Check]:
 
 
 def gateway(around: Surroundings) -> Iterator[Check]:
-    """Whether the gateway takes connections."""
+    """Whether our gateway, and no other program, answers at its address."""
     if around.gateway_problem is not None:
-        failed = bool(around.gateway_problem)
-        detail = f"it cannot be reached: {around.gateway_problem}" if failed else "takes connections"
-        hint = "see: vx-token service logs" if around.daemon else "run: vx-token service install"
-        yield Check("gateway", "fail" if failed else "ok", detail, hint if failed else "")
+        detail, hint = around.gateway_problem
+        yield Check("gateway", "fail" if detail else "ok", detail or "takes connections", hint)

@@ -36,7 +36,7 @@ class Launchd:
     @property
     def file(self) -> Path:
         """Where the property list lies."""
-        return self.agent.home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
+        return property_list(self.agent.home)
 
     @property
     def target(self) -> str:
@@ -105,6 +105,11 @@ class Launchd:
     def logs(self, lines: int, *, follow: bool) -> list[str]:
         """The command that shows the agent's log."""
         return tail(self.agent, lines, follow=follow)
+
+
+def property_list(home: Path) -> Path:
+    """Where the property list of a user lies."""
+    return home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
 
 
 def plist(agent: Agent) -> str:

@@ -1,7 +1,7 @@
 """The systemd user service: its unit, and every verb from install to uninstall."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,10 +154,14 @@ def here(agent: Agent, run: Runner) -> Systemd:
     The manager is asked for its folders: it may have been started without the shell's XDG_CONFIG_HOME.
     """
     searched = call(run, "systemctl", "--user", "show", "--value", "--property=UnitPath").stdout.split()
-    usual = agent.home / ".config/systemd/user"
-    named = Path(agent.environ.get("XDG_CONFIG_HOME") or agent.home / ".config") / "systemd/user"
+    named, usual = folders(agent.home, agent.environ)
     units = next((folder for folder in (named, usual) if str(folder) in searched), usual)
     return Systemd(agent, run, units, JOURNAL.exists())
+
+
+def folders(home: Path, environ: Mapping[str, str]) -> tuple[Path, Path]:
+    """Where a user's units may lie: by this environment, and by a manager that was started without it."""
+    return Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "systemd/user", home / ".config/systemd/user"
 
 
 def unit(agent: Agent, *, namespaces: bool, journal: bool) -> str:
