@@ -467,6 +467,38 @@ def test_alone_a_taken_port_ends_with_3_and_a_sentence(behind: Box, port: int) -
     assert not behind.read("env.sh")
 
 
+def test_a_google_token_in_place_of_the_key_is_answered_by_the_command_to_use(
+    behind: Box, google: Emulator, port: int
+) -> None:
+    with alone(behind, port):
+        until(lambda: google.issued)
+        token = behind.vx("print").stdout.strip()
+        for given, told in ((token, True), ("ya29.of-another-day", True), ("sk-of-another-provider", False)):
+            status, body = ask(port, "/v1/models", given)
+            assert (status, b"use: vx-token gateway key" in body) == (401, told)
+        done = behind.vx("gateway", "key")
+        assert (done.stdout.count("\n"), done.stderr) == (1, "")
+        assert ask(port, "/v1/models", done.stdout.strip())[0] == 200
+
+
+def test_metrics_need_the_key_unless_configured(behind: Box, google: Emulator, port: int) -> None:
+    with alone(behind, port) as process:
+        assert ask(port, "/metrics")[0] == 401
+        assert ask(port, "/metrics", local_key(behind))[0] == 200
+        configure(behind, google, port, "metrics_open = true")
+        process.send_signal(signal.SIGHUP)
+        until(lambda: ask(port, "/metrics")[0] == 200)
+
+
+def test_doctor_names_the_key_command_of_gateway_mode(behind: Box, google: Emulator, port: int) -> None:
+    with alone(behind, port):
+        checks = {check["name"]: check for check in json.loads(behind.vx("doctor", "--json").stdout)["checks"]}
+        assert checks["gateway"]["ok"] == "ok"
+        assert "vx-token gateway key" in checks["gateway"]["hint"]
+        configure(behind, google, port, mode="direct")
+        assert "gateway key" not in behind.vx("doctor").stdout
+
+
 def test_the_gateway_serves_alone(behind: Box, google: Emulator, port: int) -> None:
     with alone(behind, port) as process, client(behind, port) as built_once:
         assert say(built_once)
@@ -778,7 +810,7 @@ def test_another_user_on_the_port_gets_neither_key_nor_prompt(behind: Box, googl
         assert url.startswith("http://127.0.0.1:")
         assert f":{port}/" not in url
         assert f"another user (uid {NOBODY}) listens at http://127.0.0.1:{port}/v1" in done.stderr
-        behind.vx("doctor")
+        assert f"another user (uid {NOBODY}) listens on port {port}" in behind.vx("doctor").stdout
         assert key.encode() not in received()
 
 
@@ -819,15 +851,17 @@ def test_a_program_that_drips_its_answer_does_not_hold_status_up(behind: Box, po
     over = threading.Event()
 
     def drip() -> None:
-        connection, _ = listening.accept()
-        with connection, contextlib.suppress(OSError):
-            while not over.wait(0.1):
-                connection.sendall(b"H")
+        for _ in range(2):
+            connection, _ = listening.accept()
+            with connection, contextlib.suppress(OSError):
+                while not over.wait(0.1):
+                    connection.sendall(b"H")
 
     with socket.create_server(("127.0.0.1", port)) as listening, ThreadPoolExecutor(1) as pool:
         pool.submit(drip)
         try:
             assert "does not answer as a gateway" in behind.vx("status", timeout=20).stdout
+            assert f"another program listens on port {port}" in behind.vx("doctor", timeout=20).stdout
         finally:
             over.set()
 

@@ -1,10 +1,6 @@
 """All that doctor looks at, gathered once and without the network, so that a check is a pure function."""
 
 import contextlib
-import http.client
-import json
-import os
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +10,12 @@ from urllib.parse import urlsplit
 from vx_token import __version__, adc, atomic, endpoint, paths, startup, status
 from vx_token.clock import Clock
 from vx_token.errors import ConfigError
-from vx_token.gateway.listener import owner_uid
+from vx_token.gateway import statusz
 from vx_token.login import credential_file, metadata_likely
 from vx_token.mint import mint
 from vx_token.refresh import Refresher
 from vx_token.service import agent
-from vx_token.settings import Config, Gateway, Profile
+from vx_token.settings import Config, Profile
 from vx_token.store import Store
 from vx_token.tokens import State
 
@@ -69,7 +65,7 @@ class Surroundings:
         standing: what the service manager says where no daemon runs, None when it was not asked.
         differs: the variables that the daemon sees otherwise than this shell.
         texts: the files of others that are looked into, by path.
-        gateway_problem: what is wrong with the gateway and what to do, two "" for nothing, None when there is none.
+        gateway_problem: what is wrong with the gateway and what to do, or "" and a remark; None when there is none.
     """
 
     environ: Mapping[str, str] = field(repr=False)
@@ -119,7 +115,7 @@ def gather(
         standing=ask() if running is None else None,
         differs=_differences(running, environ, cwd),
         texts=_texts([*startup.files(environ), *dotenvs(environ, cwd), *llm_files(environ)]),
-        gateway_problem=_gateway_problem(good.gateway, running) if good and endpoint.wanted(good) else None,
+        gateway_problem=_gateway_problem(good, running) if good and endpoint.wanted(good) else None,
     )
 
 
@@ -187,38 +183,23 @@ def _texts(files: list[Path]) -> dict[Path, str]:
     return found
 
 
-def _gateway_problem(gateway: Gateway, daemon: Mapping[str, Any] | None) -> tuple[str, str]:
+def _gateway_problem(config: Config, daemon: Mapping[str, Any] | None) -> tuple[str, str]:
     if daemon and daemon.get("gateway_problem"):
         message, hint = daemon["gateway_problem"]
         return str(message), str(hint)
-    family = socket.AF_UNIX if gateway.unix_socket else socket.AF_INET6 if ":" in gateway.ip else socket.AF_INET
-    place = "gateway.unix_socket" if gateway.unix_socket else "gateway.port"
-    stranger = f"stop that program, or change `{place}` in the configuration"
-    with socket.socket(family, socket.SOCK_STREAM) as client:
-        client.settimeout(2)
-        try:
-            client.connect(gateway.unix_socket or (gateway.ip, gateway.port))
-        except OSError as error:
-            hint = "see: vx-token service logs" if daemon is not None else "run: vx-token service install"
-            return f"it cannot be reached: {error.strerror or 'no answer within 2 s'}", hint
-        owner = None if gateway.unix_socket else owner_uid(gateway.ip, gateway.port)
-        if owner not in (None, os.geteuid()):
-            return f"another user (uid {owner}) listens on port {gateway.port}", stranger
-        if not _is_gateway(client):
-            return f"another program listens on {gateway.unix_socket or f'port {gateway.port}'}", stranger
-    return "", ""
-
-
-def _is_gateway(client: socket.socket) -> bool:
-    """Whether the program at the other end of a connection answers as the gateway does; it is sent no key."""
-    connection = http.client.HTTPConnection("localhost")
-    connection.sock = client
+    path = config.gateway.unix_socket
+    place, key = (path, "unix_socket") if path else (f"port {config.gateway.port}", "port")
+    stranger = f"stop that program, or change `gateway.{key}` in the configuration"
     try:
-        connection.request("GET", "/healthz")
-        answer = json.loads(connection.getresponse().read(4096))
-    except (OSError, ValueError, http.client.HTTPException):
-        return False
-    return isinstance(answer, dict) and answer.get("status") == "ok" and "version" in answer
+        found, whose, uid = statusz.is_gateway(f"unix:{path}" if path else endpoint.url(config, config.default_profile))
+    except OSError as error:
+        hint = "see: vx-token service logs" if daemon is not None else "run: vx-token service install"
+        return f"it cannot be reached: {error.strerror or 'no answer in time'}", hint
+    if whose is statusz.Owner.STRANGER:
+        return f"another user (uid {uid}) listens on {place}", stranger
+    if not found:
+        return f"another program listens on {place}", stranger
+    return "", "not verified to be yours" if whose is statusz.Owner.UNKNOWN else ""
 
 
 def on_loopback(url: str) -> bool:

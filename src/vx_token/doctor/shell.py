@@ -211,4 +211,6 @@ def gateway(around: Surroundings) -> Iterator[Check]:
     """Whether our gateway, and no other program, answers at its address."""
     if around.gateway_problem is not None:
         detail, hint = around.gateway_problem
+        if not detail and any(each.profile.mode == "gateway" for each in around.patients):
+            hint = "; ".join(filter(None, [hint, "tools with a key command take: vx-token gateway key"]))
         yield Check("gateway", "fail" if detail else "ok", detail or "takes connections", hint)

@@ -1,4 +1,4 @@
-"""Asks a running gateway for its numbers, and sends the key only to a listener that is ours."""
+"""Asks a running gateway how it is, and sends the key only to a listener that is not another user's."""
 
 import contextlib
 import enum
@@ -70,7 +70,7 @@ def ask(address: str, key: Callable[[], str]) -> Mapping[str, Any]:
         if whose is Owner.STRANGER:
             return {"address": address, "problem": f"belongs to another user (uid {uid}), and was sent no key"}
         try:
-            status, answer = _exchange(connection, key())
+            status, answer = _exchange(connection, "/statusz", key())
         except ConfigError as error:
             return {"address": address, "problem": f"cannot be asked: {error.message} ({error.hint})"}
         except (OSError, ValueError, RecursionError):
@@ -81,6 +81,24 @@ def ask(address: str, key: Callable[[], str]) -> Mapping[str, Any]:
     if numbers is None:
         return {"address": address, "problem": "does not answer as a gateway of vx-token's"}
     return {"address": address, "verified": whose is Owner.OURS, **numbers}
+
+
+def is_gateway(address: str) -> tuple[bool, Owner, int]:
+    """Return whether a gateway answers at `address`, whose listener that is, and the user id; sends no key.
+
+    Raises:
+        OSError: no connection is possible.
+        ValueError: the address is invalid.
+    """
+    connection, whose, uid = _connect(address)
+    with contextlib.closing(connection):
+        if whose is Owner.STRANGER:
+            return False, whose, uid
+        try:
+            _, answer = _exchange(connection, "/healthz")
+        except (OSError, ValueError, RecursionError):
+            return False, whose, uid
+    return isinstance(answer, dict) and answer.get("status") == "ok" and "version" in answer, whose, uid
 
 
 def _numbers(answer: object) -> Mapping[str, Any] | None:
@@ -131,7 +149,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
     return str(host), parts.port
 
 
-def _exchange(connection: socket.socket, key: str) -> tuple[int, object]:
+def _exchange(connection: socket.socket, path: str, key: str = "") -> tuple[int, object]:
     """Ask, and return the HTTP status and the JSON.
 
     Not by http.client, whose timeout begins anew with each byte.
@@ -141,7 +159,8 @@ def _exchange(connection: socket.socket, key: str) -> tuple[int, object]:
         ValueError: it is not HTTP, or not JSON.
     """
     end = time.monotonic() + PATIENCE
-    head = f"GET /statusz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {key}\r\n\r\n"
+    authorization = f"Authorization: Bearer {key}\r\n" if key else ""
+    head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{authorization}\r\n"
     connection.sendall(head.encode())
     answer = b""
     while True:
