@@ -7,10 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+from vx_token import config, endpoint, paths, source
+from vx_token.clock import SystemClock
+from vx_token.refresh import Refresher
+from vx_token.settings import Profile
+from vx_token.store import Store
+from vx_token.tokens import State, Token
 
 T = TypeVar("T")
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -19,10 +26,11 @@ SOURCE = REPOSITORY / "src"
 
 def until(condition: Callable[[], T | Literal[False] | None], seconds: float = 10.0, what: str = "") -> T:
     """Wait for the first true result of `condition` and return it; the test fails after `seconds`."""
-    end = time.monotonic() + seconds
+    end, pause = time.monotonic() + seconds, 0.005
     while not (result := condition()):
         assert time.monotonic() < end, f"did not happen within {seconds} s: {what or condition}"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * 1.2, 0.05)  # some conditions start a process, which slows down what they wait for
     return result
 
 
@@ -42,6 +50,11 @@ def plain_environment(home: Path) -> dict[str, str]:
         name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TERM", "SSL_CERT_FILE") if name in os.environ
     }
     return {**kept, "HOME": str(home), "PYTHONPATH": str(SOURCE), "PYTHONWARNINGS": "error"}
+
+
+def fetch_here(profile: Profile, environ: Mapping[str, str], *_: object) -> Token:
+    """Fetch a token with google-auth in this process, where vx-token itself does it in a child."""
+    return source.fetch(profile, environ)
 
 
 @dataclass
@@ -104,6 +117,13 @@ class Box:
             check=False,
             **options,
         )
+
+    def refresh(self) -> State:
+        """Do what `vx-token refresh` does, in this process: a test that only needs a token starts no interpreters."""
+        settings = config.load(self.environ)
+        store = Store(paths.runtime_dir(self.environ))
+        gateway = endpoint.local(settings, self.environ)
+        return Refresher(store, SystemClock(), fetch_here, self.environ, settings, gateway).refresh(settings.profile())
 
     def start(self, *words: str, **options: Any) -> "subprocess.Popen[str]":
         """Start the command and leave it running."""

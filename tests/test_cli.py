@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from sandbox import REPOSITORY, Box, until
 from vx_token import __version__
@@ -47,15 +48,17 @@ def every(command: click.Command, *names: str) -> Iterator[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("words", [*every(cli)], ids=lambda words: " ".join(words) or "vx-token")
-def test_help_ends_with_an_example(box: Box, words: tuple[str, ...]) -> None:
-    said = ran(box, *words, "--help")
+def test_help_ends_with_an_example(words: tuple[str, ...]) -> None:
+    said, short = (
+        CliRunner().invoke(cli, [*words, option], prog_name="vx-token").output for option in ("--help", "-h")
+    )
     assert said.startswith("Usage: vx-token")
     _, mark, example = said.partition("\n\n  Example:\n")
     assert mark
     assert 1 <= len(example.splitlines()) <= 5
     assert all(line.startswith("    ") for line in example.splitlines())
     assert all(len(line) <= 100 for line in said.splitlines())
-    assert ran(box, *words, "-h") == said
+    assert short == said
 
 
 def test_all_commands_are_looked_at() -> None:
@@ -268,7 +271,7 @@ def test_options_beat_the_environment_and_that_the_file(signed_in: Box) -> None:
     ],
 )
 def test_an_answer_that_cannot_be_written_is_told(signed_in: Box, command: str) -> None:
-    ran(signed_in, "print")  # so that the quick answer is tried, too
+    signed_in.refresh()  # so that the quick answer is tried, too
     argv = ["/bin/sh", "-c", 'exec "$@" >/dev/full', "sh", *signed_in.command(*command.split())]
     done = subprocess.run(argv, env=signed_in.environ, cwd=signed_in.root, capture_output=True, text=True, check=False)
     first, second = done.stderr.splitlines()

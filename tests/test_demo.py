@@ -27,6 +27,7 @@ def test_ended_early_it_leaves_nothing(box: Box, number: signal.Signals) -> None
     assert not list((box.root / "tmp").iterdir())
 
 
+@pytest.mark.slow
 def test_the_demo_outlives_tokens_and_touches_nothing_of_the_users(box: Box) -> None:
     done = box.vx("demo", "--seconds", "24", timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -100,7 +100,7 @@ def test_a_healthy_machine_gets_no_complaint(signed_in: Box, google: Emulator) -
 
 
 def test_without_live_it_asks_nobody(signed_in: Box, google: Emulator) -> None:
-    signed_in.vx("refresh")
+    signed_in.refresh()
     before = len(google.requests)
     assert examined(signed_in, status=0)["schema"] == 1
     assert len(google.requests) == before
@@ -220,20 +220,20 @@ def test_a_model_needs_its_publisher(signed_in: Box) -> None:
 def test_the_token_tells_how_it_stands(signed_in: Box, google: Emulator) -> None:
     assert checks(signed_in, "token gemini") == [("warn", "none yet", "run: vx-token refresh --profile gemini")]
     google.lifetime = 1.5
-    signed_in.vx("refresh")
+    signed_in.refresh()
     until(lambda: found(around(signed_in), "token gemini")[0].detail == "it has ended, and no daemon renews it")
 
     google.revoke_identity(google.issued[-1].identity)
-    signed_in.vx("refresh")
+    signed_in.refresh()
     [refused] = checks(signed_in, "token gemini")
     assert refused[:2] == ("fail", "none alive; Google no longer accepts this login (invalid_grant)")
     assert refused[2].startswith("make a new key: gcloud iam service-accounts keys create ")
 
 
 def test_a_failed_refresh_with_a_live_token_is_a_warning(signed_in: Box, google: Emulator) -> None:
-    signed_in.vx("refresh")
+    signed_in.refresh()
     google.fail("token", status=503, times=None)
-    signed_in.vx("refresh")
+    signed_in.refresh()
     [check] = found(around(signed_in), "token gemini")
     assert (check.ok, check.detail.partition("; ")[2]) == ("warn", "127.0.0.1 answered HTTP 503")
 
@@ -268,7 +268,7 @@ def test_a_runtime_folder_that_others_can_change_is_a_failure(signed_in: Box) ->
 
 
 def test_a_token_file_that_lost_its_content_is_a_failure(signed_in: Box) -> None:
-    signed_in.vx("refresh")
+    signed_in.refresh()
     (signed_in.runtime / "gemini/token").write_text("")
     [check] = found(around(signed_in), "runtime")
     assert (check.ok, check.hint) == ("fail", "run: vx-token refresh")
@@ -636,7 +636,7 @@ def test_without_a_profile_there_is_nobody_to_ask_for(box: Box) -> None:
 
 
 def test_an_answer_that_drips_in_has_an_end(signed_in: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    signed_in.vx("refresh")
+    signed_in.refresh()
     monkeypatch.setattr(doctor_live, "PATIENCE", 1.0)
 
     def drip(server: socket.socket) -> None:
@@ -653,7 +653,7 @@ def test_an_answer_that_drips_in_has_an_end(signed_in: Box, monkeypatch: pytest.
 
 
 def test_a_certificate_that_a_refresh_would_trust_is_trusted(signed_in: Box) -> None:
-    signed_in.vx("refresh")
+    signed_in.refresh()
     context, authority = tls_contexts(signed_in.root)
 
     with upstream(tls=context) as server:
@@ -666,7 +666,7 @@ def test_a_certificate_that_a_refresh_would_trust_is_trusted(signed_in: Box) -> 
 
 
 def test_a_revoked_token_is_told_twice(signed_in: Box, google: Emulator) -> None:
-    signed_in.vx("refresh")
+    signed_in.refresh()
     google.revoke(signed_in.read("token"))
     told = live(signed_in)
     assert told["live token"].detail == "Google does not know this token (any more)"
@@ -676,7 +676,7 @@ def test_a_revoked_token_is_told_twice(signed_in: Box, google: Emulator) -> None
 
 
 def test_the_token_goes_to_tokeninfo_in_the_body_only(signed_in: Box, google: Emulator) -> None:
-    signed_in.vx("refresh")
+    signed_in.refresh()
     live(signed_in)
     seen = [each for each in google.requests if each.route == "tokeninfo"]
     assert [(each.method, each.path) for each in seen] == [("POST", "/tokeninfo")]
@@ -688,7 +688,7 @@ def test_a_wrong_clock_is_measured_by_googles(box: Box, ahead: float, ok: str) -
         elsewhere.authorized_user(box.key)
         box.profile(url=elsewhere.base_url())
         before = live(box)
-        box.vx("refresh")
+        box.refresh()
         check = live(box)["live clock"]
     assert check.ok == before["live clock"].ok == ok
     assert before["live"].detail == "there is no live token to ask with"
@@ -702,7 +702,7 @@ def test_a_wrong_clock_is_measured_by_googles(box: Box, ahead: float, ok: str) -
     [(403, "the login needs the permission"), (404, "no such model"), (429, "the quota is used up"), (503, "check")],
 )
 def test_googles_own_sentence_is_told_with_a_hint(signed_in: Box, google: Emulator, status: int, hint: str) -> None:
-    signed_in.vx("refresh")
+    signed_in.refresh()
     google.fail("chat", status=status)
     check = live(signed_in)["live completion"]
     assert check.detail.startswith(f"google/gemini-2.5-flash: HTTP {status}, ")
@@ -710,14 +710,14 @@ def test_googles_own_sentence_is_told_with_a_hint(signed_in: Box, google: Emulat
 
 
 def test_an_answer_that_is_no_completion_is_none(signed_in: Box, google: Emulator) -> None:
-    signed_in.vx("refresh")
+    signed_in.refresh()
     google.fail("chat", status=200, body="<html>Log in to the hotel</html>")
     check = live(signed_in)["live completion"]
     assert (check.ok, check.hint) == ("fail", doctor_live.HINTS[200])
 
 
 def test_nobody_there_is_told_without_the_token(signed_in: Box) -> None:
-    signed_in.vx("refresh")
+    signed_in.refresh()
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     signed_in.environ["VX_TOKEN_BASE_URL"] = f"http://127.0.0.1:{port}/v1"
@@ -726,7 +726,7 @@ def test_nobody_there_is_told_without_the_token(signed_in: Box) -> None:
 
 
 def test_the_token_follows_no_redirection(signed_in: Box, google: Emulator) -> None:
-    signed_in.vx("refresh")
+    signed_in.refresh()
     google.fail("chat", status=302, headers={"Location": f"{google.url}/elsewhere"})
     assert live(signed_in)["live completion"].detail.startswith("google/gemini-2.5-flash: HTTP 302")
     assert not [each for each in google.requests if each.path == "/elsewhere"]

@@ -658,7 +658,7 @@ def test_exec_with_a_gateway_needs_a_login(behind: Box, google: Emulator) -> Non
 
 
 def test_loopback_goes_past_a_proxy(behind: Box) -> None:
-    behind.vx("refresh")
+    behind.refresh()
     behind.environ |= {"HTTP_PROXY": "http://proxy.invalid:1", "NO_PROXY": "intranet"}
     own = json.loads(behind.vx("exec", "--gateway", "--", sys.executable, "-c", DUMP).stdout)
     for said in (own, exported(behind)):
@@ -674,7 +674,7 @@ LOOPBACK = "127.0.0.1,localhost"
 
 def test_the_other_loopback_goes_past_a_proxy_too(behind: Box, google: Emulator, port: int) -> None:
     configure(behind, google, port, "host = '::1'")
-    behind.vx("refresh")
+    behind.refresh()
     behind.environ |= {"HTTP_PROXY": "http://proxy.invalid:1", "NO_PROXY": "intranet"}
     said = exported(behind)
     assert said["OPENAI_BASE_URL"] == f"http://[::1]:{port}/v1"
@@ -709,7 +709,7 @@ def test_the_exported_address_is_the_bound_one(behind: Box, google: Emulator, po
 def test_each_list_of_what_goes_past_a_proxy_keeps_its_own_names(
     behind: Box, listed: dict[str, str], expected: dict[str, str]
 ) -> None:
-    behind.vx("refresh")
+    behind.refresh()
     behind.environ |= {"http_proxy": "http://proxy.invalid:1", **listed}
     own = json.loads(behind.vx("exec", "--gateway", "--", sys.executable, "-c", DUMP).stdout)
     said = exported(behind)
@@ -1108,6 +1108,7 @@ console.log(good);
 """
 
 
+@pytest.mark.slow
 def test_one_node_client_outlives_many_tokens(behind: Box, google: Emulator, port: int, node: list[str]) -> None:
     google.lifetime = 2.0
     google.fail("token", times=None, probability=0.1, seed=3)

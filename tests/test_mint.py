@@ -97,19 +97,28 @@ def refused(box: Box) -> str:
     return first
 
 
+def failure(box: Box) -> str:
+    """The message of a refresh in this process that fails for a passing reason."""
+    found = box.refresh().failure
+    assert found is not None
+    assert (found.kind, bool(found.hint)) == ("temporary", True)
+    assert "ya29." not in found.message + found.hint
+    return found.message
+
+
 @pytest.mark.parametrize("kind", JUNK)
 def test_junk_from_the_token_endpoint_is_a_temporary_failure(signed_in: Box, google: Emulator, kind: str) -> None:
     google.fail("token", None, kind=kind)
     assert JUNK[kind] in refused(signed_in)
 
 
-@pytest.mark.parametrize("kind", JUNK)
+@pytest.mark.parametrize("kind", sorted(JUNK.keys() - {"junk"}))  # only the child's limit of memory ends that
 def test_junk_from_iam_is_a_temporary_failure(box: Box, google: Emulator, kind: str) -> None:
     google.impersonated(box.key)
     box.profile(url=google.base_url())
     google.fail("iam", None, kind=kind)
     wanted = "something that is no token" if kind == "no_expiry" else JUNK[kind]
-    assert wanted in refused(box)
+    assert wanted in failure(box)
 
 
 @pytest.mark.parametrize("kind", ["html", "empty", "reset", "no_expiry", "newline_token"])
@@ -117,7 +126,7 @@ def test_junk_from_the_token_exchange_is_a_temporary_failure(box: Box, google: E
     google.external_account(box.key, box.root / "subject")
     box.profile(url=google.base_url())
     google.fail("sts", None, kind=kind)
-    refused(box)
+    assert failure(box)
 
 
 @pytest.mark.parametrize("kind", ["html", "empty", "list", "no_expiry", "newline_token"])
@@ -125,7 +134,7 @@ def test_junk_from_the_metadata_server_is_a_temporary_failure(box: Box, google: 
     box.environ["GCE_METADATA_HOST"] = google.metadata_host
     box.profile(url=google.base_url(), credentials=None)
     google.fail("metadata", None, kind=kind)
-    refused(box)
+    assert failure(box)
 
 
 @pytest.mark.parametrize("route", ["token", "iam", "sts"])

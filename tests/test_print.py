@@ -152,7 +152,7 @@ def test_the_profile_called_default_is_the_default_one(signed_in: Box) -> None:
     ],
 )
 def test_a_mistake_has_its_status_and_a_hint(signed_in: Box, words: list[str], status: int) -> None:
-    printed(signed_in)
+    signed_in.refresh()
     done = signed_in.vx("print", *words)
     assert (done.returncode, done.stdout) == (status, "")
     assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["vx-token", "hint"]
@@ -295,7 +295,7 @@ def test_another_configuration_is_seen_at_once(signed_in: Box, google: Emulator)
 @pytest.mark.parametrize("kind", ["a pipe", "a link to a pipe", "a device", "a folder"])
 @pytest.mark.parametrize("command", ["print", "print --format json", "env", "status", "refresh", "run"])
 def test_a_configuration_that_is_no_regular_file_is_refused(signed_in: Box, kind: str, command: str) -> None:
-    printed(signed_in)  # so that the quick answer has something to say
+    signed_in.refresh()  # so that the quick answer has something to say
     signed_in.config.unlink()
     if kind == "a pipe":
         os.mkfifo(signed_in.config)

@@ -69,10 +69,10 @@ def test_64_prints_with_an_expired_token_make_one_request(expired: Box, google: 
     assert found == {(0, google.issued[-1].value + "\n", "")}
 
 
-def test_64_prints_share_one_failure(expired: Box, google: Emulator) -> None:
+def test_a_crowd_of_prints_shares_one_failure(expired: Box, google: Emulator) -> None:
     google.fail("token", None, kind="html")
     before = google.count("token")
-    with crowd(expired, "print") as members:
+    with crowd(expired, "print", size=16) as members:
         found = answers(members)
     assert google.count("token") == before + 1
     [(status, said, told)] = found
@@ -80,9 +80,9 @@ def test_64_prints_share_one_failure(expired: Box, google: Emulator) -> None:
     assert "something that is no token" in told
 
 
-def test_64_refreshes_make_one_request(expired: Box, google: Emulator) -> None:
+def test_a_crowd_of_refreshes_makes_one_request(expired: Box, google: Emulator) -> None:
     before = google.count("token")
-    with crowd(expired, "refresh") as members:
+    with crowd(expired, "refresh", size=16) as members:
         found = answers(members)
     assert google.count("token") == before + 1
     assert {status for status, _, _ in found} == {0}

@@ -31,7 +31,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_the_json_form_has_these_fields(signed_in: Box, google: Emulator) -> None:
-    signed_in.vx("refresh")
+    signed_in.refresh()
     found = told(signed_in)
     assert set(found) == TOP
     assert (found["schema"], found["version"], found["daemon"], found["config_error"]) == (1, __version__, None, "")
@@ -53,7 +53,7 @@ def test_status_reads_only(signed_in: Box, google: Emulator) -> None:
     assert told(signed_in)["profiles"][0]["status"] == "unknown"
     assert signed_in.vx("status").returncode == 0
     assert snapshot(signed_in.root) == before
-    signed_in.vx("refresh")
+    signed_in.refresh()
     (signed_in.runtime / "gemini" / "token").unlink()
     before = snapshot(signed_in.root)
     assert told(signed_in)["profiles"][0]["problems"] == [f"{signed_in.runtime}/gemini/token is not up to date"]
@@ -64,12 +64,12 @@ def test_status_reads_only(signed_in: Box, google: Emulator) -> None:
 def test_a_failure_shows_what_to_do(box: Box, google: Emulator) -> None:
     user = google.authorized_user(box.key)
     box.profile(url=google.base_url())
-    box.vx("refresh")
+    box.refresh()
     google.fail("token", kind="html")
-    box.vx("refresh")
+    box.refresh()
     assert box.status()["status"] == "retrying"
     google.revoke_identity(user)
-    box.vx("refresh")
+    box.refresh()
     row = box.status()
     assert (row["status"], row["failures"]) == ("login", 2)
     assert row["hint"] == "run: gcloud auth application-default login"
@@ -87,7 +87,7 @@ SPOILED: dict[str, Any] = {
 
 @pytest.mark.parametrize("case", SPOILED)
 def test_a_spoiled_state_breaks_no_command(signed_in: Box, google: Emulator, case: str) -> None:
-    signed_in.vx("refresh")
+    signed_in.refresh()
     path = signed_in.runtime / "gemini" / "state.json"
     content = json.loads(path.read_text())
     for command in (("status",), ("status", "--json"), ("doctor",), ("env",), ("print", "--min-ttl", "5m")):
@@ -99,7 +99,7 @@ def test_a_spoiled_state_breaks_no_command(signed_in: Box, google: Emulator, cas
 
 def test_an_ended_token_is_told_as_expired(signed_in: Box, google: Emulator) -> None:
     google.lifetime = 1.0
-    signed_in.vx("refresh")
+    signed_in.refresh()
     until(lambda: time.time() > google.issued[-1].expires_at, 3)
     row = signed_in.status()
     assert (row["status"], row["expires_at"], row["expires_in"]) == ("expired", 0, 0)
@@ -166,7 +166,7 @@ def test_the_last_good_configuration_in_force_is_told(signed_in: Box) -> None:
 
 
 def test_the_table_is_readable(signed_in: Box, google: Emulator) -> None:
-    signed_in.vx("refresh")
+    signed_in.refresh()
     done = signed_in.vx("status")
     assert (done.returncode, done.stderr) == (0, "")
     header, row, empty, daemon = done.stdout.splitlines()
@@ -189,7 +189,7 @@ def test_a_refused_lifetime_is_noted(box: Box, google: Emulator) -> None:
 
 
 def test_a_broken_configuration_shows_what_is_known_and_ends_with_3(signed_in: Box) -> None:
-    signed_in.vx("refresh")
+    signed_in.refresh()
     signed_in.config.write_text(signed_in.config.read_text() + "colour = 1\n")
     found = told(signed_in, 3)
     assert "profiles.gemini.colour is not a known key" in found["config_error"]
@@ -209,5 +209,5 @@ def test_a_running_daemon_is_told(signed_in: Box) -> None:
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
 def test_no_form_holds_a_token(signed_in: Box, google: Emulator, form: tuple[str, ...]) -> None:
-    signed_in.vx("refresh")
+    signed_in.refresh()
     assert google.issued[-1].value not in signed_in.vx("status", *form).stdout

@@ -34,8 +34,7 @@ def imports(box: Box, *words: str) -> set[str]:
 
 @pytest.fixture
 def published(signed_in: Box) -> Box:
-    done = signed_in.vx("refresh")
-    assert done.returncode == 0, done.stderr
+    signed_in.refresh()
     return signed_in
 
 
