@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SOURCE = REPOSITORY / "src"
 
 
-def until(condition: Callable[[], T | Literal[False] | None], seconds: float = 10.0, what: str = "") -> T:
+def until(condition: Callable[[], T | Literal[False] | None], seconds: float = 30.0, what: str = "") -> T:
     """Wait for the first true result of `condition` and return it; the test fails after `seconds`."""
     end, pause = time.monotonic() + seconds, 0.005
     while not (result := condition()):

@@ -230,11 +230,11 @@ def test_refresh_tells_what_it_got_and_not_the_token(signed_in: Box, google: Emu
 
 
 def test_paths_lead_to_the_files(signed_in: Box) -> None:
-    ran(signed_in, "print")
+    signed_in.refresh()
     for name in ("token", "header", "env.sh", "env.fish", "state.json", "lock"):
         assert ran(signed_in, "path", name) == f"{signed_in.runtime}/default/{name}\n"
-        assert ran(signed_in, "path", "--profile", "gemini", name) == f"{signed_in.runtime}/gemini/{name}\n"
         assert (signed_in.runtime / "default" / name).is_file()
+    assert ran(signed_in, "path", "--profile", "gemini", "token") == f"{signed_in.runtime}/gemini/token\n"
     assert ran(signed_in, "path", "config") == f"{signed_in.config}\n"
     assert ran(signed_in, "path", "runtime") == f"{signed_in.runtime}\n"
 
