@@ -8,10 +8,10 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "src" / "vx_token"
 
 LEVELS = """
-__init__ cli doctor gateway service setup errors tokens clock log peek atomic adc commands hardening presets tomledit \
-    vertex cli.become cli.help cli.output service.notify emulator.answers emulator.aws emulator.refusals \
+__init__ cli doctor gateway service setup errors tokens clock peek atomic adc commands hardening presets tomledit \
+    vertex cli.become cli.help service.notify emulator.answers emulator.aws emulator.refusals \
     gateway.usage gateway.listener
-values paths plan rcfile schedule shell verdict watch \
+values log cli.output paths plan rcfile schedule shell verdict watch \
     emulator.identity emulator.vertex \
     gateway.connections gateway.errors gateway.headers gateway.key gateway.metrics gateway.proxy \
     gateway.settings gateway.statusz

@@ -1,8 +1,19 @@
 """What can go wrong, as few kinds as somebody decides by."""
 
 
+def printable(text: str) -> str:
+    """Return `text` on one line, with "?" for each line break and each character that steers a terminal.
+
+    For everything from outside: credential files, server answers, file names. A line break there could forge a line of
+    ours, such as a hint.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else "?" for each in text)
+
+
 class VxTokenError(Exception):
-    """A failure told to a person: one sentence, one hint, one exit status.
+    """A failure told to a person: one sentence, one hint, one exit status; both printable.
 
     Neither text may ever hold a secret: they are printed, logged and stored.
     """
@@ -10,9 +21,8 @@ class VxTokenError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = printable(message), printable(hint)
+        super().__init__(self.message)
 
 
 class UsageError(VxTokenError):

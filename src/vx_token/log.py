@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
+from vx_token.errors import printable
+
 LEVELS = {"error": 3, "warning": 4, "notice": 5, "info": 6}
 """syslog's numbers, which sd-daemon(3) puts before a line."""
 
@@ -26,7 +28,7 @@ class Log:
 
     def event(self, level: str, message: str, profile: str = "") -> None:
         """Write one line. A reader that went away is no reason to stop."""
-        line = self._line(level, _printable(message), profile)
+        line = self._line(level, printable(" ".join(message.split())), profile)
         try:
             # One write past the buffer: threads write too, and what a reader that went away leaves in the buffer would
             # make a clean end look like a failure.
@@ -66,11 +68,6 @@ def libraries(log: Log) -> Iterator[None]:
         yield
     finally:
         logging.getLogger().removeHandler(lines)
-
-
-def _printable(message: str) -> str:
-    """On one line, with nothing that steers a terminal."""
-    return "".join(each if each.isprintable() else "?" for each in " ".join(message.split()))
 
 
 def form(asked: str, environ: Mapping[str, str], descriptor: int = 2) -> str:

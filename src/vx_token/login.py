@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vx_token import adc, paths, verdict
-from vx_token.errors import ConfigError, LoginNeededError
+from vx_token.errors import ConfigError, LoginNeededError, printable
 from vx_token.settings import Profile
 from vx_token.verdict import Login
 
@@ -72,7 +72,8 @@ def find(profile: Profile, environ: Mapping[str, str]) -> tuple[Login, dict[str,
     if not re.match(r"https?://.", str(info.get("token_uri") or "https://-")):
         raise verdict.malformed(Login(kind, str(path)))
     target = profile.impersonate or (found[1] if found else "")
-    return Login(kind, str(path), str(info.get("client_email") or info.get("account") or ""), target), info
+    account = printable(str(info.get("client_email") or info.get("account") or ""))
+    return Login(kind, str(path), account, printable(target)), info
 
 
 def identity(profile: Profile, found: Login) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from vx_token import atomic, peek, presets, shell
-from vx_token.errors import ConfigError
+from vx_token.errors import ConfigError, printable
 from vx_token.settings import Profile
 from vx_token.store import private_text
 from vx_token.tokens import State, Token
@@ -71,7 +71,7 @@ def variables(profile: Profile, token: Token, key: str = "", url: str = "") -> d
 
 def header_lines(token: Token) -> str:
     """Request headers for `curl -H @file`; the quota project is there for user credentials only (see `Token`)."""
-    project = _one_line(token.quota_project)
+    project = printable(token.quota_project)
     quota = f"x-goog-user-project: {project}\n" if project else ""
     return f"Authorization: Bearer {token.value}\n{quota}"
 
@@ -100,11 +100,6 @@ def _header(facts: Facts) -> str | None:
     return header_lines(facts.token) if facts.token else None
 
 
-def _one_line(text: str) -> str:
-    # A path or a credential file may hold anything, and a line break would begin a line of its own in these files.
-    return "".join(each if each.isprintable() else "?" for each in text)
-
-
 def _peek(facts: Facts) -> str | None:
     token, origin = facts.token, facts.state.origin
     if token is None or origin is None or not facts.config[0]:
@@ -130,7 +125,7 @@ def _env(kind: str, shell_kind: str) -> Callable[[Facts], str]:
         ]
         failure = facts.state.failure
         if word == "login" and failure is not None:
-            lines.append("# notice: " + _one_line(f"{failure.message}; {failure.hint}").rstrip("; "))
+            lines.append("# notice: " + printable(f"{failure.message}; {failure.hint}").rstrip("; "))
         exports = variables(facts.profile, token, facts.key, facts.url) if token else {}
         return "\n".join(lines) + "\n" + shell.assignments(shell_kind, exports) + "# end\n"
 

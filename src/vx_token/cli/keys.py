@@ -77,10 +77,10 @@ def exec_(command: tuple[str, ...], gateway: bool, **options: Any) -> None:
         chosen = {"VX_TOKEN_PROFILE": options["profile"]} if options["profile"] else {}  # for the hook in a shell
         become(command, output.environment({**os.environ, **chosen, **_variables(settings, refresher, profile)}))
     except FileNotFoundError:
-        click.echo(f"vx-token: there is no command {command[0]!r}\nhint: check the name and PATH", err=True)
+        output.show(f"vx-token: there is no command {command[0]!r}\nhint: check the name and PATH", err=True)
         sys.exit(127)
     except OSError as error:
-        click.echo(f"vx-token: cannot run {command[0]!r}: {error.strerror}\nhint: is it a program?", err=True)
+        output.show(f"vx-token: cannot run {command[0]!r}: {error.strerror}\nhint: is it a program?", err=True)
         sys.exit(126)
 
 
@@ -90,7 +90,7 @@ def _served(settings: Config, profile: Profile) -> bool:
     whose, uid = statusz.owner(url)
     if whose is statusz.Owner.STRANGER:
         text = f"vx-token: another user (uid {uid}) listens at {url}; {profile.name} gets a gateway of its own"
-        click.echo(f"{text}\nhint: change `gateway.port` in the configuration", err=True)
+        output.show(f"{text}\nhint: change `gateway.port` in the configuration", err=True)
     return whose in (statusz.Owner.OURS, statusz.Owner.UNKNOWN)
 
 
@@ -108,11 +108,11 @@ def refresh(every: bool, **options: Any) -> None:
     failed: list[tuple[str, VxTokenError]] = []
     for each in settings.profiles.values() if every else [profile]:
         try:
-            click.echo(f"{each.name}: fresh token, {values.shown(_refreshed(refresher, each))} left")
+            output.show(f"{each.name}: fresh token, {values.shown(_refreshed(refresher, each))} left")
         except VxTokenError as problem:
             failed.append((each.name, problem))
     for name, error in failed[:-1]:
-        click.echo(f"vx-token: {name}: {error.message}\nhint: {error.hint}", err=True)
+        output.show(f"vx-token: {name}: {error.message}\nhint: {error.hint}", err=True)
     if failed:
         raise failed[-1][1]
 

@@ -67,9 +67,9 @@ def _run(argv: list[str]) -> int:
 
 def _fail(error: VxTokenError, status: int) -> int:
     try:
-        click.echo(f"vx-token: {error.message}", err=True)
+        output.show(f"vx-token: {error.message}", err=True)
         if error.hint:
-            click.echo(f"hint: {error.hint}", err=True)
+            output.show(f"hint: {error.hint}", err=True)
     except OSError:  # nobody can be told; the status still can
         output.mute_errors()
     return status

@@ -7,7 +7,16 @@ import sys
 from collections.abc import Mapping
 from typing import TextIO
 
+import click
+
+from vx_token.errors import printable
+
 LOSSLESS = "vx-token-lossless"
+
+
+def show(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print lines for people; no text from outside may steer their terminal."""
+    click.echo("\n".join(map(printable, text.split("\n"))), err=err, nl=nl)
 
 
 def _lossless(error: UnicodeError) -> tuple[bytes, int]:

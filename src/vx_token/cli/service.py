@@ -9,6 +9,7 @@ import click
 
 from vx_token import config, endpoint, paths
 from vx_token.cli import help as cli_help
+from vx_token.cli import output
 from vx_token.cli.become import become
 from vx_token.errors import VxTokenError
 from vx_token.settings import Config
@@ -88,9 +89,9 @@ def install(dry_run: bool) -> None:
     except VxTokenError as error:
         if not dry_run:
             raise
-        click.echo(f"note: {error.message}; shown as for a machine without user namespaces", err=True)
+        output.show(f"note: {error.message}; shown as for a machine without user namespaces", err=True)
     steps = manager.install()
-    click.echo(plan.show(steps).rstrip() if dry_run else manager.carry_out(steps, time.time))
+    output.show(plan.show(steps).rstrip() if dry_run else manager.carry_out(steps, time.time))
 
 
 @service.command("uninstall")
@@ -107,10 +108,10 @@ def uninstall(dry_run: bool) -> None:
     manager = _manager()
     steps = manager.uninstall()
     if dry_run:
-        click.echo(plan.show(steps).rstrip())
+        output.show(plan.show(steps).rstrip())
         return
     plan.perform(steps, manager.run)
-    click.echo("the service is gone")
+    output.show("the service is gone")
 
 
 @service.command("start")
@@ -122,7 +123,7 @@ def start() -> None:
       vx-token service start && vx-token status
     """
     manager = _installed()
-    click.echo(manager.carry_out(manager.verb("start"), time.time))
+    output.show(manager.carry_out(manager.verb("start"), time.time))
 
 
 @service.command("restart")
@@ -134,7 +135,7 @@ def restart() -> None:
       vx-token service restart       after an upgrade, for instance
     """
     manager = _installed()
-    click.echo(manager.carry_out(manager.verb("restart"), time.time))
+    output.show(manager.carry_out(manager.verb("restart"), time.time))
 
 
 @service.command("stop")
@@ -149,7 +150,7 @@ def stop() -> None:
 
     manager = _installed()
     plan.perform(manager.verb("stop"), manager.run)
-    click.echo("the service is stopped")
+    output.show("the service is stopped")
 
 
 @service.command("status")
@@ -163,9 +164,9 @@ def service_status() -> None:
     from vx_token.service import agent
 
     found = _manager().standing()
-    click.echo(f"file:    {found.file if found.installed else 'not installed'}")
-    click.echo(f"state:   {found.active}" + (f", process {found.pid}" if found.pid else ""))
-    click.echo(f"says:    {found.text}" if found.text else "says:    nothing")
+    output.show(f"file:    {found.file if found.installed else 'not installed'}")
+    output.show(f"state:   {found.active}" + (f", process {found.pid}" if found.pid else ""))
+    output.show(f"says:    {found.text}" if found.text else "says:    nothing")
     agent.running(found)
 
 

@@ -8,6 +8,7 @@ import click
 
 from vx_token import config, endpoint, paths, shell
 from vx_token.cli import help as cli_help
+from vx_token.cli import output
 from vx_token.cli import service as cli_service
 from vx_token.clock import SystemClock
 from vx_token.errors import ConfigError, UsageError
@@ -102,18 +103,18 @@ def _world(*, silent: bool) -> "World":
         return left + ("; tools with a key command take: vx-token gateway key" if profile.mode == "gateway" else "")
 
     ask = Silent() if silent else _Terminal()
-    return World(environ, click.echo, ask, cli_service.manager_for, prove, clock.now)
+    return World(environ, output.show, ask, cli_service.manager_for, prove, clock.now)
 
 
 def _setup(wishes: Any, world: "World", *, yes: bool, dry_run: bool) -> None:
     from vx_token.setup import steps as work
 
     todo = work.prepare(wishes, world)
-    click.echo(str(todo) or "everything is in place already")
+    output.show(str(todo) or "everything is in place already")
     if dry_run or (str(todo) and not yes and not world.ask.yes("Do this?")):
         return
     work.perform(todo, world)
-    click.echo(TEST)
+    output.show(TEST)
 
 
 def _undo(world: "World", *, yes: bool, dry_run: bool) -> None:
@@ -121,13 +122,13 @@ def _undo(world: "World", *, yes: bool, dry_run: bool) -> None:
 
     steps, remark = work.undoing(world), work.kept(world)
     if not steps:
-        click.echo(remark or "there is nothing to take back")
+        output.show(remark or "there is nothing to take back")
         return
-    click.echo("\n".join(filter(None, [*(str(step).rstrip("\n") for step in steps), remark])))
+    output.show("\n".join(filter(None, [*(str(step).rstrip("\n") for step in steps), remark])))
     if dry_run or not (yes or world.ask.yes("Do this?")):
         return
     work.undo(steps, world)
-    click.echo("done; shells that are open keep the hook until they end")
+    output.show("done; shells that are open keep the hook until they end")
 
 
 @click.command(cls=cli_help.Command)
@@ -152,7 +153,7 @@ def doctor(ctx: click.Context, profile: str | None, as_json: bool, live: bool) -
         from vx_token.doctor import live as doctor_live
 
         found += doctor_live.examine(around)
-    click.echo(work.as_json(found) if as_json else work.as_text(found), nl=False)
+    output.show(work.as_json(found) if as_json else work.as_text(found), nl=False)
     ctx.exit(1 if work.wrong(found) else 0)
 
 

@@ -9,6 +9,7 @@ import click
 
 from vx_token import config, endpoint, here, paths
 from vx_token.cli import help as cli_help
+from vx_token.cli import output
 from vx_token.clock import SystemClock
 from vx_token.errors import ConfigError
 from vx_token.store import Store
@@ -33,7 +34,8 @@ def status(as_json: bool, watch: bool) -> None:
         found, problem = _status()
         installed = found.daemon is None and _installed()
         text = view.as_json(found) if as_json else view.as_text(found, clock.now(), installed=installed)
-        click.echo(("\x1b[H\x1b[J" if watch and not as_json else "") + text, nl=False)
+        click.echo("\x1b[H\x1b[J" if watch and not as_json else "", nl=False)
+        output.show(text, nl=False)
         if not watch:
             break
         view.wait(1.0)
