@@ -578,23 +578,61 @@ __vx_token_settle() {
 
 # First in PROMPT_COMMAND, so that hooks which arm a DEBUG trap at the end of the prompt (VS Code, starship,
 # bash-preexec) do not take it for the user's command. The commands after it see the $? and the PIPESTATUS of the user's
-# command: a `for` loop returns the status of its body, which __vx_token_prompt returns unchanged, and no simple command
+# command: the inner loop returns the status of its body, which __vx_token_prompt returns unchanged, and no simple command
 # runs after the third expression, which assigns PIPESTATUS again. Left of `&&` a status other than 0 neither ends a
 # shell under `set -e` nor calls an ERR trap. In a child shell that inherits an exported PROMPT_COMMAND the array is not
-# set and the loop has no turn. No expression may be empty: bash before 5.2.16 crashes on that.
+# set and the loops have no turn. No expression may be empty: bash before 5.2.16 crashes on that.
+# The outer loop is there for its list, which bash expands before a DEBUG trap fires. After an empty line or a pipeline of
+# subshells VS Code still waits for a command, and would take this one for it; its flag says that a command is running.
 # shellcheck disable=SC2016 # bash expands it at each prompt
-__vx_token_entry=('for ((${__vx_token_pending+__vx_token_pending=}1; ${__vx_token_pending-0}; __vx_token_pending=0, ${__vx_token_pipestatus-0})); do __vx_token_prompt "${PIPESTATUS[@]}" && [[ 1 ]]; done')
+__vx_token_entry=('for __vx_token_turn in ${__vx_token_pending+"$((${__vsc_in_command_execution+__vx_token_vscode=__vsc_in_command_execution,__vsc_in_command_execution=}1))"}; do for ((__vx_token_pending=1; __vx_token_pending||${__vsc_in_command_execution+(__vsc_in_command_execution=__vx_token_vscode)*}0; __vx_token_pending=0, ${__vx_token_pipestatus-0})); do __vx_token_prompt "${PIPESTATUS[@]}" && [[ 1 ]]; done; done')
 
 # PS0 is expanded after Enter and before the command. It compares the clock with the due second in an array subscript,
-# which costs no fork; only when the prompt has waited that long does it raise URG, a signal that is ignored by default
-# and that nothing else in a shell uses. Its trap runs in this shell before the command starts.
+# which costs no fork; only when the prompt has waited that long does a subshell read the file, and only when the
+# variables must change does it raise URG, a signal that is ignored by default and that nothing else in a shell uses. Its
+# trap runs in this shell before the command starts. The outer subscript is an expression, so that what the subshell
+# prints can assign variables of this shell.
 # shellcheck disable=SC2016 # bash expands it at each command
-__vx_token_ps0=('${__vx_token_gate[\D{%s}>=${__vx_token_due-0}]+$(__vx_token_wake)}')
+__vx_token_ps0=('${__vx_token_gate[\D{%s}>=${__vx_token_due-0}]+${__vx_token_gate[0$(__vx_token_wake)]-}}')
 __vx_token_gate=([1]=due)
 
-# If the trap has become the user's, it is not called at each command for nothing.
+# Runs in a subshell between Enter and the command. If the trap has become the user's, it is not called for nothing.
 __vx_token_wake() {
-  [[ $(builtin trap -p URG) != *__vx_token_before_command* ]] || builtin kill -URG $$
+  __vx_token_is_last && __vx_token_quietly __vx_token_is_outdated || builtin return 0
+  [[ $(builtin trap -p URG) == *__vx_token_before_command* ]] || builtin return 0
+  __vx_token_print_pause
+  builtin kill -URG $$
+}
+
+# Until 5.2 a pending trap also runs while a later substitution of PS0 is read, which can end the shell. Others may have
+# appended one since the prompt.
+__vx_token_is_last() { [[ ${PS0##*"${__vx_token_ps0[0]}"} != *['$`']* ]]; }
+
+# Must the variables change, although nothing but time and the daemon can have changed something since the prompt?
+__vx_token_is_outdated() {
+  builtin local _vx_file _vx_problem _vx_now _vx_changed=''
+  [[ ! ${__vx_token_off-} ]] || builtin return 1
+  __vx_token_find "${VX_TOKEN_PROFILE:-default}"
+  __vx_token_load_offer
+  __vx_token_time
+  [[ ! $_vx_changed ]] || builtin return 0
+  ((${#__vx_token_held_names[@]})) || builtin return 1
+  ((!${#__vx_token_names[@]})) || { [[ ${__vx_token_mode[0]} == direct ]] && ((_vx_now >= __vx_token_expires)); }
+}
+
+# A DEBUG trap would fire for the command of our trap as well, with the command before in BASH_COMMAND, and what it calls
+# would take that for the user's command. These are the flags by which bash-preexec (and with it atuin, iTerm2, WezTerm)
+# and VS Code keep their own commands out. Prints the assignments that set them; `__vx_token_resume` takes that back.
+__vx_token_print_pause() {
+  [[ ${__bp_inside_preexec-} != 0 ]] || builtin printf ',__bp_inside_preexec=__vx_token_paused[0]=1'
+  [[ ${__vsc_in_command_execution-} != 0 ]] || builtin printf ',__vsc_in_command_execution=__vx_token_paused[1]=1'
+  builtin printf ',0'
+}
+
+__vx_token_resume() {
+  [[ ! ${__vx_token_paused[0]-} ]] || __bp_inside_preexec=0
+  [[ ! ${__vx_token_paused[1]-} ]] || __vsc_in_command_execution=0
+  __vx_token_paused=()
 }
 
 # Runs "$@" without the options that would show a value (v, x), export a copy (a), take a value for an assignment (k) or
@@ -612,6 +650,7 @@ __vx_token_quietly() {
 # $? and PIPESTATUS are bash's own care around a trap; $_ is kept by being the last argument of the call.
 __vx_token_before_command() {
   __vx_token_calm || [[ ${__vx_token_off-} ]] || __vx_token_quietly __vx_token_sync
+  __vx_token_resume
 }
 
 # Called with the elements of PIPESTATUS; returns the $? that it found.
@@ -633,8 +672,8 @@ __vx_token_at_prompt() {
   __vx_token_settle
 }
 
-# Puts our piece last in PS0: until 5.2 a pending trap also runs while a later substitution of PS0 is being read.
-# Others rewrite PS0, hence at each prompt. Without promptvars it would be shown as text, so it leaves.
+# Puts our piece last in PS0, see __vx_token_is_last. Others rewrite PS0, hence at each prompt. Without promptvars the
+# piece would be shown as text, so it leaves.
 __vx_token_heal_ps0() {
   builtin local "_vx_piece=${__vx_token_ps0[0]}" _vx_ps0
   _vx_ps0=${PS0-}
@@ -665,7 +704,7 @@ __vx_token_disarm() {
 }
 
 __vx_token_register() {
-  __vx_token_pending=(0) __vx_token_pipestatus=(0)
+  __vx_token_pending=(0) __vx_token_pipestatus=(0) __vx_token_turn=() __vx_token_vscode=() __vx_token_paused=()
   __vx_token_arm
   [[ ${PROMPT_COMMAND[*]-} != *"${__vx_token_entry[0]}"* ]] || builtin return 0
   # An assignment to an array is one to its first element, which is what we want; printf survives a read-only one.

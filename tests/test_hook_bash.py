@@ -271,7 +271,7 @@ def test_options_that_show_what_is_read_or_move_assignments_show_nothing_of_ours
         assert it.out('echo "$OPENAI_API_KEY $-"').startswith("tok-2 ")
         assert option in it.out("echo $-")
     # The line in PROMPT_COMMAND is the user's as well as ours; nothing that it calls is shown.
-    assert not re.search(r"vx_token_|tok-", re.sub(r"for \(\(.*__vx_token_prompt.*done", "", shown))
+    assert not re.search(r"vx_token_|tok-", re.sub(r"for __vx_token_turn .*done", "", shown))
 
 
 @pytest.mark.parametrize("attribute", ["-i", "-u"])
@@ -359,6 +359,23 @@ def test_a_debug_trap_sees_the_user_s_commands_and_not_ours(waiting: Start, runt
     assert "true first" in shown
 
 
+def test_a_debug_trap_does_not_fire_for_a_prompt_that_waited_while_nothing_changed(
+    waiting: Start, runtime: Runtime
+) -> None:
+    runtime.write("tok-1")
+    logs = []
+    with waiting(after="""log=(); trap 'log+=("$BASH_COMMAND")' DEBUG""") as it:
+        it.run()
+        for pause in (0, 3):
+            it.run("log=()")
+            due = time.time() + pause
+            until(lambda due=due: time.time() > due)  # type: ignore[misc]
+            it.run("true first")
+            logs.append(it.out('printf "%s\\n" "${log[@]}"'))
+    assert logs[0] == logs[1]
+    assert "true first" in logs[0]
+
+
 def test_a_terminal_that_asks_the_history_at_the_first_debug_trap_finds_what_was_typed(
     waiting: Start, runtime: Runtime
 ) -> None:
@@ -396,6 +413,21 @@ def test_a_ps0_of_the_user_s_is_shown_and_one_that_is_set_again_is_healed(waitin
         assert "tok-1" in shown
         it.run("vx-token-off")
         assert it.out('echo "$PS0"') == "[other $(echo sub)]\n"
+
+
+def test_a_substitution_that_is_appended_to_ps0_after_us_leaves_the_prompt(waiting: Start, runtime: Runtime) -> None:
+    """As kitty did before 0.35: a trap that runs while bash reads the substitution ends the shell or its command."""
+    after = r"""
+theirs() { PS0=${PS0//'\[a\]'*'\[b\]'}; PS0+='\[a\]$(echo "[theirs]")\[b\]'; }
+PROMPT_COMMAND+=(theirs)
+"""
+    with waiting(after=after) as it:
+        it.run()
+        arm(it, runtime, "tok-1")
+        shown = it.run("true")
+        assert it.out("echo $OPENAI_API_KEY") == "tok-1\n"
+    assert "[theirs]" in shown
+    assert "EOF" not in shown
 
 
 def test_a_prompt_that_rewrites_everything_each_time_keeps_us_at_the_prompt(bash: Start, runtime: Runtime) -> None:
