@@ -166,6 +166,15 @@ def test_exec_replaces_itself_by_the_command(signed_in: Box, google: Emulator) -
     assert said == f"{process.pid} {google.issued[-1].value} {google.base_url()} gemini --help me\n"
 
 
+@pytest.mark.parametrize("ours", [(), ("--profile", "gemini"), ("--gateway",)], ids=" ".join)
+def test_execs_command_keeps_all_words_from_its_own_name_on(signed_in: Box, ours: tuple[str, ...]) -> None:
+    theirs = ["--model", "X", "-la", "--profile", "none", "--gateway", "--", "-x", "--help"]
+    code = "import json, sys; print(json.dumps(sys.argv[1:]))"
+    for separator in ((), ("--",)):
+        said = ran(signed_in, "exec", *ours, *separator, sys.executable, "-c", code, *theirs)
+        assert json.loads(said) == theirs
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_exec_leaves_no_signal_ignored_that_python_ignores(signed_in: Box) -> None:
     pipes = ["bash", "-c", "yes | head -n1; echo ${PIPESTATUS[@]}"]

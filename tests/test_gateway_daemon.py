@@ -588,6 +588,25 @@ def test_exec_serves_a_command_from_a_gateway_of_its_own(behind: Box, google: Em
     assert not [name for name, value in own.items() if any(issued.value in value for issued in google.issued)]
 
 
+def test_exec_in_gateway_mode_serves_its_command_where_no_gateway_of_ours_answers(
+    behind: Box, google: Emulator, port: int
+) -> None:
+    def served() -> str:
+        done = behind.vx("exec", sys.executable, "-c", ONE_REQUEST)
+        assert (done.returncode, done.stderr) == (0, "")
+        url, key, text = done.stdout.split(" ", 2)
+        assert key == local_key(behind)
+        assert text.startswith("Hello from the emulator")
+        return url
+
+    assert f":{port}/" not in served()
+    with socket.create_server(("127.0.0.1", port)):  # another program of ours, which answers nothing
+        assert f":{port}/" not in served()
+    with behind.daemon():
+        until(lambda: answers(port))
+        assert served() == f"http://127.0.0.1:{port}/v1"
+
+
 DUMP = "import json, os; print(json.dumps(dict(os.environ)))"
 
 

@@ -56,7 +56,7 @@ def _variables(settings: Config, refresher: Refresher, profile: Profile) -> dict
     return found | (endpoint.beside_a_proxy(os.environ, settings.gateway.host) if profile.mode == "gateway" else {})
 
 
-@click.command("exec", cls=cli_help.Command, context_settings={"ignore_unknown_options": False})
+@click.command("exec", cls=cli_help.Command, context_settings={"allow_interspersed_args": False})
 @with_profile
 @click.option("--gateway", is_flag=True, help="Serve COMMAND from a gateway of its own, so that it outlives tokens.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
@@ -85,13 +85,16 @@ def exec_(command: tuple[str, ...], gateway: bool, **options: Any) -> None:
 
 
 def _served(settings: Config, profile: Profile) -> bool:
-    """Whether a gateway listens where the configuration says; another user's would get key and prompt."""
+    """Whether our gateway answers where the configuration says; another program would get key and prompt."""
     url = endpoint.url(settings, profile.name)
-    whose, uid = statusz.owner(url)
+    try:
+        answers, whose, uid = statusz.is_gateway(url)
+    except OSError:
+        return False
     if whose is statusz.Owner.STRANGER:
         text = f"vx-token: another user (uid {uid}) listens at {url}; {profile.name} gets a gateway of its own"
         output.show(f"{text}\nhint: change `gateway.port` in the configuration", err=True)
-    return whose in (statusz.Owner.OURS, statusz.Owner.UNKNOWN)
+    return answers
 
 
 @click.command(cls=cli_help.Command)
