@@ -418,6 +418,57 @@ def test_it_ends_at_once_while_google_hangs(signed_in: Box, google: Emulator) ->
         until(lambda: not any(child.is_running() for child in children), 2, "the child's end")
 
 
+def test_a_umask_that_takes_its_own_rights_harms_nothing(
+    box: Box, google: Emulator, require: Callable[[str], str]
+) -> None:
+    google.service_account(box.key)
+    box.profile(url=google.base_url())
+    box.environ["VX_TOKEN_RUNTIME_DIR"] = str(box.root / "a" / "b" / "run")
+    lock = box.root / "a" / "b" / "run" / ".daemon.lock"
+    # Root reads everything unless that right is taken away.
+    drop = [require("setpriv"), "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    argv = ["sh", "-c", 'umask 777; exec "$@"', "sh", *drop, *box.command("run")]
+    for damaged in (False, True):
+        if damaged:
+            lock.chmod(0)  # as an older version left it
+        with subprocess.Popen(argv, env=box.environ, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                until(lambda: process.poll() is not None or (lock.parent / ".daemon.json").exists(), 30)
+                assert process.poll() is None, process.stderr and process.stderr.read()
+                until((lock.parent / "gemini" / "token").exists, 30)
+                assert lock.stat().st_mode & 0o777 == 0o600
+            finally:
+                process.terminate()
+
+
+LIMITS = {
+    "open files": ("-n 6", ("run", "doctor", "refresh", "print --min-ttl 5m", "env", "exec --gateway true")),
+    "memory": ("-v 200000", ("run", "run --gateway", "doctor", "refresh", "env")),
+    "too little memory for google-auth": ("-v 50000", ("refresh",)),
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_limit_of_the_system_is_told_in_a_sentence(signed_in: Box, limit: str) -> None:
+    number, commands = LIMITS[limit]
+    for command in commands:
+        argv = ["bash", "-c", f'ulimit {number} && exec "$@"', "bash", *signed_in.command(*command.split())]
+        with subprocess.Popen(
+            argv, env=signed_in.environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            if command.startswith("run"):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(4)  # what it says until then
+                process.terminate()
+            said = process.communicate(timeout=60)[1]
+        assert "internal error" not in said, (command, said)
+        assert "Traceback" not in said, (command, said)
+        assert process.returncode in ((5,) if "-v 50000" in number else (0, 1, 5)), (command, said)
+        if process.returncode == 5:
+            assert said.splitlines()[-2].startswith("vx-token: "), (command, said)
+            assert said.splitlines()[-1].startswith("hint: "), (command, said)
+
+
 def test_a_second_daemon_ends_and_says_why(signed_in: Box, google: Emulator) -> None:
     with signed_in.daemon() as process:
         until(lambda: fresh(signed_in, google))
@@ -540,7 +591,7 @@ def test_without_inotify_it_looks_by_itself_and_says_so_once(
         finally:
             shell.stdin.close()
             assert shell.wait(30) == 0
-    assert signed_in.log.count("looking every 2 s instead") == 1
+    assert signed_in.log.count("looks every 2 s instead") == 1
     assert "internal error" not in signed_in.log
 
 

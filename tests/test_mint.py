@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -35,6 +36,23 @@ JUNK = {
     "newline_token": "no usable token",
     "empty_token": "no usable token",
 }
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_pipe_that_takes_nothing_is_a_temporary_failure(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(subprocess.Popen[bytes]):
+        """A program whose stdin reports an error of the system when it is closed."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            assert self.stdin is not None
+            self.stdin.close()
+            self.stdin = Path("/dev/full").open("wb")  # noqa: SIM115 - closed by what is tested
+
+    monkeypatch.setattr(subprocess, "Popen", Full)
+    with pytest.raises(TemporaryError, match="No space left on device") as failure:
+        mint(profile(box), box.environ)
+    assert failure.value.hint
 
 
 def profile(box: Box, **settings: Any) -> Profile:

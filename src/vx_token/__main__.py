@@ -12,9 +12,21 @@ def main() -> None:
     quick = peek.answer(sys.argv, os.environ, time.time())
     if quick is not None and _said(quick):
         return
-    from vx_token.cli.main import run
-
+    try:
+        from vx_token.cli.main import run
+    except (OSError, MemoryError, ImportError) as error:  # a limit on open files or memory
+        sys.exit(_no_room(error))
     sys.exit(run(sys.argv[1:]))
+
+
+def _no_room(error: BaseException) -> int:
+    from vx_token.errors import shortage
+
+    limit = shortage(error)
+    if limit is None:
+        raise error
+    os.write(2, f"vx-token: {limit.message}\nhint: {limit.hint}\n".encode())
+    return limit.exit_code
 
 
 def _said(text: str) -> bool:

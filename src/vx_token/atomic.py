@@ -39,6 +39,8 @@ def remedy(error: OSError) -> str:
         return f"free some space there, or {other}"
     if error.errno == errno.EROFS:
         return f"the folder is on a read-only file system: {other}"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "raise the limit of open files: ulimit -n"
     if error.errno in (errno.EISDIR, errno.ENOTDIR):
         # Of a rename, the second name is what it was to replace.
         blocked = error.filename2 or error.filename

@@ -26,8 +26,7 @@ class Claim:
         self.close()
         paths.secure_folder(self._path.parent)
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._descriptor = os.open(self._path, flags, 0o600)
+            self._descriptor = _open(self._path)
         except OSError as error:
             hint = "choose another runtime folder by VX_TOKEN_RUNTIME_DIR"
             raise ConfigError(f"cannot write {self._path}: {error.strerror}", hint) from None
@@ -54,3 +53,16 @@ class Claim:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _open(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except PermissionError:
+        if path.is_symlink():
+            raise
+        path.chmod(0o600)  # made under a umask that takes rights from its owner, too
+        descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return descriptor

@@ -15,7 +15,7 @@ from vx_token import __version__, atomic, hardening, paths, peek, told
 from vx_token.claim import Claim
 from vx_token.clock import NAP, Clock
 from vx_token.commands import Event, Order, Runner, environment
-from vx_token.errors import AddressError, TemporaryError, VxTokenError
+from vx_token.errors import AddressError, TemporaryError, VxTokenError, shortage
 from vx_token.gateway import switch as gateway_switch
 from vx_token.gateway.switch import Switch
 from vx_token.keeper import Keeper
@@ -132,14 +132,12 @@ class Daemon:
     def _check(self) -> None:
         """Look at the files now and then, should the kernel report no events; keepers look at theirs each nap."""
         problem = self.watcher.problem
-        if problem != self.watch_problem:
-            self.watch_problem = problem
-            if problem:
-                text = f"the kernel reports no changes of files ({problem}); looking every {POLL:.0f} s instead"
-                hint = "raise the sysctl fs.inotify.max_user_instances or fs.inotify.max_user_watches"
-                self.log.event("warning", f"{text}; {hint}")
-            else:
-                self.log.event("info", "the kernel reports changes of files again")
+        if problem and not self.watch_problem:
+            text = f"the kernel reports no changes of files, so vx-token looks every {POLL:.0f} s instead"
+            self.log.event("warning", f"{text}: {problem}")
+        elif self.watch_problem and not problem:
+            self.log.event("info", "the kernel reports changes of files again")
+        self.watch_problem = problem
         if time.monotonic() >= self.checked + (POLL if problem else CHECK):
             self.checked = time.monotonic()
             self.watcher.check()
@@ -171,9 +169,12 @@ class Daemon:
         problem: VxTokenError | None = None
         try:
             self.gateway.apply(config, self.make(config))
-        except (AddressError, TemporaryError) as error:
-            if self.gateway.address:
+        except (VxTokenError, OSError, MemoryError, RuntimeError) as caught:
+            error = caught if isinstance(caught, VxTokenError) else shortage(caught)
+            if not isinstance(error, AddressError | TemporaryError):
                 raise
+            if self.gateway.address:
+                raise error from None
             problem = error
             if self.gateway_problem is None or self.gateway_problem.message != error.message:
                 self.log.event("error", f"{error.message}; {error.hint}; trying again every {RETRY:.0f} s")

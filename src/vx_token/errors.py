@@ -1,5 +1,7 @@
 """What can go wrong, as few kinds as somebody decides by."""
 
+import errno
+
 
 def printable(text: str) -> str:
     """Return `text` on one line, with "?" for each line break and each character that steers a terminal.
@@ -55,3 +57,18 @@ class TemporaryError(VxTokenError):
     def __init__(self, message: str, hint: str = "", retry_after: float | None = None) -> None:
         super().__init__(message, hint)
         self.retry_after = retry_after
+
+
+def shortage(error: BaseException) -> TemporaryError | None:
+    """Return the error for a limit of the system that was reached: open files, memory, threads; None for others."""
+    number = error.errno if isinstance(error, OSError) else 0
+    if number in (errno.EMFILE, errno.ENFILE):
+        return TemporaryError("too many open files", "raise the limit of open files: ulimit -n")
+    no_room = isinstance(error, ImportError) and "failed to map segment" in str(error)  # ld.so's words
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or no_room:
+        return TemporaryError("not enough memory", "raise the memory limit (ulimit -v), or end other programs")
+    no_thread = isinstance(error, RuntimeError) and "start new thread" in str(error)
+    if no_thread or number == errno.EAGAIN:
+        hint = "raise the limits of memory (ulimit -v) and processes (ulimit -u)"
+        return TemporaryError("no more threads or processes can be started", hint)
+    return None

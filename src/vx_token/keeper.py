@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from vx_token import peek
 from vx_token.clock import NAP, Wake
-from vx_token.errors import VxTokenError
+from vx_token.errors import TemporaryError, VxTokenError, shortage
 from vx_token.refresh import Refresher, draw, failure_of
 from vx_token.schedule import LONGEST_PAUSE, next_refresh
 from vx_token.settings import Profile
 from vx_token.sinks import SINKS
 from vx_token.store import Store
-from vx_token.tokens import Failure, State
+from vx_token.tokens import State
 
 FORCED_GAP = 0.5
 """Seconds between two tries when files change faster than tokens can be fetched."""
@@ -82,7 +82,8 @@ def keep_fresh(
         except VxTokenError as error:
             failure = failure_of(error, now)
         except Exception as error:  # noqa: BLE001 - a thread that ends keeps nothing fresh, and nobody would see it
-            failure = Failure("temporary", f"internal error: {type(error).__name__}", "please report it; trying again")
+            internal = TemporaryError(f"internal error: {type(error).__name__}", "please report it; trying again")
+            failure = failure_of(shortage(error) or internal, now)
         # Nothing could be written down: the schedule has nothing to go by, so wait here.
         report(State(failures=1, failure=failure))
         sleep(now + LONGEST_PAUSE)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
+from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError, shortage
 from vx_token.settings import Profile
 from vx_token.tokens import Token
 
@@ -56,25 +56,30 @@ def mint(
             start_new_session=True,
         )
     except OSError as error:
-        hint = "the next try follows by itself; if vx-token was installed anew: vx-token service restart"
+        limit = shortage(error)
+        hint = limit.hint if limit else "if vx-token was installed anew: vx-token service restart"
         raise TemporaryError(f"the refresh cannot be started: {error.strerror}", hint) from None
     try:
         _ask(child, json.dumps(settings).encode())
         output = _answer(child, deadline, cancelled)
+    except OSError as error:
+        message = f"the refresh's own process cannot be talked to: {error.strerror}"
+        raise TemporaryError(message, "the next try follows by itself") from None
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
         child.kill()
-        child.communicate()
+        with contextlib.suppress(OSError):
+            child.communicate()
     return _decode(output)
 
 
 def _ask(child: subprocess.Popen[bytes], settings: bytes) -> None:
     # Not by `communicate`: should its first slice end before it came to write, it never would. A pipe takes 64 KiB.
     if child.stdin is not None:
-        with contextlib.suppress(BrokenPipeError), child.stdin as question:
+        question, child.stdin = child.stdin, None
+        with contextlib.suppress(BrokenPipeError), question:
             question.write(settings)
-        child.stdin = None
 
 
 def _answer(child: subprocess.Popen[bytes], deadline: float, cancelled: Callable[[], bool]) -> bytes:

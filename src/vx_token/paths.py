@@ -185,6 +185,7 @@ def _unusable(folder: Path, error: OSError) -> ConfigError:
 def _make(folder: Path) -> None:
     if not folder.parent.exists():
         _make(folder.parent)  # also for us alone: `parents=True` would leave that to the umask
+        folder.parent.chmod(0o700)
     folder.mkdir(mode=0o700, exist_ok=True)
 
 

@@ -40,6 +40,10 @@ IAM_OVERRIDE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS"
 _OPTIONS = "service_account_impersonation"
 """Where an external account's file may name a lifetime."""
 
+_NO_MEMORY = {
+    "message": "not enough memory for a refresh",
+    "hint": f"raise the memory limit to {MEMORY >> 10} KiB: ulimit -v",
+}
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 _PROGRAM_LATE = (
     "the program that gives the subject token did not end in time",
@@ -156,6 +160,8 @@ def _asked(info: Mapping[str, Any], profile: Profile) -> float:
 
 
 def _translate(error: Exception, answer: verdict.Answer | None, found: Login) -> VxTokenError:
+    if isinstance(error, MemoryError) and _cramped():
+        return TemporaryError(_NO_MEMORY["message"], _NO_MEMORY["hint"])
     if isinstance(error, MemoryError):
         return TemporaryError(
             "Google's answer is too large", "a proxy may have answered; the next try follows by itself"
@@ -307,10 +313,12 @@ def main() -> None:
         kind = {3: "config", 4: "login"}.get(error.exit_code, "temporary")
         answer = {"error": {"kind": kind, "message": error.message, "hint": error.hint}}
         answer["error"]["retry_after"] = getattr(error, "retry_after", None)
-    except ImportError:
+    except ImportError as error:
         text = {"message": "google-auth, or a library that it needs for this login, cannot be imported"}
         text["hint"] = "install vx-token again, with the newest google-auth"
         answer = {"error": {"kind": "config", **text}}
+        if _cramped() and not isinstance(error, ModuleNotFoundError):  # a library that found no room
+            answer = {"error": {"kind": "temporary", **_NO_MEMORY}}
     _say(answer)
 
 
@@ -334,6 +342,12 @@ def _confine(deadline: float) -> None:
     hardening.forbid_core_dumps()
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
+def _cramped() -> bool:
+    """Whether there is a lower limit of memory than our own."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return limit != resource.RLIM_INFINITY and limit < MEMORY
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ every `POLL` seconds.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import queue
@@ -182,7 +183,15 @@ class Watcher(FileSystemEventHandler):
 
 
 def _why(error: OSError | RuntimeError) -> str:
-    return (error.strerror if isinstance(error, OSError) else "") or str(error)
+    """What is wrong and what to do; watchdog reports both limits by EMFILE."""
+    hint = "raise the sysctl fs.inotify.max_user_instances, or the limit of open files (ulimit -n)"
+    if isinstance(error, RuntimeError):
+        hint = "raise the limits of memory (ulimit -v) and processes (ulimit -u)"
+    elif error.errno == errno.ENOSPC:
+        hint = "raise the sysctl fs.inotify.max_user_watches"
+    elif error.errno != errno.EMFILE:
+        hint = f"check {error.filename}" if error.filename else ""
+    return "; ".join(filter(None, ((error.strerror if isinstance(error, OSError) else "") or str(error), hint)))
 
 
 def folders(path: Path) -> set[Path]:

@@ -17,7 +17,7 @@ from vx_token.cli import service as cli_service
 from vx_token.cli import setup as cli_setup
 from vx_token.cli.options import given, with_profile
 from vx_token.clock import SystemClock
-from vx_token.errors import ConfigError, TemporaryError, UsageError, VxTokenError
+from vx_token.errors import ConfigError, TemporaryError, UsageError, VxTokenError, shortage
 from vx_token.settings import Config
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -60,6 +60,8 @@ def _run(argv: list[str]) -> int:
             return 1  # for now: `run` tells of it
         if os.environ.get("VX_TOKEN_DEBUG"):
             raise
+        if limit := shortage(error):
+            return _fail(limit, limit.exit_code)
         # Not its text: it may quote anything.
         hint = "please report it; VX_TOKEN_DEBUG=1 shows where"
         return _fail(VxTokenError(f"internal error: {type(error).__name__}", hint), 1)

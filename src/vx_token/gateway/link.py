@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vx_token import endpoint, paths, peek
-from vx_token.errors import ConfigError, TemporaryError, VxTokenError
+from vx_token.errors import ConfigError, TemporaryError, VxTokenError, shortage
 from vx_token.gateway.app import Gateway
 from vx_token.gateway.key import Keys
 from vx_token.gateway.proxy import proxy_for
@@ -183,8 +183,12 @@ class Link:
         else:
             self.sockets = open_sockets(self._gateway.settings, before.sockets if before else ())
             self.files = files_of(self.sockets)
-        self._thread.start()
-        self._up.wait(START)
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._problem = shortage(error)
+        else:
+            self._up.wait(START)
         if not self.address:
             for listening in self.sockets:
                 listening.close()
