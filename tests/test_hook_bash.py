@@ -167,7 +167,9 @@ def test_the_user_s_prompt_hooks_see_the_status_of_each_part_of_a_pipeline(bash:
                     runtime.write(f"tok-{number}")
                     it.run(trap + line)
                     found.append(it.out('{ echo "$seen"; set +eu +o pipefail; }').strip())
-    assert found == [*STATUSES.values()] * 4
+    plain, hooked = found[: len(found) // 2], found[len(found) // 2 :]
+    assert hooked == plain
+    assert plain[: len(STATUSES)] == [*STATUSES.values()]  # in bash 3.2 a DEBUG trap loses them by itself
 
 
 def test_an_empty_enter_leaves_the_status_of_a_pipeline(bash: Start, runtime: Runtime) -> None:
