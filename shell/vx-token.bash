@@ -35,19 +35,6 @@ __vx_token_find() {
   _vx_file+=/$1/env.sh
 }
 
-# Why _vx_file must not be read: `gone` (or not a plain file), `foreign`, `unreadable`; nothing when it may be.
-__vx_token_check_file() {
-  if [[ -f $_vx_file && -O $_vx_file && -r $_vx_file ]]; then
-    _vx_problem=
-  elif [[ ! -f $_vx_file ]]; then
-    _vx_problem=gone
-  elif [[ ! -O $_vx_file ]]; then
-    _vx_problem=foreign
-  else
-    _vx_problem=unreadable
-  fi
-}
-
 # Fills _vx_lines by one open. stderr is closed meanwhile: the file may vanish after the check, a restricted shell
 # has no /dev/null, and `read -d ''` would cost a system call a byte.
 if ((BASH_VERSINFO[0] >= 4)); then
@@ -55,6 +42,7 @@ if ((BASH_VERSINFO[0] >= 4)); then
 else
   __vx_token_read() {
     builtin local _vx_line
+    _vx_lines=()
     {
       while IFS= builtin read -r _vx_line; do
         _vx_lines[${#_vx_lines[@]}]=$_vx_line
@@ -131,29 +119,36 @@ __vx_token_parse() {
 }
 
 __vx_token_forget() {
-  __vx_token_text=() __vx_token_lines=() __vx_token_names=() __vx_token_values=()
+  __vx_token_text=() __vx_token_names=() __vx_token_values=()
   __vx_token_profile=('') __vx_token_word=('') __vx_token_expires=(0) __vx_token_mode=('') __vx_token_notice=('')
 }
 
-# Brings the offer up to date with the file; _vx_problem tells what kept it from that. A malformed file leaves the
-# last good offer in place: whoever wrote it is not the daemon, and the token in hand still lives.
+# Fills _vx_lines from _vx_file, or sets _vx_problem to what kept it from that: `gone` (or not a plain file), `foreign`,
+# `unreadable`.
+__vx_token_look_at_file() {
+  if [[ -f $_vx_file && -O $_vx_file && -r $_vx_file ]] && __vx_token_read; then
+    _vx_problem=
+  elif [[ ! -f $_vx_file ]]; then
+    _vx_problem=gone
+  elif [[ ! -O $_vx_file ]]; then
+    _vx_problem=foreign
+  else
+    _vx_problem=unreadable
+  fi
+}
+
+# Brings the offer up to date with _vx_lines. A malformed file leaves the last good offer in place: whoever wrote it is
+# not the daemon, and the token in hand still lives.
 __vx_token_load_offer() {
-  builtin local -a _vx_lines
-  _vx_lines=()
   if [[ $_vx_file != "${__vx_token_file[0]}" ]]; then
     __vx_token_file=("$_vx_file")
     __vx_token_forget
   fi
-  __vx_token_check_file
-  if [[ ! $_vx_problem ]]; then
-    __vx_token_read || _vx_problem=gone
-  fi
   if [[ $_vx_problem ]]; then
     __vx_token_forget
-  elif [[ "${_vx_lines[*]-}" != "${__vx_token_text[0]-}" || ! ${__vx_token_text[0]-} ]]; then
-    _vx_changed=1
+  elif [[ ! ${__vx_token_text[0]-} || ${_vx_lines[*]-} != "${__vx_token_text[0]}" ]]; then
     if __vx_token_parse; then
-      __vx_token_text=("${_vx_lines[*]}") __vx_token_lines=("${_vx_lines[@]}")
+      __vx_token_text=("${_vx_lines[*]}")
     else
       __vx_token_text=() _vx_problem=malformed
     fi
@@ -206,7 +201,7 @@ __vx_token_kept() {
 __vx_token_keep() {
   builtin local _vx_at _vx_flags=x _vx_print
   # Older shells cannot tell without a fork; a key that was there before is nearly always exported.
-  ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)) || builtin eval "_vx_flags=\${$1@a}"
+  ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)) || _vx_flags=${!1@a}
   __vx_token_kept "$1" || _vx_at=${#__vx_token_user_names[@]}
   __vx_token_user_names[_vx_at]=$1
   __vx_token_user_values[_vx_at]=${!1}
@@ -345,7 +340,6 @@ __vx_token_apply() {
     paused* | readonly*) __vx_token_withdraw __vx_token_give_back ;;
   esac
   __vx_token_mark
-  __vx_token_watch
 }
 
 # Sets _vx_print to how a child shell knows value $1 again, in any locale: length and last four characters of its ASCII.
@@ -389,18 +383,6 @@ __vx_token_inherit() {
   done
 }
 
-# Makes __vx_token_intact, which tells whether the environment still holds every value that we put there. It is called
-# at each prompt, so it is one comparison and no loop; the names in it have been found to be identifiers.
-__vx_token_watch() {
-  builtin local _vx_i _vx_now='' _vx_then=''
-  for ((_vx_i = 0; _vx_i < ${#__vx_token_held_names[@]}; _vx_i++)); do
-    _vx_now+=":\${${__vx_token_held_names[_vx_i]}-}"
-    _vx_then+=":${__vx_token_held_values[_vx_i]}"
-  done
-  __vx_token_expected=("$_vx_then")
-  builtin eval "__vx_token_intact() { [[ \"$_vx_now\" == \"\$__vx_token_expected\" ]]; }"
-}
-
 # --- the one path --------------------------------------------------------------------------------------------------
 
 # In gateway mode the loopback must not go through a proxy. What we add is a suffix, so taking it back needs no memory.
@@ -428,20 +410,16 @@ __vx_token_trim_no_proxy() {
 }
 
 # Brings the variables up to date with the file. __vx_token_state becomes: ok, login, expired, malformed, gone, foreign,
-# unreadable, `paused NAME` or `readonly NAME`; __vx_token_due the second from which the next command asks again;
-# __vx_token_steady the end of the token when nothing needs to be done before it as long as nothing changes.
+# unreadable, `paused NAME` or `readonly NAME`; __vx_token_due the second from which the next command asks again.
 __vx_token_sync() {
-  builtin local _vx_file _vx_problem _vx_now _vx_changed='' _vx_state=ok
+  builtin local _vx_file _vx_problem _vx_now _vx_lines _vx_state=ok
   __vx_token_find "${VX_TOKEN_PROFILE:-default}"
-  __vx_token_load_offer
+  __vx_token_look_at_file
   __vx_token_time
   __vx_token_now=("$_vx_now")
-  if [[ ! $_vx_changed$_vx_problem ]] && ((_vx_now < __vx_token_steady)) && __vx_token_intact; then
-    __vx_token_wait
-    builtin return 0
-  fi
-  __vx_token_steady=(0) __vx_token_same=()
+  __vx_token_until=(0)
   __vx_token_due=("$_vx_now")
+  __vx_token_load_offer
   if ((!${#__vx_token_names[@]})); then
     _vx_state=${_vx_problem:-expired}
     __vx_token_hide
@@ -457,8 +435,8 @@ __vx_token_sync() {
 
 # A prompt that is this young is still right, unless its token ends before.
 __vx_token_wait() {
-  __vx_token_due=($((_vx_now + 2)))
-  [[ ${__vx_token_mode[0]} == gateway ]] || ((__vx_token_due < __vx_token_expires)) || __vx_token_due=("${__vx_token_expires[0]}")
+  __vx_token_due=("$((_vx_now + 2))")
+  ((__vx_token_due < __vx_token_expires)) || [[ ${__vx_token_mode[0]} == gateway ]] || __vx_token_due=("${__vx_token_expires[0]}")
 }
 
 # Nothing is alive: what we hold goes, and what the user had stays aside, for a dead token must not send the next
@@ -469,7 +447,6 @@ __vx_token_hide() {
   __vx_token_mark
 }
 
-# Gateway mode is never steady: a proxy may be set at any time.
 __vx_token_provide() {
   __vx_token_apply
   __vx_token_wait
@@ -477,7 +454,6 @@ __vx_token_provide() {
     __vx_token_no_proxy add
   else
     __vx_token_no_proxy remove
-    [[ $_vx_state != ok ]] || __vx_token_steady=("${__vx_token_expires[0]}")
   fi
   [[ $_vx_state != ok || ! $_vx_problem ]] || _vx_state=$_vx_problem
 }
@@ -525,53 +501,61 @@ __vx_token_tell() {
 
 # --- when nothing has changed --------------------------------------------------------------------------------------
 
-# Is all as it was at the prompt before? Nearly always it is, so this comes first and is as few commands as can be;
-# __vx_token_settle makes them. An old bash, and any shell in which something is the matter, takes the long way.
-__vx_token_calm() { builtin return 1; }
+# Is the file's text and is each variable on which a look depends what the last look noted, and has nothing expired since?
+# Nearly always it is so, hence one function of few commands. A folder of a higher rank than the file's may appear at any
+# time. Under `set -x` the whole look is taken, which switches the trace off.
+__vx_token_unchanged() {
+  builtin local _vx_lines _vx_values _vx_now
+  [[ ${__vx_token_until[0]-0} != 0 && $- != *x* && ! -d ${__vx_token_above[0]-} && ! -d ${__vx_token_above[1]-} ]] &&
+    [[ -f ${__vx_token_file[0]} && -O ${__vx_token_file[0]} && -r ${__vx_token_file[0]} ]] &&
+    { builtin mapfile -t _vx_lines <"${__vx_token_file[0]}"; } 2>&- || builtin return 1
+  __vx_token_collect
+  [[ ${_vx_lines[*]-} == "${__vx_token_text[0]}" && $_vx_values == "${__vx_token_noted[0]}" ]] || builtin return 1
+  builtin printf -v _vx_now '%(%s)T' -1
+  ((__vx_token_from <= _vx_now && _vx_now < __vx_token_until)) || builtin return 1
+  __vx_token_wait
+}
 
-# Makes __vx_token_calm, good until the shown minutes change. The file is read whole as ever, after the same checks (that
-# it is readable, its opening tells); its text and all that the last look depended on must together be the one key of an
-# associative array, because looking a long string up costs a third of `[[ $a == "$b" ]]`. Tabs keep the parts apart:
-# no value of ours has one.
-__vx_token_settle() {
-  builtin local _vx_name _vx_key='' _vx_ranks='' "_vx_clock=\${EPOCHSECONDS-0}" _vx_tick='' _vx_until
-  builtin local -a _vx_watched
-  ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || builtin return 0
-  [[ ${__vx_token_state[0]} == ok && ${__vx_token_said[0]} == ok && ${__vx_token_text[0]-} ]] || builtin return 0
-  _vx_watched=("${__vx_token_held_names[@]}" VX_TOKEN_STATUS VX_TOKEN_RUNTIME_DIR VX_TOKEN_PROFILE)
-  [[ ${VX_TOKEN_RUNTIME_DIR-} ]] || _vx_watched+=(XDG_RUNTIME_DIR TMPDIR TEMP TMP HOME)
-  [[ ! ${__vx_token_trap-} ]] || _vx_watched+=(PS0 BASHOPTS)
-  if [[ ${__vx_token_mode[0]} == gateway ]]; then
-    _vx_watched+=(HTTP_PROXY http_proxy HTTPS_PROXY https_proxy ALL_PROXY all_proxy NO_PROXY no_proxy)
-    _vx_until=$((__vx_token_now + 60))
-  else
-    _vx_until=$((__vx_token_now + (__vx_token_expires - __vx_token_now) % 60 + 1))
-    ((_vx_until < __vx_token_expires - 2)) || _vx_until=$((__vx_token_expires - 2))
-  fi
-  for _vx_name in "${_vx_watched[@]}"; do _vx_key+=$'\t'"\${$_vx_name-}"; done
-  # A folder of a higher rank than the file's may appear at any time.
+# Sets _vx_values to the values of all variables on which a look depends: the file's place, what every file sets, and
+# the names in __vx_token_extra.
+__vx_token_collect() {
+  builtin local _vx_name
+  _vx_values="${VX_TOKEN_RUNTIME_DIR-}|${VX_TOKEN_PROFILE-}|${XDG_RUNTIME_DIR-}|${TMPDIR-}|${TEMP-}|${TMP-}|${HOME-}|"
+  _vx_values+="${OPENAI_API_KEY-}|${OPENAI_BASE_URL-}|${OPENAI_API_BASE-}|${OPENAI_API_BASE_URL-}|"
+  _vx_values+="${OPENAI_AGENTS_DISABLE_TRACING-}|${VX_TOKEN_EXPIRES_AT-}|${VX_TOKEN_STATUS-}|${PS0-}|${BASHOPTS-}"
+  for _vx_name in ${__vx_token_extra[@]+"${__vx_token_extra[@]}"}; do
+    _vx_values+="|${!_vx_name-}"
+  done
+}
+
+# Notes what __vx_token_unchanged compares, good until the shown minutes change. What could not be read, or has not been
+# told yet, is looked at again. bash before 4.2 has no clock of its own and takes the whole look at each prompt.
+__vx_token_note() {
+  builtin local _vx_values _vx_name "_vx_left=$((__vx_token_expires - __vx_token_now))"
+  ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 402)) || builtin return 0
+  [[ ${__vx_token_text[0]-} && ${__vx_token_state[0]} == "${__vx_token_said[0]}" ]] || builtin return 0
+  __vx_token_above=()
   if [[ ! ${VX_TOKEN_RUNTIME_DIR-} && ${__vx_token_file[0]} != "${XDG_RUNTIME_DIR-}"/vx-token/* ]]; then
-    # shellcheck disable=SC2016 # a part of the function that is made below
-    _vx_ranks=' && ! -d ${XDG_RUNTIME_DIR-}'
-    [[ ${__vx_token_file[0]} == "/run/user/$EUID"/* ]] || _vx_ranks+=" && ! -d /run/user/$EUID"
+    __vx_token_above=("${XDG_RUNTIME_DIR-}")
+    [[ ${__vx_token_file[0]} == "/run/user/$EUID"/* ]] || __vx_token_above+=("/run/user/$EUID")
   fi
-  # EPOCHSECONDS came with 5.0, and in a shell that has unset it it is a variable like any other.
-  if ((${EPOCHSECONDS-0} < __vx_token_now)); then
-    _vx_clock=__vx_token_second _vx_tick="\\builtin printf -v __vx_token_second '%(%s)T' -1 &&"
+  __vx_token_extra=()
+  for _vx_name in ${__vx_token_names[@]+"${__vx_token_names[@]}"}; do
+    case $_vx_name in
+      OPENAI_API_KEY | OPENAI_BASE_URL | OPENAI_API_BASE | OPENAI_API_BASE_URL) ;;
+      OPENAI_AGENTS_DISABLE_TRACING | VX_TOKEN_EXPIRES_AT) ;;
+      *) __vx_token_extra+=("$_vx_name") ;;
+    esac
+  done
+  if [[ ${__vx_token_mode[0]} == gateway ]]; then
+    __vx_token_extra+=(HTTP_PROXY http_proxy HTTPS_PROXY https_proxy ALL_PROXY all_proxy NO_PROXY no_proxy)
+    _vx_left=60
+  elif ((_vx_left >= 60)); then
+    _vx_left=$((_vx_left % 60 + 1))
   fi
-  # Now aliases are expanded: hence the backslashes before words that could be one.
-  builtin eval "
-    __vx_token_calm() {
-      [[ \$- != *x* && -f \$__vx_token_file && -O \$__vx_token_file$_vx_ranks ]] &&
-        \\builtin mapfile __vx_token_raw 2>&- <\"\$__vx_token_file\" &&
-        [[ \${__vx_token_same[\${__vx_token_raw[@]-}$_vx_key]-} ]] && $_vx_tick
-        ((${__vx_token_now[0]} <= $_vx_clock && $_vx_clock < $_vx_until && (__vx_token_due = $_vx_clock + 2)))
-    }
-    __vx_token_second=()
-    __vx_token_raw=(\"\${__vx_token_lines[@]/%/\$'\n'}\")
-    \\builtin unset -v __vx_token_same
-    \\builtin declare -gA __vx_token_same
-    __vx_token_same[\${__vx_token_raw[@]-}$_vx_key]=yes"
+  __vx_token_collect
+  __vx_token_noted=("$_vx_values")
+  __vx_token_from=("${__vx_token_now[0]}") __vx_token_until=("$((__vx_token_now + _vx_left))")
 }
 
 # --- where bash calls us -------------------------------------------------------------------------------------------
@@ -610,14 +594,14 @@ __vx_token_is_last() { [[ ${PS0##*"${__vx_token_ps0[0]}"} != *['$`']* ]]; }
 
 # Must the variables change, although nothing but time and the daemon can have changed something since the prompt?
 __vx_token_is_outdated() {
-  builtin local _vx_file _vx_problem _vx_now _vx_changed=''
+  builtin local _vx_file _vx_problem _vx_now _vx_lines
   [[ ! ${__vx_token_off-} ]] || builtin return 1
   __vx_token_find "${VX_TOKEN_PROFILE:-default}"
-  __vx_token_load_offer
+  __vx_token_look_at_file
   __vx_token_time
-  [[ ! $_vx_changed ]] || builtin return 0
+  [[ $_vx_problem || ${_vx_lines[*]-} == "${__vx_token_text[0]-}" ]] || builtin return 0
   ((${#__vx_token_held_names[@]})) || builtin return 1
-  ((!${#__vx_token_names[@]})) || { [[ ${__vx_token_mode[0]} == direct ]] && ((_vx_now >= __vx_token_expires)); }
+  [[ $_vx_problem ]] || { [[ ${__vx_token_mode[0]} == direct ]] && ((_vx_now >= __vx_token_expires)); }
 }
 
 # A DEBUG trap would fire for the command of our trap as well, with the command before in BASH_COMMAND, and what it calls
@@ -649,19 +633,25 @@ __vx_token_quietly() {
 
 # $? and PIPESTATUS are bash's own care around a trap; $_ is kept by being the last argument of the call.
 __vx_token_before_command() {
-  __vx_token_calm || [[ ${__vx_token_off-} ]] || __vx_token_quietly __vx_token_sync
+  [[ ${__vx_token_off-} ]] || __vx_token_unchanged || __vx_token_quietly __vx_token_sync
   __vx_token_resume
 }
 
 # Called with the elements of PIPESTATUS; returns the $? that it found.
 __vx_token_prompt() {
-  builtin local "_vx_code=$?" "_vx_count=0" "_vx_restore=0" _vx_status
-  for _vx_status; do
-    _vx_restore+=",PIPESTATUS[$((_vx_count++))]=$_vx_status"
-  done
-  __vx_token_pipestatus=("$_vx_restore")
-  __vx_token_calm || [[ ${__vx_token_off-} ]] || __vx_token_quietly __vx_token_at_prompt
+  builtin local "_vx_code=$?"
+  __vx_token_pipestatus=("PIPESTATUS[0]=$1")
+  (($# == 1)) || __vx_token_hold_pipestatus "$@"
+  [[ ${__vx_token_off-} ]] || __vx_token_unchanged || __vx_token_quietly __vx_token_at_prompt
   builtin return "$_vx_code"
+}
+
+__vx_token_hold_pipestatus() {
+  builtin local "_vx_assign=0" "_vx_i=0" _vx_status
+  for _vx_status; do
+    _vx_assign+=",PIPESTATUS[$((_vx_i++))]=$_vx_status"
+  done
+  __vx_token_pipestatus=("$_vx_assign")
 }
 
 __vx_token_at_prompt() {
@@ -669,7 +659,7 @@ __vx_token_at_prompt() {
   __vx_token_show
   [[ ${__vx_token_state[0]} == "${__vx_token_said[0]}" ]] || __vx_token_tell
   __vx_token_heal_ps0
-  __vx_token_settle
+  __vx_token_note
 }
 
 # Puts our piece last in PS0, see __vx_token_is_last. Others rewrite PS0, hence at each prompt. Without promptvars the
@@ -678,7 +668,7 @@ __vx_token_heal_ps0() {
   builtin local "_vx_piece=${__vx_token_ps0[0]}" _vx_ps0
   _vx_ps0=${PS0-}
   [[ ${__vx_token_trap-} ]] || builtin return 0
-  if ! builtin shopt -q promptvars; then
+  if [[ :$BASHOPTS: != *:promptvars:* ]]; then
     _vx_piece=
   elif [[ $_vx_ps0 == *"$_vx_piece" ]]; then
     builtin return 0
@@ -737,7 +727,7 @@ __vx_token_unregister() {
 __vx_token_reset() {
   __vx_token_file=('')
   __vx_token_forget
-  __vx_token_state=(gone) __vx_token_said=("${1-gone}") __vx_token_due=(0) __vx_token_steady=(0) __vx_token_same=()
+  __vx_token_state=(gone) __vx_token_said=("${1-gone}") __vx_token_due=(0) __vx_token_from=(0) __vx_token_until=(0)
   __vx_token_seen=(' ') __vx_token_off=()
 }
 
@@ -757,7 +747,7 @@ __vx_token_turn_off() {
   fi
   __vx_token_unset VX_TOKEN_STATUS
   __vx_token_unset VX_TOKEN_HOOK
-  __vx_token_off=(yes) __vx_token_same=()
+  __vx_token_off=(yes)
 }
 
 # Brings them back, also over a value that was set by hand in the meantime, which is then the one kept aside.

@@ -5,7 +5,53 @@
 # universal variable of the same name is covered by our global one and shows again after vx-token-off. docs/shell.md
 # tells the whole story.
 
-# --- where the file is, and what it says -------------------------------------------------------------------------
+# --- at each prompt ------------------------------------------------------------------------------------------------
+
+# What runs at each prompt comes first in this file, because before each command of a function fish counts the lines of
+# the file down to it.
+
+# A local, empty fish_trace keeps values out of a trace; an exported local reaches the functions that are called, and an
+# empty IFS would keep substitutions from being split. fish itself keeps $status and $pipestatus around events.
+function __vx_token_register
+    function __vx_token_preexec --on-event fish_preexec
+        set -l fish_trace
+        __vx_token_unchanged; or __vx_token_refresh
+    end
+    function __vx_token_prompt --on-event fish_prompt
+        set -l fish_trace
+        __vx_token_unchanged; or __vx_token_look
+    end
+end
+
+# Is all as the last look noted it: the text of the file, and each variable on which its place or the look depends? Nearly
+# always it is, so this is one function of few commands. A folder of a higher rank than the file's may appear at any time.
+function __vx_token_unchanged
+    test -f "$__vx_token_file" -a -O "$__vx_token_file" -a -r "$__vx_token_file" -a ! -d "$__vx_token_above[1]" -a ! -d "$__vx_token_above[2]"
+    and read -l -z text <$__vx_token_file; or return 1
+    set -l values $$__vx_token_watched
+    test "$text$values" = "$__vx_token_noted"; or return 1
+    __vx_token_clock
+    test $__vx_token_age -ge $__vx_token_from -a $__vx_token_age -lt $__vx_token_until
+end
+
+# Sets __vx_token_age to seconds that pass as fast as a clock's: since the system started, where /proc tells them, else
+# since the root folder changed, which it never does where there is no /proc (a Mac's is sealed).
+if test -r /proc/uptime
+    function __vx_token_clock
+        read -l -d ' ' age rest </proc/uptime
+        set -gu __vx_token_age $age
+    end
+else
+    function __vx_token_clock
+        set -gu __vx_token_age (__vx_token_path mtime --relative /)
+    end
+end
+
+# The builtin `path` came with fish 3.5, and an older fish refuses a whole file that calls an unknown builtin by its name.
+function __vx_token_path
+    set -l path path
+    builtin contains -- $path (builtin -n); and builtin $path $argv 2>/dev/null
+end
 
 # Sets __vx_token_place to the file of profile $argv[1]. The order is the program's own: explicit folder, XDG, the per-user folder, tmp.
 function __vx_token_find
@@ -40,24 +86,26 @@ function __vx_token_check_file
     end
 end
 
-# Sets __vx_token_now to epoch seconds. fish has no clock of its own, but `path` knows when a folder changed and how long
-# ago that was. Before that, __vx_token_age is set to seconds that pass as fast: since the system started, where /proc
-# tells them, else since the root folder changed, which it never does where there is no /proc (a Mac's is sealed).
-# `path` came with 3.5, and an older fish refuses a whole file in which it is called as a builtin: hence the text.
-if builtin contains -- path (builtin -n)
-    eval '
-        function __vx_token_time
-            set -l age
-            test -r /proc/uptime; and read -l -d " " age rest </proc/uptime
-            set -l ago (builtin path mtime --relative / 2>/dev/null)
-            set -gu __vx_token_age $age $ago
-            set -gu __vx_token_now (builtin math (builtin path mtime /) + $ago)
-        end'
-else
-    function __vx_token_time
-        set -gu __vx_token_age
+# --- where the file is, and what it says -------------------------------------------------------------------------
+
+# Sets __vx_token_now to epoch seconds. fish has no clock of its own, but knows when a folder changed and how long ago
+# that was.
+function __vx_token_time
+    if set -l changed (__vx_token_path mtime /)
+        set -gu __vx_token_now (builtin math $changed + (__vx_token_path mtime --relative /))
+    else
         set -gu __vx_token_now (command date +%s)
     end
+end
+
+# Sets __vx_token_read to the text of the file, or __vx_token_problem to what kept it from that.
+function __vx_token_look_at_file
+    set -l profile default
+    test -n "$VX_TOKEN_PROFILE"; and set profile $VX_TOKEN_PROFILE
+    __vx_token_find $profile
+    __vx_token_check_file $__vx_token_place
+    set -gu __vx_token_read
+    test -z "$__vx_token_problem"; and read -z __vx_token_read <$__vx_token_place
 end
 
 # Is $argv[1] a name that a file may set: one that neither the shell, nor the loader, nor this hook acts on by itself?
@@ -126,29 +174,19 @@ function __vx_token_forget
     set -gu __vx_token_expires 0
 end
 
-# Brings the offer up to date with the file; __vx_token_problem tells what kept it from that. A malformed file leaves
-# the last good offer in place: whoever wrote it is not the daemon, and the token in hand still lives.
+# Brings the offer up to date with the file that __vx_token_look_at_file has read. A malformed file leaves the last good
+# offer in place: whoever wrote it is not the daemon, and the token in hand still lives.
 function __vx_token_load_offer
-    set -l profile default
-    test -n "$VX_TOKEN_PROFILE"; and set profile $VX_TOKEN_PROFILE
-    __vx_token_find $profile
     if test "$__vx_token_place" != "$__vx_token_file"
         set -gu __vx_token_file $__vx_token_place
         __vx_token_forget
     end
-    set -gu __vx_token_changed
-    __vx_token_check_file $__vx_token_file
     if test -n "$__vx_token_problem"
         __vx_token_forget
-        return
-    end
-    set -l text
-    read -z text <$__vx_token_file
-    if test "$text" != "$__vx_token_text" -o -z "$text"
-        set __vx_token_changed yes
-        set -l lines (string split \n -- $text)
+    else if test "$__vx_token_read" != "$__vx_token_text" -o -z "$__vx_token_read"
+        set -l lines (string split \n -- $__vx_token_read)
         if test "$lines[-1]" = ''; and __vx_token_parse $lines[1..-2]
-            set __vx_token_text $text
+            set __vx_token_text $__vx_token_read
         else
             set __vx_token_text
             set __vx_token_problem malformed
@@ -304,7 +342,6 @@ function __vx_token_apply
         __vx_token_withdraw __vx_token_give_back
     end
     __vx_token_mark
-    __vx_token_watch
 end
 
 # Prints how a child shell knows value $argv[1] again, in any locale: length and last four characters of its ASCII.
@@ -348,19 +385,6 @@ function __vx_token_inherit
     end
 end
 
-# Makes __vx_token_intact, which tells whether the environment still holds every value that we put there. It is called
-# at each prompt, so it is one comparison and no loop; the names in it have been found to be identifiers.
-function __vx_token_watch
-    set -l now
-    set -gu __vx_token_expected
-    for name in $__vx_token_held
-        set -l held __vx_token_held_$name
-        set now "$now:\$$name"
-        set __vx_token_expected "$__vx_token_expected:"$$held
-    end
-    eval "function __vx_token_intact; test \"$now\" = \"\$__vx_token_expected\"; end"
-end
-
 # --- the one path --------------------------------------------------------------------------------------------------
 
 # In gateway mode ($argv[1] is add) the loopback must not go through a proxy. What we add is a suffix.
@@ -381,15 +405,12 @@ function __vx_token_no_proxy
 end
 
 # Brings the variables up to date with the file. __vx_token_state becomes: ok, login, expired, malformed, gone, foreign,
-# unreadable or `paused NAME`; __vx_token_steady the end of the token when nothing needs to be done before it as long as
-# nothing changes.
+# unreadable or `paused NAME`.
 function __vx_token_sync
-    __vx_token_load_offer
+    __vx_token_look_at_file
     __vx_token_time
-    test -z "$__vx_token_changed$__vx_token_problem" -a $__vx_token_now -lt $__vx_token_steady
-    and __vx_token_intact; and return
-    set -gu __vx_token_steady 0
-    set -gu __vx_token_same
+    set -gu __vx_token_until 0
+    __vx_token_load_offer
     set -gu __vx_token_state ok
     if not set -q __vx_token_names[1]
         set __vx_token_state expired
@@ -414,14 +435,12 @@ function __vx_token_hide
     __vx_token_mark
 end
 
-# Gateway mode is never steady: a proxy may be set at any time.
 function __vx_token_provide
     __vx_token_apply
     if test "$__vx_token_mode" = gateway -a "$__vx_token_state" = ok
         __vx_token_no_proxy add
     else
         __vx_token_no_proxy remove
-        test "$__vx_token_state" = ok; and set -gu __vx_token_steady $__vx_token_expires
     end
     test "$__vx_token_state" = ok -a -n "$__vx_token_problem"; and set __vx_token_state $__vx_token_problem
 end
@@ -475,62 +494,7 @@ function __vx_token_tell
     test -t 2; and builtin printf 'vx-token: %s\n' $text[1] >&2
 end
 
-# --- when nothing has changed --------------------------------------------------------------------------------------
-
-# Makes __vx_token_calm, which tells whether all is as it was at the prompt before, good until the shown minutes change.
-# Nearly always it is, so that is as few commands as can be and without a substitution, each of which costs as much as
-# five of them. The file is read whole as ever, after the same checks; its text and all that the last look depended on
-# must together be what they were. Tabs keep the parts apart: no value of ours has one.
-function __vx_token_settle
-    test "$__vx_token_state" = ok -a "$__vx_token_said" = ok -a -n "$__vx_token_age[1]"; or return 0
-    set -l watched $__vx_token_held VX_TOKEN_STATUS VX_TOKEN_RUNTIME_DIR VX_TOKEN_PROFILE
-    set -l above
-    if test -z "$VX_TOKEN_RUNTIME_DIR"
-        # A folder of a higher rank than the file's may appear at any time.
-        test -z "$XDG_RUNTIME_DIR" -o -d "$XDG_RUNTIME_DIR" -a -O "$XDG_RUNTIME_DIR"; or return 0
-        test -n "$XDG_RUNTIME_DIR" -o -d /run/user/$EUID; or set above "not test -d /run/user/$EUID; and"
-        set -a watched XDG_RUNTIME_DIR TMPDIR TEMP TMP HOME
-    end
-    # Of the second that has begun none may be left.
-    set -l left "($__vx_token_expires - $__vx_token_now)"
-    set -l life "min($left % 60, $left - 1)"
-    if test "$__vx_token_mode" = gateway
-        set life 60
-        set -a watched HTTP_PROXY http_proxy HTTPS_PROXY https_proxy ALL_PROXY all_proxy NO_PROXY no_proxy
-    end
-    set -l end (builtin math "$__vx_token_age[1] + $life")
-    set -l clock 'set -l age (builtin path mtime --relative /)'
-    test -r /proc/uptime; and set clock "read -l -d ' ' age rest </proc/uptime"
-    set -l plain 'builtin path is -f --perm=read,user -- $__vx_token_file'
-    set -l key
-    for name in $watched
-        set key "$key"\t"\$$name"
-    end
-    set -l text $__vx_token_text
-    eval "set -gu __vx_token_same \"\$text$key\"
-        function __vx_token_calm
-            set -l fish_trace
-            $plain; and $above read -l -z text <\$__vx_token_file
-            and test \"\$text$key\" = \"\$__vx_token_same\"
-            and $clock
-            and test \$age -ge $__vx_token_age[1] -a \$age -lt $end
-        end"
-end
-
 # --- where fish calls us -------------------------------------------------------------------------------------------
-
-# A local, empty fish_trace keeps values out of a trace; an exported local reaches the functions that are called, and an
-# empty IFS would keep substitutions from being split. fish itself keeps $status and $pipestatus around events.
-function __vx_token_register
-    # From a text of its own: before each command of a function fish counts the lines of the whole file down to it.
-    eval '
-        function __vx_token_preexec --on-event fish_preexec
-            __vx_token_calm; or __vx_token_refresh
-        end
-        function __vx_token_prompt --on-event fish_prompt
-            __vx_token_calm; or __vx_token_look
-        end'
-end
 
 function __vx_token_refresh
     set -l fish_trace
@@ -545,7 +509,34 @@ function __vx_token_look
     __vx_token_sync
     __vx_token_show
     test "$__vx_token_state" = "$__vx_token_said"; or __vx_token_tell
-    __vx_token_settle
+    __vx_token_note
+end
+
+# Notes what __vx_token_unchanged compares, good until the shown minutes change. What could not be read, or has not been
+# told yet, is looked at again.
+function __vx_token_note
+    __vx_token_clock
+    test -n "$__vx_token_text" -a -n "$__vx_token_age" -a "$__vx_token_state" = "$__vx_token_said"; or return 0
+    set -gu __vx_token_watched VX_TOKEN_STATUS VX_TOKEN_RUNTIME_DIR VX_TOKEN_PROFILE $__vx_token_names
+    set -gu __vx_token_above
+    if test -z "$VX_TOKEN_RUNTIME_DIR"
+        set -a __vx_token_watched XDG_RUNTIME_DIR TMPDIR TEMP TMP HOME
+        if test -z "$XDG_RUNTIME_DIR"; or not string match -q -- "$XDG_RUNTIME_DIR/*" $__vx_token_file
+            set -a __vx_token_above $XDG_RUNTIME_DIR
+            string match -q -- "/run/user/$EUID/*" $__vx_token_file; or set -a __vx_token_above /run/user/$EUID
+        end
+    end
+    # Of the second that has begun none may be left.
+    set -l left "($__vx_token_expires - $__vx_token_now)"
+    set -l life "min($left % 60, $left - 1)"
+    if test "$__vx_token_mode" = gateway
+        set life 60
+        set -a __vx_token_watched HTTP_PROXY http_proxy HTTPS_PROXY https_proxy ALL_PROXY all_proxy NO_PROXY no_proxy
+    end
+    set -l values $$__vx_token_watched
+    set -gu __vx_token_noted "$__vx_token_text$values"
+    set -gu __vx_token_from $__vx_token_age
+    set -gu __vx_token_until (builtin math "$__vx_token_age + $life")
 end
 
 # --- what the user calls -------------------------------------------------------------------------------------------
@@ -554,11 +545,7 @@ end
 function __vx_token_reset
     set -gu __vx_token_file
     set -gu __vx_token_said $argv[1]
-    set -gu __vx_token_steady 0
-    set -gu __vx_token_same
-    function __vx_token_calm
-        return 1
-    end
+    set -gu __vx_token_until 0
     set -gu __vx_token_seen
     set -eg __vx_token_off
     __vx_token_forget
@@ -581,7 +568,6 @@ function vx-token-off --description 'Take the variables of vx-token, and its hoo
     end
     set -eg VX_TOKEN_STATUS
     set -eg VX_TOKEN_HOOK
-    set -gu __vx_token_same
     set -gu __vx_token_off yes
 end
 

@@ -84,7 +84,8 @@ __vx_token_parse() {
   local -A _vx_offer _vx_head
   local -a _vx_lines
   local _vx_line _vx_key
-  _vx_lines=("${(@f)_vx_text}")
+  [[ $_vx_text == *$'\n' ]] || builtin return 1
+  _vx_lines=("${(@f)${_vx_text%$'\n'}}")
   [[ $_vx_lines[1] == '# vx-token env.sh 1' && $_vx_lines[-1] == '# end' ]] || builtin return 1
   for _vx_line in "${(@)_vx_lines[2,-2]}"; do
     case $_vx_line in
@@ -110,21 +111,40 @@ __vx_token_forget() {
   __vx_token_head=() __vx_token_offer=()
 }
 
-# Brings the offer up to date with the file; _vx_problem tells what kept it from that. A malformed file leaves the
-# last good offer in place: whoever wrote it is not the daemon, and the token in hand still lives.
+# Sets _vx_text to the text of _vx_file by one open; the file may vanish after the check, hence no stderr.
+# `$(<file)` does not fork, but it takes a system call for each 64 bytes.
+if 'builtin' 'zmodload' -s -F 'zsh/system' b:sysread; then
+  __vx_token_read() {
+    local _vx_part
+    _vx_text=
+    {
+      while builtin sysread _vx_part; do
+        _vx_text+=$_vx_part
+      done <$_vx_file
+    } 2>/dev/null
+  }
+else
+  __vx_token_read() {
+    { _vx_text="$(<$_vx_file)"$'\n' } 2>/dev/null
+  }
+fi
+
+# Sets _vx_text to the text of _vx_file, or _vx_problem to what kept it from that.
+__vx_token_look_at_file() {
+  __vx_token_check_file
+  [[ -n $_vx_problem ]] || __vx_token_read || _vx_problem=gone
+}
+
+# Brings the offer up to date with _vx_text. A malformed file leaves the last good offer in place: whoever wrote it is
+# not the daemon, and the token in hand still lives.
 __vx_token_load_offer() {
-  local _vx_text
   if [[ $_vx_file != $__vx_token[file] ]]; then
     __vx_token[file]=$_vx_file
     __vx_token_forget
   fi
-  __vx_token_check_file
-  # One open, and `$(<file)` does not fork; stderr is closed because the file may vanish after the check.
-  [[ -n $_vx_problem ]] || { _vx_text="$(<$_vx_file)" || _vx_problem=gone } 2>&-
   if [[ -n $_vx_problem ]]; then
     __vx_token_forget
   elif [[ $_vx_text != "$__vx_token[text]" || -z $_vx_text ]]; then
-    _vx_changed=1
     if __vx_token_parse; then
       __vx_token[text]=$_vx_text
     else
@@ -316,15 +336,6 @@ __vx_token_inherit() {
   done
 }
 
-# Does the environment still hold every value that we put there?
-__vx_token_intact() {
-  local _vx_name
-  (( $#__vx_token_held )) || builtin return 1
-  for _vx_name in "${(@k)__vx_token_held}"; do
-    [[ ${(P)_vx_name} == "$__vx_token_held[$_vx_name]" ]] || builtin return 1
-  done
-}
-
 # --- the one path --------------------------------------------------------------------------------------------------
 
 # In gateway mode ($1 is add) the loopback must not go through a proxy. What we add is a suffix, taken back as such.
@@ -345,16 +356,14 @@ __vx_token_no_proxy() {
 }
 
 # Brings the variables up to date with the file. The state becomes: ok, login, expired, malformed, gone, foreign,
-# unreadable, `paused NAME` or `readonly NAME`; __vx_token[steady] the end of the token when nothing needs to be done
-# before it as long as nothing changes.
+# unreadable, `paused NAME` or `readonly NAME`.
 __vx_token_sync() {
-  local _vx_file _vx_problem _vx_now _vx_changed='' _vx_state=ok
+  local _vx_file _vx_problem _vx_text _vx_now _vx_state=ok
   __vx_token_find ${VX_TOKEN_PROFILE:-default}
-  __vx_token_load_offer
+  __vx_token_look_at_file
   __vx_token_time
-  __vx_token[now]=$_vx_now
-  [[ -n $_vx_changed$_vx_problem ]] || (( _vx_now >= __vx_token[steady] )) || ! __vx_token_intact || builtin return 0
-  __vx_token[steady]=0 __vx_token_same=()
+  __vx_token[now]=$_vx_now __vx_token[until]=0
+  __vx_token_load_offer
   if (( ! $#__vx_token_offer )); then
     _vx_state=${_vx_problem:-expired}
     __vx_token_hide
@@ -376,14 +385,12 @@ __vx_token_hide() {
   __vx_token_mark
 }
 
-# Gateway mode is never steady: a proxy may be set at any time.
 __vx_token_provide() {
   __vx_token_apply
   if [[ $__vx_token_head[mode] == gateway && $_vx_state == ok ]]; then
     __vx_token_no_proxy add
   else
     __vx_token_no_proxy remove
-    [[ $_vx_state != ok ]] || __vx_token[steady]=$__vx_token_head[expires]
   fi
   [[ $_vx_state != ok || -z $_vx_problem ]] || _vx_state=$_vx_problem
 }
@@ -430,64 +437,74 @@ __vx_token_tell() {
 
 # --- when nothing has changed --------------------------------------------------------------------------------------
 
-# Notes what __vx_token_look compares, good until the shown minutes change: in __vx_token_same the file's text and the
-# values of all that this look depended on. Tabs keep those apart, for no value of ours has one.
-__vx_token_settle() {
-  local -a _vx_watched
+# Is the file's text and is each variable on which a look depends what the last look noted, and has nothing expired since?
+# Nearly always it is so, hence one function of few commands. A folder of a higher rank than the file's may appear at any
+# time.
+__vx_token_unchanged() {
+  local _vx_file=$__vx_token[file] _vx_text _vx_values _vx_now
+  [[ $__vx_token[until] != 0 && ! -d $__vx_token_above[1] && ! -d $__vx_token_above[2] ]] || builtin return 1
+  [[ -f $_vx_file && -O $_vx_file && -r $_vx_file ]] && __vx_token_read || builtin return 1
+  __vx_token_collect
+  [[ $_vx_text == "$__vx_token[text]" && $_vx_values == "$__vx_token[noted]" ]] || builtin return 1
+  _vx_now=${(%):-%D{%s}}
+  (( __vx_token[from] <= _vx_now && _vx_now < __vx_token[until] ))
+}
+
+# Sets _vx_values to the values of all variables on which a look depends: the file's place, what every file sets, and
+# the names in __vx_token_extra.
+__vx_token_collect() {
   local _vx_name
-  [[ $__vx_token[state] == ok && $__vx_token[said] == ok && -n $__vx_token[text] ]] || builtin return 0
-  _vx_watched=("${(@k)__vx_token_held}" VX_TOKEN_STATUS VX_TOKEN_RUNTIME_DIR VX_TOKEN_PROFILE)
-  __vx_token[above]=
-  if [[ -z $VX_TOKEN_RUNTIME_DIR ]]; then
-    # A folder of a higher rank than the file's may appear at any time.
-    [[ -z $XDG_RUNTIME_DIR || $__vx_token[file] == $XDG_RUNTIME_DIR/* ]] || builtin return 0
-    [[ -n $XDG_RUNTIME_DIR || $__vx_token[file] == /run/user/$EUID/* ]] || __vx_token[above]=/run/user/$EUID
-    _vx_watched+=(XDG_RUNTIME_DIR TMPDIR TEMP TMP HOME)
-  fi
-  if [[ $__vx_token_head[mode] == gateway ]]; then
-    _vx_watched+=(HTTP_PROXY http_proxy HTTPS_PROXY https_proxy ALL_PROXY all_proxy NO_PROXY no_proxy)
-    __vx_token[until]=$(( __vx_token[now] + 60 ))
-  else
-    __vx_token[until]=$(( __vx_token[now] + (__vx_token_head[expires] - __vx_token[now]) % 60 + 1 ))
-    (( __vx_token[until] < __vx_token_head[expires] )) || __vx_token[until]=$__vx_token_head[expires]
-  fi
-  __vx_token[watched]=
-  for _vx_name in $_vx_watched; do
-    __vx_token[watched]+=$'\t'"\${$_vx_name-}"
+  _vx_values="$VX_TOKEN_RUNTIME_DIR|$VX_TOKEN_PROFILE|$XDG_RUNTIME_DIR|$TMPDIR|$TEMP|$TMP|$HOME|$OPENAI_API_KEY|"
+  _vx_values+="$OPENAI_BASE_URL|$OPENAI_API_BASE|$OPENAI_API_BASE_URL|$OPENAI_AGENTS_DISABLE_TRACING|"
+  _vx_values+="$VX_TOKEN_EXPIRES_AT|$VX_TOKEN_STATUS"
+  for _vx_name in $__vx_token_extra; do
+    _vx_values+="|${(P)_vx_name}"
   done
-  # Bytes, and one more by which a file that has grown is told; a buffer of a fixed size costs more to come by.
-  builtin setopt local_options no_multibyte
-  __vx_token[size]=$(( $#__vx_token[text] + 2 ))
-  __vx_token_same=("$__vx_token[text]"$'\n' text "${(e)__vx_token[watched]}" watched)
+}
+
+# Notes what __vx_token_unchanged compares, good until the shown minutes change. What could not be read, or has not been
+# told yet, is looked at again.
+__vx_token_note() {
+  local _vx_values _vx_left=$(( __vx_token_head[expires] - __vx_token[now] ))
+  [[ -n $__vx_token[text] && $__vx_token[state] == "$__vx_token[said]" ]] || builtin return 0
+  __vx_token_above=()
+  if [[ -z $VX_TOKEN_RUNTIME_DIR && $__vx_token[file] != "$XDG_RUNTIME_DIR"/vx-token/* ]]; then
+    __vx_token_above=("$XDG_RUNTIME_DIR")
+    [[ $__vx_token[file] == /run/user/$EUID/* ]] || __vx_token_above+=(/run/user/$EUID)
+  fi
+  __vx_token_extra=("${(@k)__vx_token_offer}")
+  __vx_token_extra=(${__vx_token_extra:#(OPENAI_API_KEY|OPENAI_BASE_URL|OPENAI_API_BASE|OPENAI_API_BASE_URL)})
+  __vx_token_extra=(${__vx_token_extra:#(OPENAI_AGENTS_DISABLE_TRACING|VX_TOKEN_EXPIRES_AT)})
+  if [[ $__vx_token_head[mode] == gateway ]]; then
+    __vx_token_extra+=(HTTP_PROXY http_proxy HTTPS_PROXY https_proxy ALL_PROXY all_proxy NO_PROXY no_proxy)
+    _vx_left=60
+  elif (( _vx_left >= 60 )); then
+    _vx_left=$(( _vx_left % 60 + 1 ))
+  fi
+  __vx_token_collect
+  __vx_token[noted]=$_vx_values
+  __vx_token[from]=$__vx_token[now] __vx_token[until]=$(( __vx_token[now] + _vx_left ))
 }
 
 # --- where zsh calls us --------------------------------------------------------------------------------------------
 
-# Before a prompt, and, with the command line as arguments, before a command. Nearly always all is as it was, so that is
-# found out first, by as few commands as can be and without another call. The file is read whole as ever, after the same
-# checks (that it is readable, its opening tells), but by one system call where `$(<file)` takes one for each 64 bytes;
-# the look-ups are faster than `[[ $a == "$b" ]]`. A zsh without zsh/system takes the long way.
+# Before a prompt, and, with the command line as arguments, before a command.
 __vx_token_look() {
   # A failing prompt function would end a shell under ERR_EXIT; otherwise the next one still sees the command's status.
-  local _vx_code=$? _vx_text _vx_now
+  local _vx_code=$?
   [[ ! -o errexit && $# -eq 0 ]] || _vx_code=0
   builtin emulate -LR zsh
-  if [[ -f $__vx_token[file] && -O $__vx_token[file] && ! -d $__vx_token[above] ]] &&
-    builtin sysread -s $__vx_token[size] _vx_text 2>&- <$__vx_token[file] &&
-    [[ -n $__vx_token_same[$_vx_text] && -n $__vx_token_same[${(e)__vx_token[watched]}] ]]; then
-    _vx_now=${(%):-%D{%s}}
-    (( _vx_now < __vx_token[now] || _vx_now >= __vx_token[until] )) || builtin return $_vx_code
+  if [[ -z $__vx_token[off] ]] && ! __vx_token_unchanged; then
+    __vx_token_sync
+    (( $# )) || __vx_token_show_and_tell
   fi
-  [[ -z $__vx_token[off] ]] || builtin return $_vx_code
-  __vx_token_sync
-  (( $# )) || __vx_token_show_and_tell
   builtin return $_vx_code
 }
 
 __vx_token_show_and_tell() {
   __vx_token_show
   [[ $__vx_token[state] == "$__vx_token[said]" ]] || __vx_token_tell
-  __vx_token_settle
+  __vx_token_note
 }
 
 __vx_token_register() {
@@ -500,8 +517,9 @@ __vx_token_register() {
 
 # A new shell has told nothing yet ($1 is empty): see __vx_token_tell.
 __vx_token_reset() {
-  __vx_token[file]='' __vx_token[state]=gone __vx_token[said]=${1-gone} __vx_token[off]='' __vx_token[steady]=0 __vx_token[size]=1
-  __vx_token_seen=() __vx_token_same=()
+  __vx_token[file]='' __vx_token[state]=gone __vx_token[said]=${1-gone} __vx_token[off]=''
+  __vx_token[until]=0
+  __vx_token_seen=()
   __vx_token_forget
 }
 
@@ -523,7 +541,7 @@ vx-token-off() {
   fi
   __vx_token_unset VX_TOKEN_STATUS
   __vx_token_unset VX_TOKEN_HOOK
-  __vx_token[off]=yes __vx_token_same=()
+  __vx_token[off]=yes
 }
 
 # Brings them back, also over a value that was set by hand in the meantime, which is then the one kept aside.
@@ -565,9 +583,8 @@ vx-token-use() {
 __vx_token_start() {
   builtin emulate -LR zsh
   builtin typeset -gA __vx_token __vx_token_head __vx_token_offer __vx_token_held __vx_token_user __vx_token_flags
-  builtin typeset -gA __vx_token_seen __vx_token_proxied __vx_token_same
-  builtin typeset -ga __vx_token_past __vx_token_prints
-  builtin zmodload -s -F zsh/system b:sysread
+  builtin typeset -gA __vx_token_seen __vx_token_proxied
+  builtin typeset -ga __vx_token_past __vx_token_prints __vx_token_above __vx_token_extra
   if [[ -z $__vx_token[loaded] ]]; then
     __vx_token_reset ''
     __vx_token_inherit

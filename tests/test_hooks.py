@@ -681,10 +681,11 @@ def test_without_a_proxy_nothing_is_said_about_proxies(shell: Start, runtime: Ru
 
 # --- when nothing has changed --------------------------------------------------------------------------------------
 
+# Called only when something differs from what the last look noted.
 WATCH = {
-    "bash": "__vx_token_sync() { builtin echo LOOKED; }",
-    "zsh": "__vx_token_sync() { builtin echo LOOKED; }",
-    "fish": "function __vx_token_sync; builtin echo LOOKED; end",
+    "bash": "__vx_token_load_offer() { builtin echo LOOKED; }",
+    "zsh": "__vx_token_load_offer() { builtin echo LOOKED; }",
+    "fish": "function __vx_token_load_offer; builtin echo LOOKED; end",
 }
 
 
