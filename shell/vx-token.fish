@@ -108,13 +108,15 @@ function __vx_token_look_at_file
     test -z "$__vx_token_problem"; and read -z __vx_token_read <$__vx_token_place
 end
 
-# Is $argv[1] a name that a file may set: one that neither the shell, nor the loader, nor this hook acts on by itself?
+# Is $argv[1] a name that a file may set? Names are allowed by their form, as `exportable` in presets.py allows them: no
+# list of the names on which shells, loaders and interpreters act is ever complete.
 function __vx_token_may_set
-    test $argv[1] = VX_TOKEN_EXPIRES_AT; and return 0
-    string match -qr '^[A-Za-z_][A-Za-z0-9_]*$' -- $argv[1]; or return 1
-    not string match -qr '^(PATH|IFS|ENV|HOME|SHELL|USER|PWD|OLDPWD|TMPDIR|CDPATH|EUID|SHLVL|HOSTNAME|COLUMNS|LINES|LANG|LANGUAGE)$' -- $argv[1]
-    and not string match -qr '^(argv|history|pipestatus|status|version|umask|hostname|_|PS[0-4]|PROMPT_COMMAND)$' -- $argv[1]
-    and not string match -qr '^(LD_|DYLD_|LC_|BASH|HIST|fish|FISH|VX_TOKEN_|__vx_token)' -- $argv[1]
+    builtin contains -- "$argv[1]" VX_TOKEN_EXPIRES_AT GPTME_OPENAI_RESPONSES_API no_proxy; and return 0
+    string match -qr '^[A-Za-z_][A-Za-z0-9_]*$' -- $argv[1]
+    and not builtin contains -- "$argv[1]" API_BASE_URL OPENAI_CUSTOM_HEADERS OPENAI_ORG_ID OPENAI_PROJECT_ID
+    and not string match -qr '^(_|LD_|DYLD_|GLIBC_|MALLOC_|BASH|ZSH|zsh|FISH|fish|COMP_|HIST)' -- $argv[1]
+    and not string match -qr '^(PYTHON|PERL|RUBY|NODE_|NPM_|PIP_|UV_|JAVA|GIT_|SSH_|VX_TOKEN_)' -- $argv[1]
+    and string match -qr '^OPENAI_|_(KEY|TOKEN|URL|URI|BASE|HOST|ENDPOINT|MODEL|PROVIDER|PROJECT|LOCATION|REGION|TIMEOUT|PROXY)$' -- $argv[1]
 end
 
 # Reads a `set -gx NAME 'value'` line and prints the name and the value; fails on anything else.

@@ -57,16 +57,19 @@ __vx_token_time() {
   _vx_now=${(%)_vx_format}
 }
 
-# A name that a file may set: an identifier that neither the shell, nor the loader, nor this hook acts on by itself.
+# Is $1 a name that a file may set? Names are allowed by their form, as `exportable` in presets.py allows them: no list of
+# the names on which shells, loaders and interpreters act is ever complete.
 __vx_token_may_set() {
-  [[ $1 == [A-Za-z_]* && $1 != *[^A-Za-z0-9_]* ]] || builtin return 1
-  [[ $1 != VX_TOKEN_EXPIRES_AT ]] || builtin return 0
-  [[ ${(Pt)1} != *special* ]] || builtin return 1
   case $1 in
-    (PATH|IFS|ENV|HOME|SHELL|USER|PWD|OLDPWD|TMPDIR|ZDOTDIR|FPATH|POSIXLY_CORRECT) builtin return 1 ;;
-    (PROMPT*|PS[0-4]|RPROMPT*|RPS[12]|REPLY|HIST*|BASH*|LC_*|LANG|LANGUAGE|*_functions) builtin return 1 ;;
-    (LD_*|DYLD_*|VX_TOKEN_*|__vx_token*|_vx_*|_) builtin return 1 ;;
+    (VX_TOKEN_EXPIRES_AT|GPTME_OPENAI_RESPONSES_API|no_proxy) builtin return 0 ;;
+    (''|[0-9]*|*[^A-Za-z0-9_]*) builtin return 1 ;;
+    (API_BASE_URL|OPENAI_CUSTOM_HEADERS|OPENAI_ORG_ID|OPENAI_PROJECT_ID) builtin return 1 ;;
+    (_*|LD_*|DYLD_*|GLIBC_*|MALLOC_*|BASH*|ZSH*|zsh*|FISH*|fish*|COMP_*|HIST*) builtin return 1 ;;
+    (PYTHON*|PERL*|RUBY*|NODE_*|NPM_*|PIP_*|UV_*|JAVA*|GIT_*|SSH_*|VX_TOKEN_*) builtin return 1 ;;
+    (OPENAI_*|*_KEY|*_TOKEN|*_URL|*_URI|*_BASE|*_HOST|*_ENDPOINT|*_MODEL|*_PROVIDER) builtin return 0 ;;
+    (*_PROJECT|*_LOCATION|*_REGION|*_TIMEOUT|*_PROXY) builtin return 0 ;;
   esac
+  builtin return 1
 }
 
 # Reads `export NAME='value'` from $1 into _vx_offer; fails on anything else, a repeated name included.

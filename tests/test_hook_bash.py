@@ -233,17 +233,17 @@ OPTIONS = {
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_options_that_change_the_language_change_nothing(bash: Start, runtime: Runtime, option: str) -> None:
-    runtime.write("tok-1", extra={"OTHER": "a b_c*"})
+    runtime.write("tok-1", extra={"OTHER_KEY": "a b_c*"})
     found = []
     for hook in (False, True):
         with bash(hook=hook, before=OPTIONS[option]) as it:
             found.append([it.banner, it.run(), it.run("true"), it.run("! true"), it.run("echo $-")])
             if hook:
-                runtime.write("tok-2", extra={"OTHER": "a b_c*"})
+                runtime.write("tok-2", extra={"OTHER_KEY": "a b_c*"})
                 it.run()
                 seen = it.environment()
     assert found[0] == found[1]
-    assert (seen["OPENAI_API_KEY"], seen["OTHER"]) == ("tok-2", "a b_c*")
+    assert (seen["OPENAI_API_KEY"], seen["OTHER_KEY"]) == ("tok-2", "a b_c*")
     assert [name for name, value in seen.items() if "tok-2" in value] == ["OPENAI_API_KEY"]
 
 

@@ -1,6 +1,7 @@
 """Hooks without a terminal, the snippet in plain POSIX shells, and what linters say."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -110,23 +111,75 @@ def test_a_child_in_another_locale_knows_our_values_again(
     assert not [line for line in done.stdout.splitlines() if line.startswith("OPENAI_")]
 
 
-@pytest.mark.parametrize("kind", HOOKS)
-def test_every_name_that_the_configuration_takes_is_taken_by_the_hooks(kind: str, environ: Mapping[str, str]) -> None:
+# What tools read, and what shells, loaders and interpreters act on.
+SET_BY_FILES = """
+OPENAI_API_KEY OPENAI_API_KEYS OPENAI_BASE_URL OPENAI_API_BASE OPENAI_API_BASE_URL OPENAI_API_BASE_URLS OPENAI_MODEL
+OPENAI_API_MODEL OPENAI_HOST OPENAI_BASE_PATH OPENAI_URL OPENAI_API_HOST OPENAI_AGENTS_DISABLE_TRACING AI_API_KEY
+AVANTE_OPENAI_API_KEY OCO_API_KEY OCO_API_URL OCO_AI_PROVIDER OCO_MODEL GPTME_OPENAI_RESPONSES_API VX_TOKEN_EXPIRES_AT
+AZURE_OPENAI_KEY LANGSMITH_API_KEY GOOGLE_CLOUD_PROJECT HTTPS_PROXY no_proxy
+"""
+NEVER_SET = """
+MAILPATH MAIL TMOUT FUNCNEST GLIBC_TUNABLES PROMPT_COMMAND PS0 PS1 PS4 LD_PRELOAD LD_LIBRARY_PATH PATH IFS ENV BASH_ENV
+DYLD_INSERT_LIBRARIES HOME SHELL PYTHONPATH PYTHONSTARTUP PYTHON_TOKEN GIT_SSH_COMMAND GIT_PROXY VX_TOKEN_PROFILE
+VX_TOKEN_KEY VX_TOKEN_HOOK _KEY __vx_token_KEY FISH_KEY fish_KEY ZSH_HOST COMP_KEY MANPATH FPATH path fpath status LANG
+OPENAI_CUSTOM_HEADERS API_BASE_URL OPENAI_ORG_ID OPENAI_PROJECT_ID LC_ALL TERM EDITOR PAGER TZ 9_KEY A-KEY KEY URL
+"""
+
+
+def names_of_all_kinds(environ: Mapping[str, str]) -> list[str]:
+    """Names of tools, the shells' own variables, and each prefix and suffix of the rule with its near misses."""
     modules = "zsh/parameter zsh/datetime zsh/system zsh/terminfo zsh/mapfile zsh/zle zsh/sched zsh/watch"
     special = f"zmodload -s {modules}; print -l ${{(k)parameters[(R)*special*]}}"
-    names = script([need("zsh"), "-f"], special, environ).stdout.split()
+    names = [*SET_BY_FILES.split(), *NEVER_SET.split()]
+    names += script([need("zsh"), "-f"], special, environ).stdout.split()
     names += script(["bash", "--norc"], "compgen -v", environ).stdout.split()
     names += script([need("fish"), "--no-config"], "set -n", environ).stdout.split()
-    names += ["LANGCHAIN_TRACING_V2", "LANGSMITH_API_KEY", "LANG", "LANGUAGE", "LC_ALL"]
-    taken = sorted({name for name in names if not presets.problem(f"{name}=x")})
-    assert {"LANGCHAIN_TRACING_V2", "LANGSMITH_API_KEY"} <= set(taken)
+    words = [
+        *re.findall(r"\w+", presets.ALLOWED),
+        "_PATH",
+        "_OPTIONS",
+        "_COMMAND",
+        "_TOKENS",
+        "OPENAI",
+        "HISTORY",
+        "GIT",
+    ]
+    names += [f"{first}{second}" for first in ("", "A", "GIT_A", "LDX", "PYTHON", "NODE_A") for second in words]
+    names += [f"{prefix}A_KEY" for prefix in (*presets.PREFIXES, "a", "Ld_")] + [
+        "OPENAI_",
+        "openai_x",
+        "A_key",
+        "A__KEY",
+    ]
+    return sorted(set(names))
+
+
+@pytest.mark.parametrize("kind", HOOKS)
+def test_the_hooks_take_exactly_the_names_that_the_configuration_takes(kind: str, environ: Mapping[str, str]) -> None:
+    names = names_of_all_kinds(environ)
+    taken = [name for name in names if presets.exportable(name)]
+    assert set(SET_BY_FILES.split()) <= set(taken)
+    assert not set(NEVER_SET.split()) & set(taken)
     ask = {
-        "bash": "for n in {}; do __vx_token_may_set $n || echo $n; done",
-        "zsh": "emulate -R zsh; for n in {}; do __vx_token_may_set $n || echo $n; done",
-        "fish": "for n in {}; __vx_token_may_set $n; or echo $n; end",
+        "bash": 'for n in "$@"; do __vx_token_may_set "$n" && echo "$n"; done; true',
+        "zsh": 'emulate -R zsh; for n in "$@"; do __vx_token_may_set "$n" && echo "$n"; done; true',
+        "fish": "for n in $argv; __vx_token_may_set $n; and echo $n; end; true",
     }[kind]
-    done = script([QUIET[kind][0], *QUIET[kind][1:2]], f"source {HOOKS[kind]}; {ask.format(' '.join(taken))}", environ)
-    assert (done.stdout, done.stderr) == ("", "")
+    shell = [need(kind), *QUIET[kind][1:2], "-c", f"source {HOOKS[kind]}; {ask}", *([] if kind == "fish" else ["-"])]
+    done = subprocess.run([*shell, *names], env=dict(environ), capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout.split(), done.stderr) == (taken, "")
+
+
+@pytest.mark.parametrize("kind", HOOKS)
+def test_a_file_that_sets_what_a_shell_acts_on_is_refused_whole(
+    kind: str, runtime: Runtime, environ: Mapping[str, str], tmp_path: Path
+) -> None:
+    need(kind)
+    for name, value in (("MAILPATH", f"/tmp?$(touch {tmp_path}/run)"), ("TMOUT", "1"), ("FUNCNEST", "1")):
+        runtime.write("tok-1", extra={name: value})
+        done = script(QUIET[kind], f"source {HOOKS[kind]}; printenv OPENAI_API_KEY {name}; true", environ)
+        assert (done.stdout, done.stderr) == ("", "")
+    assert not (tmp_path / "run").exists()
 
 
 # What the documentation tells the user to put into the start-up file.
@@ -301,8 +354,8 @@ def test_a_profile_of_the_environment_is_the_one_that_is_read(
 def test_the_snippet_is_posix_sh(shell: str, runtime: Runtime, environ: Mapping[str, str]) -> None:
     need(POSIX[shell][0])
     odd = 'a $b `c` "d" e\\f %s * ~ #! (x) {y} [z] <&> | ; ü'
-    runtime.write("ya29.Ab-_~+/==", extra={"ODD": odd})
-    done = script(POSIX[shell], f". {runtime.file()}; printenv OPENAI_API_KEY ODD", environ)
+    runtime.write("ya29.Ab-_~+/==", extra={"ODD_KEY": odd})
+    done = script(POSIX[shell], f". {runtime.file()}; printenv OPENAI_API_KEY ODD_KEY", environ)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"ya29.Ab-_~+/==\n{odd}\n", "")
 
 

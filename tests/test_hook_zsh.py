@@ -50,16 +50,16 @@ OPTIONS = {
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_options_that_change_the_language_change_nothing(zsh: Start, runtime: Runtime, option: str) -> None:
-    runtime.write("tok-1", extra={"OTHER": "a b_c*"})
+    runtime.write("tok-1", extra={"OTHER_KEY": "a b_c*"})
     runtime.write("tok-other", folder="other")
     found = []
     for hook in (False, True):
         with zsh(hook=hook, before=OPTIONS[option]) as it:
             found.append([it.banner, it.run(), it.run("true"), it.run("! true"), it.out("set -o")])
             if hook:
-                runtime.write("tok-2", extra={"OTHER": "a b_c*"})
+                runtime.write("tok-2", extra={"OTHER_KEY": "a b_c*"})
                 seen = it.environment()
-                assert (seen["OPENAI_API_KEY"], seen["OTHER"]) == ("tok-2", "a b_c*")
+                assert (seen["OPENAI_API_KEY"], seen["OTHER_KEY"]) == ("tok-2", "a b_c*")
                 assert [name for name, value in seen.items() if "tok-2" in value] == ["OPENAI_API_KEY"]
                 it.run("vx-token-off")
                 assert it.seen("OPENAI_API_KEY") is None

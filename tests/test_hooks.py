@@ -81,13 +81,13 @@ def past(expiry: float) -> None:
 
 
 def test_a_command_finds_the_token_and_its_companions(shell: Start, runtime: Runtime) -> None:
-    runtime.write("tok-1", extra={"OPENAI_MODEL": "google/gemini-2.5-flash", "OTHER": 'a $b `c` "d" e\\f %s *'})
+    runtime.write("tok-1", extra={"OPENAI_MODEL": "google/gemini-2.5-flash", "OTHER_KEY": 'a $b `c` "d" e\\f %s *'})
     with shell() as it:
         found = it.environment()
     assert found["OPENAI_API_KEY"] == "tok-1"
     assert {found[name] for name in COMPANIONS} == {URL}
     assert found["OPENAI_MODEL"] == "google/gemini-2.5-flash"
-    assert found["OTHER"] == 'a $b `c` "d" e\\f %s *'
+    assert found["OTHER_KEY"] == 'a $b `c` "d" e\\f %s *'
     assert found["VX_TOKEN_STATUS"] in {"gemini 59m", "gemini 60m"}
 
 
@@ -120,10 +120,10 @@ def test_loading_again_and_again_registers_once(shell: Start, runtime: Runtime) 
 
 def test_a_token_as_long_as_google_may_issue_and_many_variables_arrive_whole(shell: Start, runtime: Runtime) -> None:
     token = "ya29." + "Ab-_~+/." * 2040 + "=="
-    runtime.write(token, extra={f"EXTRA_{number}": "x" for number in range(100)})
+    runtime.write(token, extra={f"EXTRA_{number}_KEY": "x" for number in range(100)})
     with shell() as it:
         found = it.environment()
-        assert (found["OPENAI_API_KEY"], found["EXTRA_99"]) == (token, "x")
+        assert (found["OPENAI_API_KEY"], found["EXTRA_99_KEY"]) == (token, "x")
 
 
 # --- freshness -----------------------------------------------------------------------------------------------------
@@ -742,12 +742,12 @@ def test_a_prompt_is_answered_at_once_until_something_changes(shell: Start, runt
 def test_odd_characters_are_compared_and_not_run(shell: Start, runtime: Runtime, tmp_path: Path) -> None:
     need_a_look_before_commands(shell)
     odd = f'a]b[c"d $(touch {tmp_path}/run) `touch {tmp_path}/run` $HOME ${{x}} (e) * ? \\\\ ü'
-    runtime.write("tok-1", life=3640, extra={"ODD": odd})
+    runtime.write("tok-1", life=3640, extra={"ODD_KEY": odd})
     with shell() as it:
         settled(it)
         assert "LOOKED" not in it.run()
-        found = it.seen("ODD")
-        assert "LOOKED" in it.run(assign(it.kind, "ODD", "plain"))
+        found = it.seen("ODD_KEY")
+        assert "LOOKED" in it.run(assign(it.kind, "ODD_KEY", "plain"))
     assert found == (odd.replace("\\\\", "\\") if it.kind == "fish" else odd)
     assert not (tmp_path / "run").exists()
 

@@ -27,7 +27,7 @@ _FIELD = re.compile(r"\{(\w*)\}")
 _OWN = frozenset({"OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_BASE_URL", "VX_TOKEN_EXPIRES_AT"})
 _NAMES = frozenset({"VX_TOKEN_EXPIRES_AT", "GPTME_OPENAI_RESPONSES_API", "no_proxy"})
 # Prefixes of names on which a loader, a shell, an interpreter or its package manager acts.
-_PREFIXES = (
+PREFIXES = (
     "_", "LD_", "DYLD_", "GLIBC_", "MALLOC_", "BASH", "ZSH", "zsh", "FISH", "fish", "COMP_", "HIST", "PYTHON", "PERL",
     "RUBY", "NODE_", "NPM_", "PIP_", "UV_", "JAVA", "GIT_", "SSH_", "VX_TOKEN_",
 )  # fmt: skip
@@ -48,7 +48,7 @@ def exportable(name: str) -> bool:
     """
     if name in _NAMES:
         return True
-    if name in FORBIDDEN or name.startswith(_PREFIXES) or not _NAME.fullmatch(name):
+    if name in FORBIDDEN or name.startswith(PREFIXES) or not _NAME.fullmatch(name):
         return False
     return name.startswith("OPENAI_") or name.endswith(_SUFFIXES)
 
