@@ -143,6 +143,7 @@ def test_a_malformed_file_is_a_configuration_error_that_names_it() -> None:
     ("written", "seconds"),
     [
         ("120", 120.0), (" 7 ", 7.0), ("0", 0.0), ("", None), ("soon", None), ("-5", None), ("1.5", None), ("²", None),
+        ("9" * 400, verdict.DAY), ("\x1f1", None), ("1\x1f", None), ("nan", None), ("inf", None), ("1e9", None),
         ("Fri, 15 Jan 2027 08:01:00 GMT", 60.0), ("Fri, 15 Jan 2027 07:00:00 GMT", 0.0), ("Fri, 32 Jan 2027", None),
     ],
 )  # fmt: skip
@@ -157,7 +158,7 @@ def test_a_retry_after_is_seconds_or_a_date(written: str, seconds: float | None)
 @example("9" * 5000, 0.0)
 def test_no_retry_after_can_do_harm(written: str, now: float) -> None:
     found = verdict.retry_after(written, now)
-    assert found is None or found >= 0
+    assert found is None or 0 <= found <= verdict.DAY
 
 
 def harmless(status: int, body: bytes, path: str) -> None:

@@ -6,6 +6,7 @@ it says nothing.
 
 import email.utils
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from typing import Any
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
 
 LOGIN = "gcloud auth application-default login"
+
+DAY = 24 * 3600.0
+"""Seconds: a Retry-After beyond that counts as a day."""
 
 PERMANENT: Mapping[str, str] = {
     "invalid_grant": "Google no longer accepts this login",
@@ -74,11 +78,11 @@ def read(host: str, path: str, status: int, headers: Mapping[str, str], body: by
 
 def retry_after(value: str, now: float) -> float | None:
     """Seconds of a Retry-After header (RFC 9110: seconds or a date), None when there is none."""
-    if value.strip().isdecimal():
-        return float(value)
+    if re.fullmatch(r"[ \t]*[0-9]+[ \t]*", value):
+        return min(float(value), DAY)
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, TypeError):
+        return min(max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now), DAY)
+    except (ValueError, TypeError, OverflowError, IndexError):
         return None
 
 
