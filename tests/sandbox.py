@@ -86,6 +86,11 @@ class Box:
         return self.root / "run"
 
     @property
+    def inside(self) -> Path:
+        """The runtime folder as the tests reach it."""
+        return self.runtime
+
+    @property
     def key(self) -> Path:
         """Where `profile` looks for its credentials."""
         return self.root / "credentials.json"
@@ -141,9 +146,7 @@ class Box:
         """A running daemon, from its first published state to its clean end."""
         with (self.root / "daemon.log").open("a") as log, self.start("run", *words, stderr=log) as process:
             try:
-                until(
-                    lambda: (self.runtime / ".daemon.json").exists() or process.poll() is not None, 60, "daemon start"
-                )
+                until(lambda: (self.inside / ".daemon.json").exists() or process.poll() is not None, 60, "daemon start")
                 assert process.poll() is None, self.log
                 yield process
             finally:
@@ -158,7 +161,7 @@ class Box:
     def read(self, name: str, profile: str = "gemini") -> str:
         """A runtime file's text, "" while there is none."""
         try:
-            return (self.runtime / profile / name).read_text()
+            return (self.inside / profile / name).read_text()
         except FileNotFoundError:
             return ""
 

@@ -17,13 +17,16 @@ from vx_token.errors import LoginNeededError, TemporaryError
 from vx_token.keeper import FORCED_GAP, keep_fresh
 from vx_token.refresh import Refresher, failed, renewed
 from vx_token.schedule import (
+    ASK_GAP,
     FIRST_PAUSE,
     LATE_WINDOW,
     LOGIN_PAUSE,
     LONGEST_PAUSE,
     LONGEST_RETRY_AFTER,
     MIN_GAP,
+    next_ask,
     next_refresh,
+    unanswered_pause,
 )
 from vx_token.settings import Config, Profile
 from vx_token.store import Store
@@ -118,6 +121,22 @@ def test_whatever_the_clock_did_the_next_try_is_within_the_tokens_life_or_the_lo
 def test_a_try_made_in_the_future_puts_nothing_off(state: State, jitter: float, margin: float | None) -> None:
     before = state.tried_at - MIN_GAP - 1
     assert next_refresh(before, state, jitter, margin) <= before
+
+
+@given(st.integers(1, 10_000), st.floats(0, DAY))
+def test_callers_ask_at_most_each_five_seconds_and_later_each_thirty(times: int, age: float) -> None:
+    state = offline(fresh(), NOON, times)
+    pause = next_ask(NOON + age, state) - NOON
+    assert ASK_GAP <= pause <= LONGEST_PAUSE
+    assert pause == LONGEST_PAUSE or times < 6
+    assert unanswered_pause(times) == pause
+
+
+@given(lifetimes, kinds)
+def test_callers_may_ask_again_before_a_short_token_ends(lifetime: float, kind: str) -> None:
+    state = fresh(lifetime, kind)
+    assert 0 < next_ask(NOON, state) - NOON <= min(ASK_GAP, 0.1 * lifetime + 1)
+    assert next_ask(NOON - HOUR, state) <= NOON  # the clock went back: nothing can be counted
 
 
 @given(chances, st.integers(1, 10_000))

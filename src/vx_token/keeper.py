@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from vx_token import peek
+from vx_token import atomic, peek
 from vx_token.clock import NAP, Wake
 from vx_token.errors import TemporaryError, VxTokenError, shortage
 from vx_token.refresh import Refresher, draw, failure_of
@@ -37,8 +37,8 @@ def keep_fresh(
     chance: Callable[[], float] = draw,
 ) -> None:
     """Keep one profile's token fresh and its files right until `wake` says stop."""
-    clock, store = refresher.clock, refresher.store
-    jitter, asked, seen, now = chance(), False, None, clock.now()
+    clock, store, problems = refresher.clock, refresher.store, dict[str, str]()
+    jitter, asked, seen, now, state = chance(), False, None, clock.now(), State()
     interrupted = False
 
     def sleep(until: float) -> bool:
@@ -66,28 +66,52 @@ def keep_fresh(
                     continue
                 jitter, asked, seen = chance(), False, None
                 # The try after one that was cut short is not: however often it is asked for, a refresh must come about.
-                tried = _attentive(refresher, profile, wake, patient=interrupted).refresh(profile)
+                attentive = _attentive(refresher, profile, wake, patient=interrupted)
+                attentive.cancelled()  # a token that has ended leaves the files before anything can fail
+                tried = attentive.refresh(profile)
                 interrupted = tried.attempts == state.attempts
                 if not interrupted:
-                    report(tried)  # also when the next try is asked for already
+                    report(_troubled(tried, refresher, profile))  # also when the next try is asked for already
                 continue
+            store.save(profile.name)
             look = _look(store, profile, state, now)
             if look != seen:
-                refresher.publish(profile, state)
-                report(state)
+                problems = refresher.publish(profile, state)
+                report(_troubled(state, refresher, profile))
                 seen = look  # as it was before: what somebody did meanwhile, or we ourselves, is looked at once more
-            live = state.live(now)
-            asked = sleep(min(due, live.expires_at) if live else due)
+            if problems or store.unsaved(profile.name):
+                due, seen = min(due, now + LONGEST_PAUSE), None  # try again to write
+            asked = sleep(_until(due, now, state, store.saved(profile.name)))
             continue
-        except VxTokenError as error:
-            failure = failure_of(error, now)
         except Exception as error:  # noqa: BLE001 - a thread that ends keeps nothing fresh, and nobody would see it
-            internal = TemporaryError(f"internal error: {type(error).__name__}", "please report it; trying again")
-            failure = failure_of(shortage(error) or internal, now)
-        # Nothing could be written down: the schedule has nothing to go by, so wait here.
+            failure = _failure(error, now)
+        # Nothing is known for certain: the schedule has nothing to go by, so wait here.
+        if state.token is not None and not state.token.alive(now):
+            refresher.withdraw(profile)
         report(State(failures=1, failure=failure))
-        sleep(now + LONGEST_PAUSE)
+        sleep(_until(now + LONGEST_PAUSE, now, state))
         asked = True
+
+
+def _failure(error: Exception, now: float) -> Failure:
+    internal = TemporaryError(f"internal error: {type(error).__name__}", "please report it; trying again")
+    return failure_of(error if isinstance(error, VxTokenError) else shortage(error) or internal, now)
+
+
+def _until(due: float, now: float, *states: State) -> float:
+    """When to wake: never later than the end of a token that may be in the files, written or kept from before."""
+    return min([due, *(live.expires_at for live in (state.live(now) for state in states) if live)])
+
+
+def _troubled(state: State, refresher: Refresher, profile: Profile) -> State:
+    """The state as it is reported: with a failure when it could not be written."""
+    error = refresher.store.unsaved(profile.name)
+    if error is None or state.failure is not None:
+        return state
+    folder = refresher.store.folder(profile.name)
+    return replace(
+        state, failure=Failure("temporary", f"cannot write in {folder}: {error.strerror}", atomic.remedy(error))
+    )
 
 
 def _attentive(refresher: Refresher, profile: Profile, wake: Wake, *, patient: bool) -> Refresher:

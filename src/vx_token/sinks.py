@@ -1,7 +1,10 @@
 """The files that tools read, each derived from a profile's State by a row of SINKS."""
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+import os
+import stat
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +22,8 @@ class Facts:
     """All that a sink is made from.
 
     `config` is the configuration's path and stamp, empty when `peek` must not answer for it; `key` and `url` are the
-    gateway's, empty in direct mode; `trouble` is why they cannot be had.
+    gateway's, empty in direct mode; `trouble` is why they cannot be had; `former` is the token that the files may still
+    hold when the new one cannot be written.
     """
 
     profile: Profile
@@ -29,6 +33,15 @@ class Facts:
     key: str = ""
     url: str = ""
     trouble: str = ""
+    former: Token | None = None
+
+    @property
+    def valid(self) -> list[str]:
+        """The secrets that may stand in a file which cannot be replaced."""
+        live = [self.token] if self.token else []
+        if self.token and self.former and self.former.alive(self.now) and _same_account(self.token, self.former):
+            live.append(self.former)
+        return [*(token.value for token in live), *filter(None, [self.key])]
 
     @property
     def token(self) -> Token | None:
@@ -45,9 +58,14 @@ def condition(state: State, now: float) -> str:
     return "retrying" if state.failures else "fresh"
 
 
-def variables(profile: Profile, token: Token, key: str = "", url: str = "") -> dict[str, str]:
-    """What is exported: one value under every name that tools read, never empty."""
-    secret, base = (key, url) if key and url else (token.value, profile.url)
+def variables(profile: Profile, token: Token | None, key: str = "", url: str = "") -> dict[str, str]:
+    """What is exported: one value under every name that tools read, never empty.
+
+    The gateway's `key` and `url` do not expire, so they are exported without a token as well.
+    """
+    secret, base = (key, url) if key and url else (token.value if token else "", profile.url)
+    if not secret:
+        return {}
     parts = urlsplit(base)
     fields = {
         "token": secret,
@@ -65,7 +83,7 @@ def variables(profile: Profile, token: Token, key: str = "", url: str = "") -> d
         "OPENAI_AGENTS_DISABLE_TRACING": "1",
         **({"OPENAI_MODEL": profile.model} if profile.model else {}),
         **presets.expand(profile.export, fields),
-        "VX_TOKEN_EXPIRES_AT": str(int(token.expires_at)),
+        "VX_TOKEN_EXPIRES_AT": str(int(token.expires_at) if token else 0),
     }
 
 
@@ -101,7 +119,7 @@ def _header(facts: Facts) -> str | None:
 
 
 def _peek(facts: Facts) -> str | None:
-    token, origin = facts.token, facts.state.origin
+    token, origin = facts.token, facts.state.made_from or facts.state.origin
     if token is None or origin is None or not facts.config[0]:
         return None
     made_from = (origin.path, origin.stamp)
@@ -126,7 +144,7 @@ def _env(kind: str, shell_kind: str) -> Callable[[Facts], str]:
         failure = facts.state.failure
         if word == "login" and failure is not None:
             lines.append("# notice: " + printable(f"{failure.message}; {failure.hint}").rstrip("; "))
-        exports = variables(facts.profile, token, facts.key, facts.url) if token else {}
+        exports = variables(facts.profile, token, facts.key, facts.url)
         return "\n".join(lines) + "\n" + shell.assignments(shell_kind, exports) + "# end\n"
 
     return render
@@ -151,7 +169,7 @@ def publish(folder: Path, facts: Facts) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, render in SINKS.items():
         try:
-            _bring(folder / name, render(facts))
+            _bring(folder / name, render(facts), facts.valid)
         except OSError as error:
             found[name] = f"cannot write {folder / name}: {error.strerror}"
         except ConfigError as error:
@@ -181,10 +199,47 @@ def _right(path: Path, content: str | None) -> bool:
         return False
 
 
-def _bring(path: Path, content: str | None) -> None:
+def withdraw(folder: Path) -> None:
+    """Take every secret out of the files; needs neither lock, nor space, nor a descriptor."""
+    for name in SINKS:
+        with contextlib.suppress(OSError):
+            _remove(folder / name)
+
+
+def _bring(path: Path, content: str | None, valid: Collection[str]) -> None:
     if _right(path, content):
         return
     if content is None:
-        path.unlink(missing_ok=True)
-    else:
+        _remove(path)
+        return
+    try:
         atomic.write(path, content.encode())
+    except OSError:
+        if not _outlived(path, valid):
+            raise
+        _remove(path)
+        atomic.write(path, content.encode())  # there may be room now
+
+
+def _outlived(path: Path, valid: Collection[str]) -> bool:
+    """Whether a file that cannot be replaced is better not there: it holds no secret that still counts."""
+    try:
+        text = private_text(path)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return not valid
+    return not any(secret in text for secret in valid)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise
+        os.truncate(path, 0)  # the folder is not writable, but the file is
+
+
+def _same_account(one: Token, other: Token) -> bool:
+    return (one.kind, one.account, one.quota_project) == (other.kind, other.account, other.quota_project)

@@ -132,7 +132,7 @@ def known(store: Store, profile: str, now: float) -> State:
 
 def _checked(profile: Profile, store: Store, now: float, refresher: Refresher | None) -> Row:
     state = known(store, profile.name, now)
-    wrong = refresher.problems(profile, state) if refresher and state.attempts else {}
+    wrong = refresher.problems(profile, state) if refresher else {}
     return _row(profile.name, profile.url, state, now, tuple(wrong.values()), profile.refresh_margin)
 
 

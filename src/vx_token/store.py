@@ -1,14 +1,16 @@
 """One profile's State on disk, under one lock: the only meeting place of processes."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from vx_token import atomic, paths, peek
 from vx_token.tokens import Failure, Origin, State, Token
 
 VERSION = 1
+
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 _BEARER = re.compile(r"[!-~]+")
 
@@ -29,12 +33,40 @@ LATEST = 253402300799.0
 """Epoch seconds of the last instant of the year 9999, behind which no date can be written."""
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The last attempt that a caller started.
+
+    Attributes:
+        at: when, epoch seconds.
+        count: how many have started since the last answer.
+        origin: what it was made from, as one word.
+    """
+
+    at: float
+    count: int
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsaved:
+    """A state that could not be written, why, and the stamp that its file had then."""
+
+    state: State
+    error: OSError
+    stamp: str
+
+
 class Store:
-    """The runtime folder: a folder for each profile, 0600 files in 0700 folders."""
+    """The runtime folder: a folder for each profile, 0600 files in 0700 folders.
+
+    A state that cannot be written (the disk is full, something stands in its place) stays known to this process.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._read: dict[str, tuple[str, State]] = {}
+        self._unsaved: dict[str, _Unsaved] = {}
 
     def folder(self, profile: str) -> Path:
         """Where the profile's files are; it need not exist."""
@@ -68,17 +100,76 @@ class Store:
             return State()  # `default` led to another profile until the configuration got one of that name
         if not paths.safe_folder(folder):
             return State()
-        path = folder / "state.json"
+        kept = self._unsaved.get(profile)
+        saved = self._saved(profile)
+        if kept is None:
+            return saved
+        if saved != State() and peek.stamp(folder / "state.json") != kept.stamp:
+            self._unsaved.pop(profile, None)  # another process could write, later than we
+            return saved
+        return kept.state
+
+    def saved(self, profile: str) -> State:
+        """What is on disk, which may be older than what `read` gives.
+
+        Raises:
+            ConfigError: see `read`.
+        """
+        return self._saved(profile) if profile in self._unsaved else self.read(profile)
+
+    def _saved(self, profile: str) -> State:
+        path = self.folder(profile) / "state.json"
         stamp = peek.stamp(path)
         known = self._read.get(profile)
         if known is None or known[0] != stamp:
-            known = self._read[profile] = (stamp, _parse(path))
+            try:
+                known = self._read[profile] = (stamp, _parse(path))
+            except OSError:  # no descriptor, no memory: that says nothing of the file
+                return known[1] if known else State()
         return known[1]
 
     def write(self, profile: str, state: State) -> None:
-        """Replace what is known. The profile's folder must be prepared."""
+        """Replace what is known, here and, when that is possible, on disk; see `unsaved`."""
         content = {"version": VERSION, "profile": profile, **asdict(state)}
-        atomic.write(self.folder(profile) / "state.json", json.dumps(content, indent=1).encode())
+        path = self.folder(profile) / "state.json"
+        try:
+            atomic.write(path, json.dumps(content, indent=1, allow_nan=False).encode())
+        except OSError as error:
+            self._unsaved[profile] = _Unsaved(state, error, peek.stamp(path))
+        else:
+            self._unsaved.pop(profile, None)
+
+    def unsaved(self, profile: str) -> OSError | None:
+        """Why what this process knows is not on disk; None when it is."""
+        kept = self._unsaved.get(profile)
+        return kept.error if kept else None
+
+    def save(self, profile: str) -> None:
+        """Try again to write what could not be written."""
+        kept = self._unsaved.get(profile)
+        if kept is not None and self.read(profile) is kept.state:
+            self.write(profile, kept.state)
+
+    def obstacles(self, profile: str) -> dict[str, str]:
+        """What keeps the profile's files from being written, by file; changes nothing."""
+        folder = self.folder(profile)
+        found = {
+            name: f"{folder / name} is no regular file: remove it"
+            for name in ("lock", "state.json")
+            if not _regular_or_missing(folder / name)
+        }
+        try:
+            room = os.statvfs(folder)
+        except OSError:
+            return found  # it is not there yet
+        root = os.geteuid() == 0
+        if room.f_blocks and not (room.f_bfree if root else room.f_bavail):
+            found[""] = f"cannot write in {folder}: No space left on device"
+        elif room.f_files and not (room.f_ffree if root else room.f_favail):
+            found[""] = f"cannot write in {folder}: No inodes left on device"
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            found[""] = f"cannot write in {folder}: it is not writable"
+        return found
 
     def link_default(self, profile: str) -> None:
         """Make `default` lead to `profile`, so that a stable path can be written into a tool's settings.
@@ -101,6 +192,7 @@ class Store:
 
     def forget(self, profile: str) -> None:
         """Remove the profile's folder with all that it holds."""
+        self._unsaved.pop(profile, None)
         shutil.rmtree(self.folder(profile), ignore_errors=True)
 
     def known(self) -> list[str]:
@@ -124,6 +216,28 @@ class Store:
         finally:
             os.close(descriptor)
 
+    def mark(self, profile: str, mark: Mark) -> None:
+        """Note that a caller starts an attempt, before it does: it may be killed. To be called under the lock.
+
+        It stands in the lock's own file, which is written in place: that needs no space on a full disk.
+        """
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self.folder(profile) / "lock", os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                os.pwrite(descriptor, f"{mark.count:6} {mark.origin:>8}\n".encode(), 0)
+                os.utime(descriptor, (mark.at, mark.at))
+            finally:
+                os.close(descriptor)
+
+    def marked(self, profile: str) -> Mark | None:
+        """The last attempt that a caller started, or None."""
+        path = self.folder(profile) / "lock"
+        try:
+            count, origin = private_text(path).split()
+            return Mark(path.lstat().st_mtime, min(int(count), 1000), origin)
+        except (OSError, ValueError):
+            return None
+
 
 def private_text(path: Path) -> str:
     """The text of a regular file that belongs to us.
@@ -132,18 +246,40 @@ def private_text(path: Path) -> str:
         OSError: it is missing, a link, no regular file or somebody else's.
         ValueError: it is not UTF-8.
     """
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    with os.fdopen(os.open(path, flags), "rb") as file:
-        if os.fstat(file.fileno()).st_uid != os.geteuid():
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        found = os.fstat(descriptor)
+        if found.st_uid != os.geteuid():
             raise PermissionError(f"{path} belongs to another user")
-        return file.read().decode()
+        if not stat.S_ISREG(found.st_mode):
+            raise IsADirectoryError(f"{path} is no regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read().decode()
+    finally:
+        os.close(descriptor)
 
 
 def _parse(path: Path) -> State:
+    """What the file says.
+
+    Raises:
+        OSError: this process cannot read any file just now.
+    """
     try:
         return _decode(json.loads(private_text(path)))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except OSError as error:
+        if error.errno in _EXHAUSTED:
+            raise
         return State()
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return State()
+
+
+def _regular_or_missing(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return True
 
 
 def _sweep(folder: Path) -> None:

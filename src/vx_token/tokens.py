@@ -47,11 +47,13 @@ class Origin:
         settings: the profile's settings that shape a token.
         path: the credential file; for a metadata server the one whose coming would replace it.
         stamp: that file's identity (inode, time, size), empty when it was not there.
+        checksum: of that file's content, so that a file that was only touched is no other login; not compared.
     """
 
     settings: str
     path: str = ""
     stamp: str = ""
+    checksum: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

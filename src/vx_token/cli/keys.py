@@ -20,7 +20,12 @@ from vx_token.settings import Config, Profile
 
 @click.command("print", cls=cli_help.Command)
 @with_profile
-@click.option("--min-ttl", type=Ttl(), metavar="DURATION", help="Refresh first when less life is left.  [default: 5m]")
+@click.option(
+    "--min-ttl",
+    type=Ttl(),
+    metavar="DURATION",
+    help="Refresh first when less life is left, and wait for it.  [default: 5m, without the wait]",
+)
 @click.option("--format", "form", type=click.Choice(["token", "header", "json"]), default="token", show_default=True)
 def print_(min_ttl: float | None, form: str, **options: Any) -> None:
     """Print a token with life left, and nothing else; made to be called by tools.
@@ -51,8 +56,10 @@ def env(kind: str, **options: Any) -> None:
 
 
 def _variables(settings: Config, refresher: Refresher, profile: Profile) -> dict[str, str]:
-    token = refresher.current(profile)
-    found = sinks.variables(profile, token, *refresher.endpoint(profile))
+    key, url = refresher.endpoint(profile)
+    # The gateway's key does not expire and the gateway refreshes the token, so nothing is asked for here.
+    token = refresher.store.read(profile.name).live(refresher.clock.now()) if key else refresher.current(profile)
+    found = sinks.variables(profile, token, key, url)
     return found | (endpoint.beside_a_proxy(os.environ, settings.gateway.host) if profile.mode == "gateway" else {})
 
 

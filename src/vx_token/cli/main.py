@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +18,11 @@ from vx_token.cli import setup as cli_setup
 from vx_token.cli.options import given, with_profile
 from vx_token.clock import SystemClock
 from vx_token.errors import ConfigError, TemporaryError, UsageError, VxTokenError, shortage
+from vx_token.refresh import Refresher
 from vx_token.settings import Config
+
+if TYPE_CHECKING:
+    from vx_token.store import Store
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -112,9 +116,18 @@ def run_(log_format: str | None, gateway: bool, **options: Any) -> None:
         return found.with_gateway(enabled=True) if gateway else found
 
     events = log.Log(log.form(log_format or "", os.environ))
+    stores: list[Store] = []
+
+    def make(settings: Config) -> Refresher:
+        # One store for keepers, gateway and reloads: what cannot be written to disk is known to all of them. No other
+        # process is the daemon, so nothing attends our files but we.
+        made = here.refresher(settings, *stores)
+        stores[:] = [made.store]
+        return replace(made, attended=lambda: False, lockless=True)
+
     ours = daemon.Daemon(
         load=load,
-        make=lambda settings: replace(here.refresher(settings), attended=lambda: False),  # we are that daemon
+        make=make,
         environ=dict(os.environ),
         clock=SystemClock(),
         log=events,

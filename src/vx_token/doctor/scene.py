@@ -128,7 +128,7 @@ def _patients(config: Config, refresher: Refresher) -> list[Patient]:
     for profile in config.profiles.values():
         state = status.known(refresher.store, profile.name, refresher.clock.now())
         path = credential_file(profile, refresher.environ)
-        problems = tuple(refresher.problems(profile, state).values()) if state.attempts else ()
+        problems = tuple(refresher.problems(profile, state).values())
         found.append(Patient(profile, state, adc.look(path) if path else None, problems))
     return found
 
