@@ -216,6 +216,7 @@ def test_the_last_good_token_is_served_to_its_end_and_never_after(signed_in: Box
     own = time.monotonic() - started
     google.heal()
     google.lifetime = float(math.ceil(max(6, 12 * own)))  # three calls that ask in vain fit into half of it
+    assert signed_in.vx("refresh").returncode == 0
     token = printed(signed_in)
     end = google.issued[-1].expires_at
     google.fail("token", None, kind="reset")
@@ -229,6 +230,7 @@ def test_the_last_good_token_is_served_to_its_end_and_never_after(signed_in: Box
     assert (done.returncode, done.stdout) == (5, "")
     assert "cannot be reached" in done.stderr
     google.heal()
+    until(lambda: signed_in.vx("print").returncode == 0, 30, "the end of the pause")
     assert printed(signed_in) == google.issued[-1].value + "\n"
 
 
@@ -546,6 +548,53 @@ def test_an_option_is_for_one_call_and_leaves_the_files_of_others_alone(signed_i
     assert {name: signed_in.read(name) for name in before} == before
     assert signed_in.vx("print").stdout.strip() == ours
     assert all(path.stat().st_mode & 0o077 == 0 for path in (signed_in.runtime / ".aside").rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--model", "google/other"),
+        ("--location", "us-central1"),
+        ("--project", "other"),
+        ("--endpoint", "42"),
+        ("--base-url", "https://elsewhere.invalid/v1"),
+        ("--credentials", "credentials.json"),  # the very file that is configured
+    ],
+)
+def test_an_option_that_does_not_shape_the_token_costs_nothing(
+    signed_in: Box, google: Emulator, option: str, value: str
+) -> None:
+    token = printed(signed_in)
+    before = {name: signed_in.read(name) for name in ("token", "env.sh", "state.json", "peek")}
+    assert printed(signed_in, option, value) == token
+    assert json.loads(signed_in.vx("env", "--shell", "json", option, value).stdout)["OPENAI_API_KEY"] == token.strip()
+    assert google.count("token") == 1
+    assert {name: signed_in.read(name) for name in before} == before
+    assert signed_in.vx("refresh", option, value).returncode == 0
+    assert value not in signed_in.read("env.sh")  # the files are the profile's own
+    assert printed(signed_in) == google.issued[-1].value + "\n" != token
+    assert not (signed_in.runtime / ".aside").exists()
+
+
+def test_the_options_of_a_command_without_a_configuration_cost_one_token(box: Box, google: Emulator) -> None:
+    google.service_account(box.key)
+    del box.environ["VX_TOKEN_CONFIG"]
+    words = ("--credentials", str(box.key), "--project", "demo")
+    token = printed(box, *words)
+    assert printed(box, *words, "--location", "eu", "--model", "google/other") == token
+    assert google.count("token") == 1
+
+
+def test_the_host_of_the_base_url_shapes_tokens_of_distributed_cloud_alone(box: Box, google: Emulator) -> None:
+    google.gdch(box.key)
+    box.profile(url="https://one.invalid/v1")
+    token = printed(box)
+    assert printed(box, "--base-url", "https://one.invalid/v2", "--model", "m") == token
+    assert google.count("token") == 1
+    assert printed(box, "--base-url", "https://two.invalid/v1") == google.issued[-1].value + "\n" != token
+    assert printed(box) == token
+    box.config.write_text(box.config.read_text().replace("one.invalid", "two.invalid"))
+    assert printed(box) == google.issued[-1].value + "\n" != token
 
 
 @pytest.mark.parametrize("how", ["option", "configuration"])

@@ -72,7 +72,7 @@ GATEWAY_KEYS: Mapping[str, Check] = {
     "ca_file": text,
 }
 
-TOKEN_KEYS = frozenset({"credentials", "impersonate", "lifetime", "scopes"})
+TOKEN_KEYS = frozenset({"credentials", "impersonate", "lifetime", "scopes", "quota_project"})
 """The settings by which one token differs from another."""
 
 _LONGEST_SOCKET = 107 if sys.platform == "linux" else 103  # bytes: unix(7), less the zero at the end

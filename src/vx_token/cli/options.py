@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vx_token import config, here, paths, values
+from vx_token.errors import ConfigError
 from vx_token.refresh import Refresher
 from vx_token.settings import Config, Profile
 from vx_token.store import Store
@@ -63,12 +64,24 @@ def load(options: Mapping[str, Any]) -> tuple[Config, Refresher, Profile]:
     """
     told = given(options)
     settings = config.load(os.environ, told)
-    name = told.pop("profile", None) or os.environ.get("VX_TOKEN_PROFILE")
-    profile, refresher = settings.profile(name), here.refresher(settings)
-    # What an option changes for one call must not stand in the files that all other tools read; nor what a variable
-    # of this shell alone changes, in those that a daemon keeps.
-    if not told and refresher.contested(profile):
-        told = asdict(refresher.origin(profile)) | {"stamp": ""}
-    if told:
-        refresher = replace(refresher, store=Store(paths.aside(refresher.store.root, told)))
+    profile = settings.profile(told.pop("profile", None) or os.environ.get("VX_TOKEN_PROFILE"))
+    plain = _without_options(told, profile.name) or settings
+    refresher = here.refresher(plain)
+    # A token of another login than the file's must not stand in the files that all other tools read; nor must that of a
+    # login which a variable of this shell alone names, in those that a daemon keeps.
+    origin = refresher.origin(profile)
+    configured = refresher.origin(plain.profile(profile.name))
+    if (plain is settings and told) or origin != configured or refresher.contested(profile):
+        made_from = {"settings": origin.settings, "path": origin.path}
+        refresher = replace(here.refresher(settings), store=Store(paths.aside(refresher.store.root, made_from)))
     return settings, refresher, profile
+
+
+def _without_options(told: Mapping[str, str], profile: str) -> Config | None:
+    """The configuration as it is without the options that were given; None when it needs them."""
+    if not told:
+        return None
+    try:
+        return config.load(os.environ, {"profile": profile})
+    except ConfigError:
+        return None
