@@ -14,7 +14,7 @@ from vx_token.schedule import LONGEST_PAUSE, next_refresh
 from vx_token.settings import Profile
 from vx_token.sinks import SINKS
 from vx_token.store import Store
-from vx_token.tokens import State
+from vx_token.tokens import Failure, State
 
 FORCED_GAP = 0.5
 """Seconds between two tries when files change faster than tokens can be fetched."""
