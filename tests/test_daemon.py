@@ -365,6 +365,7 @@ def test_hup_reads_anew_and_refreshes(signed_in: Box, google: Emulator) -> None:
         for tokens in (2, 3):
             rested(signed_in)
             process.send_signal(signal.SIGHUP)
+            until(lambda tokens=tokens: signed_in.log.count("the configuration is unchanged") == tokens - 1)  # type: ignore[misc]
             until(lambda tokens=tokens: google.count("token") == tokens)  # type: ignore[misc]
             until(lambda: fresh(signed_in, google))
         signed_in.config.write_text("[profiles")

@@ -219,6 +219,8 @@ class Daemon:
             return
         self.config_error, self.waits_for_address = "", False
         if config == self.config:  # keepers go on: a refresh under way is not lost
+            if not again:
+                self.log.event("info", "the configuration is unchanged")
             self._note()
             self._force(self.keepers if forced else ())
             return
