@@ -191,7 +191,7 @@ def test_a_login_problem_reaches_the_tools_user_with_the_command_to_run(
         with pytest.raises(openai.AuthenticationError) as caught:
             say(built_once)
         assert "gcloud auth application-default login" in caught.value.message
-        assert "gcloud auth application-default login" in behind.vx("exec", "true").stderr
+        assert "gcloud auth application-default login" in behind.vx("status").stdout
         google.restore_identity(identity)
         google.authorized_user(behind.key)
         assert until(lambda: attempt(built_once))
