@@ -533,6 +533,16 @@ def test_the_whole_folder_comes_back(signed_in: Box, google: Emulator) -> None:
         assert signed_in.vx("print").stdout.strip() == google.issued[-1].value
 
 
+def takes_its_place(file: Path, folder: Path) -> bool:
+    """Rename `file` to `folder`; False when the daemon has made that folder again meanwhile, which is removed."""
+    try:
+        file.rename(folder)
+    except IsADirectoryError:
+        shutil.rmtree(folder)
+        return False
+    return True
+
+
 def test_a_file_in_the_runtime_folders_place_costs_the_claim_only_while_it_is_there(
     signed_in: Box, google: Emulator
 ) -> None:
@@ -542,8 +552,10 @@ def test_a_file_in_the_runtime_folders_place_costs_the_claim_only_while_it_is_th
 
     with signed_in.daemon() as process:
         until(lambda: fresh(signed_in, google))
+        obstacle = signed_in.root / "obstacle"
+        obstacle.write_text("in the way")
         signed_in.runtime.rename(signed_in.root / "away")
-        signed_in.runtime.write_text("in the way")
+        until(lambda: takes_its_place(obstacle, signed_in.runtime), what="the obstacle is in place")
         until(lambda: f"{signed_in.runtime} is not a folder" in signed_in.log, 35, "the loss is noticed")
         shutil.rmtree(signed_in.root / "away")
         signed_in.runtime.unlink()
