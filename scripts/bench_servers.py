@@ -12,11 +12,11 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
+from vx_token.credentials.token import Token
 from vx_token.gateway.app import Gateway
 from vx_token.gateway.server import serve
 from vx_token.gateway.settings import GatewaySettings, Route
 from vx_token.gateway.sockets import room_for_connections
-from vx_token.tokens import Token
 
 KEY = "sk-vx-local-bench"  # one peer takes no key without this beginning
 

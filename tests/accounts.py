@@ -15,7 +15,7 @@ from pathlib import Path
 from sandbox import SOURCE
 from usermanager import UserManager
 from vx_token.emulator import Emulator
-from vx_token.service.systemd import SOCKET, UNIT
+from vx_token.install.systemd import SOCKET, UNIT
 
 LAUNCHER = f"""#!{sys.executable} -P
 import os, sys

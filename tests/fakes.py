@@ -5,9 +5,9 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from vx_token.clock import NAP, Wake
-from vx_token.settings import Profile
-from vx_token.tokens import Token
+from vx_token.config.model import Profile
+from vx_token.credentials.token import Token
+from vx_token.system.clock import NAP, Wake
 
 if TYPE_CHECKING:
     from vx_token.errors import VxTokenError

@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from vx_token import config, endpoint, paths, source
-from vx_token.clock import SystemClock
-from vx_token.refresh import Refresher
-from vx_token.settings import Profile
-from vx_token.store import Store
-from vx_token.tokens import State, Token
+from vx_token.config.load import load_config
+from vx_token.config.model import Profile
+from vx_token.credentials import google_worker
+from vx_token.credentials.token import Token
+from vx_token.gateway import address
+from vx_token.system import paths
+from vx_token.system.clock import SystemClock
+from vx_token.tokens.model import State
+from vx_token.tokens.refresh import Refresher
+from vx_token.tokens.store import Store
 
 T = TypeVar("T")
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -54,7 +58,7 @@ def plain_environment(home: Path) -> dict[str, str]:
 
 def fetch_here(profile: Profile, environ: Mapping[str, str], *_: object) -> Token:
     """Fetch a token with google-auth in this process, where vx-token itself does it in a child."""
-    return source.fetch(profile, environ)
+    return google_worker.fetch(profile, environ)
 
 
 @dataclass
@@ -125,9 +129,9 @@ class Box:
 
     def refresh(self) -> State:
         """Do what `vx-token refresh` does, in this process: a test that only needs a token starts no interpreters."""
-        settings = config.load(self.environ)
+        settings = load_config(self.environ)
         store = Store(paths.runtime_dir(self.environ))
-        gateway = endpoint.local(settings, self.environ)
+        gateway = address.local(settings, self.environ)
         return Refresher(store, SystemClock(), fetch_here, self.environ, settings, gateway).refresh(settings.profile())
 
     def start(self, *words: str, **options: Any) -> "subprocess.Popen[str]":

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from sandbox import until
-from vx_token import atomic
+from vx_token.system import atomic
 
 ROOT = Path(__file__).resolve().parent.parent
 HOOKS = {kind: ROOT / "shell" / f"vx-token.{kind}" for kind in ("bash", "zsh", "fish")}

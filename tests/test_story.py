@@ -16,8 +16,8 @@ from accounts import Account, reading
 from sandbox import allowance, until
 from shells import PROMPTS, Shell, notices
 from usermanager import UserManager
+from vx_token.daemon.keeper import FORCED_GAP
 from vx_token.emulator import Emulator
-from vx_token.keeper import FORCED_GAP
 
 SOON = 35.0
 """Seconds of being awake after which things must be right again."""

@@ -17,10 +17,10 @@ import trustme
 from aiohttp import web
 
 from sandbox import until
+from vx_token.credentials.token import Token
 from vx_token.gateway.app import Gateway
 from vx_token.gateway.server import serve
 from vx_token.gateway.settings import GatewaySettings, Limits, Route
-from vx_token.tokens import Token
 
 KEY = "vx-local-test"
 BRISK = Limits(quiet=0.2, drain=1.0, first=0.0)

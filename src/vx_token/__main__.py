@@ -4,12 +4,12 @@ import os
 import sys
 import time
 
-from vx_token import peek
+from vx_token.cli import fastpath
 
 
 def main() -> None:
     """Run `vx-token`; the console script and `python -m vx_token` both come here."""
-    quick = peek.answer(sys.argv, os.environ, time.time())
+    quick = fastpath.answer(sys.argv, os.environ, time.time())
     if quick is not None and _said(quick):
         return
     try:

@@ -5,13 +5,15 @@ from collections.abc import Callable, Mapping
 
 import click
 
-from vx_token import config, paths, shell
 from vx_token.cli import help as cli_help
 from vx_token.cli.options import given
+from vx_token.config.load import load_config
+from vx_token.outputs import shell
+from vx_token.system import paths, shipped
 
 
 @click.command(cls=cli_help.Command)
-@click.argument("shell_name", metavar="SHELL", type=click.Choice(shell.HOOKS))
+@click.argument("shell_name", metavar="SHELL", type=click.Choice(shipped.HOOKS))
 def hook(shell_name: str) -> None:
     """Print the line that loads the hook, which keeps a live shell's variables fresh.
 
@@ -25,7 +27,7 @@ def hook(shell_name: str) -> None:
 
 
 @click.command(cls=cli_help.Command)
-@click.argument("shell_name", metavar="SHELL", type=click.Choice(shell.HOOKS))
+@click.argument("shell_name", metavar="SHELL", type=click.Choice(shipped.HOOKS))
 def completion(shell_name: str) -> None:
     """Print the completion of commands, options and profiles; it starts no program when you press Tab.
 
@@ -35,13 +37,13 @@ def completion(shell_name: str) -> None:
       vx-token completion zsh > ~/.zfunc/_vx-token
       vx-token completion fish > ~/.config/fish/completions/vx-token.fish
     """
-    click.echo(shell.completion_file(shell_name).read_text(encoding="utf-8"), nl=False)
+    click.echo(shipped.completion_file(shell_name).read_text(encoding="utf-8"), nl=False)
 
 
 PLACES: Mapping[str, Callable[[], object]] = {
     "config": lambda: paths.config_file(os.environ),
     "runtime": lambda: paths.runtime_dir(os.environ),
-    **{f"hook-{kind}": (lambda kind=kind: shell.hook_file(kind)) for kind in shell.HOOKS},  # type: ignore[misc]
+    **{f"hook-{kind}": (lambda kind=kind: shipped.hook_file(kind)) for kind in shipped.HOOKS},  # type: ignore[misc]
 }
 FILES = ("token", "header", "env.sh", "env.fish", "state.json", "lock")
 
@@ -60,5 +62,5 @@ def path(name: str, profile: str | None) -> None:
         click.echo(PLACES[name]())
         return
     chosen = profile or os.environ.get("VX_TOKEN_PROFILE")
-    folder = config.load(os.environ, given({"profile": profile})).profile(chosen).name if chosen else "default"
+    folder = load_config(os.environ, given({"profile": profile})).profile(chosen).name if chosen else "default"
     click.echo(paths.runtime_dir(os.environ) / folder / name)

@@ -9,15 +9,19 @@ from typing import Any
 
 import click
 
-from vx_token import config, endpoint, hardening, here, log, sinks, values
 from vx_token.cli import help as cli_help
-from vx_token.cli import output
-from vx_token.clock import NAP
+from vx_token.cli import output, wiring
+from vx_token.config import duration
+from vx_token.config.load import load_config
+from vx_token.config.model import Config, Profile
 from vx_token.errors import TemporaryError, VxTokenError
-from vx_token.gateway import switch as gateway_switch
-from vx_token.gateway.switch import Switch
-from vx_token.refresh import Refresher
-from vx_token.settings import Config, Profile
+from vx_token.gateway import address
+from vx_token.gateway import controller as gateway_switch
+from vx_token.gateway.controller import Switch
+from vx_token.outputs import exports
+from vx_token.system import hardening, log
+from vx_token.system.clock import NAP
+from vx_token.tokens.refresh import Refresher
 
 
 @click.group(cls=cli_help.Group, invoke_without_command=True)
@@ -42,8 +46,8 @@ def gateway(context: click.Context, port: int | None, access_log: bool) -> None:
         changes |= {"port": port, "unix_socket": ""}
 
     def apply() -> None:
-        settings = config.load(os.environ)
-        serving.apply(settings.with_gateway(**changes), here.refresher(settings))
+        settings = load_config(os.environ)
+        serving.apply(settings.with_gateway(**changes), wiring.refresher(settings))
         serving.prepare(settings.default_profile)
 
     events = _signals()
@@ -88,7 +92,7 @@ def key() -> None:
     Example:
       export OPENAI_API_KEY="$(vx-token gateway key)"
     """
-    click.echo(endpoint.key(os.environ))
+    click.echo(address.key(os.environ))
 
 
 @gateway.command("rotate-key")
@@ -100,11 +104,11 @@ def rotate_key(grace: str) -> None:
     Example:
       vx-token gateway rotate-key --grace 0s
     """
-    seconds = values.seconds(grace)
+    seconds = duration.seconds(grace)
     if seconds is None:
         raise click.BadParameter(f"{grace!r} is no duration such as 1h", param_hint="--grace")
-    settings = config.load(os.environ)
-    endpoint.rotate_key(os.environ, seconds)
+    settings = load_config(os.environ)
+    address.rotate_key(os.environ, seconds)
     _publish(settings)
     until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + seconds))
     click.echo(f"there is a new local key; the old one counts until {until}")
@@ -112,7 +116,7 @@ def rotate_key(grace: str) -> None:
 
 def _publish(settings: Config) -> None:
     """Bring the new key to where shells look for it."""
-    refresher = here.refresher(settings)
+    refresher = wiring.refresher(settings)
     for profile in settings.profiles.values():
         state = refresher.store.read(profile.name)
         if profile.mode == "gateway" and state.attempts:
@@ -141,10 +145,10 @@ def run_behind(settings: Config, refresher: Refresher, profile: Profile, command
     # Before the gateway's threads are there, each of which would take a signal that it does not block.
     signal.signal(signal.SIGCHLD, lambda *_: None)  # what is ignored may not be waited for
     before = signal.pthread_sigmask(signal.SIG_BLOCK, WAITED_FOR)
-    url = endpoint.url(settings, profile.name, serving.start().removesuffix("/v1"))
+    url = address.url(settings, profile.name, serving.start().removesuffix("/v1"))
     try:
-        variables = sinks.variables(profile, token, endpoint.key(os.environ), url)
-        environ = {**os.environ, **variables, **endpoint.beside_a_proxy(os.environ, settings.gateway.host)}
+        variables = exports.variables(profile, token, address.key(os.environ), url)
+        environ = {**os.environ, **variables, **address.beside_a_proxy(os.environ, settings.gateway.host)}
         return _supervise(command, output.environment(environ), before, limit)
     finally:
         serving.stop()

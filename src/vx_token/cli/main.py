@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vx_token import __version__, config, here
-from vx_token.cli import files, keys, output, status
+from vx_token import __version__
+from vx_token.cli import files, output, status, tokens, wiring
 from vx_token.cli import gateway as cli_gateway
 from vx_token.cli import help as cli_help
 from vx_token.cli import service as cli_service
 from vx_token.cli import setup as cli_setup
 from vx_token.cli.options import given, with_profile
-from vx_token.clock import SystemClock
+from vx_token.config.load import load_config
+from vx_token.config.model import Config
 from vx_token.errors import ConfigError, TemporaryError, UsageError, VxTokenError, shortage
-from vx_token.refresh import Refresher
-from vx_token.settings import Config
+from vx_token.system.clock import SystemClock
+from vx_token.tokens.refresh import Refresher
 
 if TYPE_CHECKING:
-    from vx_token.store import Store
+    from vx_token.tokens.store import Store
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -106,13 +107,14 @@ def run_(log_format: str | None, gateway: bool, **options: Any) -> None:
       vx-token run                  in a terminal; Ctrl-C stops it
       vx-token service install      as a service
     """
-    from vx_token import daemon, log
-    from vx_token.service import notify as systemd
+    from vx_token.daemon import daemon
+    from vx_token.daemon import sd_notify as systemd
+    from vx_token.system import log
 
     told = given(options)
 
     def load() -> Config:
-        found = config.load(os.environ, told)
+        found = load_config(os.environ, told)
         return found.with_gateway(enabled=True) if gateway else found
 
     events = log.Log(log.form(log_format or "", os.environ))
@@ -121,7 +123,7 @@ def run_(log_format: str | None, gateway: bool, **options: Any) -> None:
     def make(settings: Config) -> Refresher:
         # One store for keepers, gateway and reloads: what cannot be written to disk is known to all of them. No other
         # process is the daemon, so nothing attends our files but we.
-        made = here.refresher(settings, *stores)
+        made = wiring.refresher(settings, *stores)
         stores[:] = [made.store]
         return replace(made, attended=lambda: False, lockless=True)
 
@@ -154,14 +156,23 @@ def demo(seconds: float) -> None:
     try:
         import openai  # noqa: F401 - the stock client that the demo drives
 
-        from vx_token import demo as story
+        from vx_token.cli import demo as story
     except ImportError as error:
         raise ConfigError(f"the demo needs {error.name}", "install it: pip install 'vx-token[demo]'") from None
     if not story.run(click.echo, seconds):
         sys.exit(1)
 
 
-for each in (keys.print_, keys.env, keys.exec_, keys.refresh, status.status, files.hook, files.completion, files.path):
+for each in (
+    tokens.print_,
+    tokens.env,
+    tokens.exec_,
+    tokens.refresh,
+    status.status,
+    files.hook,
+    files.completion,
+    files.path,
+):
     cli.add_command(each)
 cli.add_command(cli_gateway.gateway)
 cli.add_command(cli_service.service)

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vx_token import config, here, paths, values
+from vx_token.cli import wiring
+from vx_token.config import duration
+from vx_token.config.load import load_config
+from vx_token.config.model import Config, Profile
 from vx_token.errors import ConfigError
-from vx_token.refresh import Refresher
-from vx_token.settings import Config, Profile
-from vx_token.store import Store
+from vx_token.system import paths
+from vx_token.tokens.refresh import Refresher
+from vx_token.tokens.store import Store
 
 if TYPE_CHECKING:
     _Duration = click.ParamType[float]
@@ -45,7 +48,7 @@ class Ttl(_Duration):
         """Read it; a bare number counts as seconds."""
         if isinstance(value, float):
             return value
-        found = values.seconds(value) if not (value.isascii() and value.isdigit()) else float(value)
+        found = duration.seconds(value) if not (value.isascii() and value.isdigit()) else float(value)
         if found is None or found > 12 * 3600:
             self.fail(f"{value!r} is no duration such as 90s, 5m or 1h30m, up to 12h", param, ctx)
         return found
@@ -63,17 +66,17 @@ def load(options: Mapping[str, Any]) -> tuple[Config, Refresher, Profile]:
         VxTokenError: the configuration is wrong, or there is no such profile.
     """
     told = given(options)
-    settings = config.load(os.environ, told)
+    settings = load_config(os.environ, told)
     profile = settings.profile(told.pop("profile", None) or os.environ.get("VX_TOKEN_PROFILE"))
     plain = _without_options(told, profile.name) or settings
-    refresher = here.refresher(plain)
+    refresher = wiring.refresher(plain)
     # A token of another login than the file's must not stand in the files that all other tools read; nor must that of a
     # login which a variable of this shell alone names, in those that a daemon keeps.
     origin = refresher.origin(profile)
     configured = refresher.origin(plain.profile(profile.name))
     if (plain is settings and told) or origin != configured or refresher.contested(profile):
         made_from = {"settings": origin.settings, "path": origin.path}
-        refresher = replace(here.refresher(settings), store=Store(paths.aside(refresher.store.root, made_from)))
+        refresher = replace(wiring.refresher(settings), store=Store(paths.aside(refresher.store.root, made_from)))
     return settings, refresher, profile
 
 
@@ -82,6 +85,6 @@ def _without_options(told: Mapping[str, str], profile: str) -> Config | None:
     if not told:
         return None
     try:
-        return config.load(os.environ, {"profile": profile})
+        return load_config(os.environ, {"profile": profile})
     except ConfigError:
         return None

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vx_token import config, endpoint, paths
 from vx_token.cli import help as cli_help
 from vx_token.cli import output
-from vx_token.cli.become import become
+from vx_token.cli.execute import become
+from vx_token.config.load import load_config
+from vx_token.config.model import Config
 from vx_token.errors import VxTokenError
-from vx_token.settings import Config
+from vx_token.gateway import address
+from vx_token.system import paths
 
 if TYPE_CHECKING:
-    from vx_token.service import agent
+    from vx_token.install import service as install_service
 
 
 @click.group(cls=cli_help.Group)
@@ -29,43 +31,44 @@ def service() -> None:
     """
 
 
-def manager_for(settings: Config | None) -> "agent.Manager":
+def manager_for(settings: Config | None) -> "install_service.Manager":
     """The service manager of this machine, for this user and program; without settings for all verbs but install."""
     import subprocess
     from pathlib import Path
 
-    from vx_token.service import agent, launchd, systemd
+    from vx_token.install import launchd, systemd
+    from vx_token.install import service as install_service
 
     def run_program(argv: list[str]) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
-    gateway = settings.gateway if settings and endpoint.wanted(settings) else None
+    gateway = settings.gateway if settings and address.wanted(settings) else None
     runtime = paths.runtime_dir(os.environ)
-    ours = agent.Agent(
-        command=agent.command(sys.argv[0], sys.executable),
+    ours = install_service.Agent(
+        command=install_service.command(sys.argv[0], sys.executable),
         home=Path.home(),
-        environ=agent.environment(os.environ, paths.working_folder(os.environ)),
+        environ=install_service.environment(os.environ, paths.working_folder(os.environ)),
         runtime=runtime,
         state=paths.state_dir(os.environ),
-        listen=agent.listen(gateway.host, gateway.port, gateway.unix_socket, runtime) if gateway else (),
+        listen=install_service.listen(gateway.host, gateway.port, gateway.unix_socket, runtime) if gateway else (),
     )
     if sys.platform == "darwin":
         return launchd.Launchd(ours, run_program, os.getuid())
     return systemd.here(ours, run_program)
 
 
-def _manager() -> "agent.Manager":
+def _manager() -> "install_service.Manager":
     """For all verbs but install, which work under a wrong configuration too."""
     return manager_for(None)
 
 
-def _installed() -> "agent.Manager":
+def _installed() -> "install_service.Manager":
     """For the verbs that need something to act on."""
-    from vx_token.service import agent
+    from vx_token.install import service as install_service
 
     manager = _manager()
     manager.check()
-    agent.installed(manager.standing())
+    install_service.installed(manager.standing())
     return manager
 
 
@@ -81,9 +84,9 @@ def install(dry_run: bool) -> None:
     Example:
       vx-token service install --dry-run
     """
-    from vx_token import plan
+    from vx_token.install import changes
 
-    manager = manager_for(config.load(os.environ))
+    manager = manager_for(load_config(os.environ))
     try:
         manager.check()
     except VxTokenError as error:
@@ -91,7 +94,7 @@ def install(dry_run: bool) -> None:
             raise
         output.show(f"note: {error.message}; shown as for a machine without user namespaces", err=True)
     steps = manager.install()
-    output.show(plan.show(steps).rstrip() if dry_run else manager.carry_out(steps, time.time))
+    output.show(changes.show(steps).rstrip() if dry_run else manager.carry_out(steps, time.time))
 
 
 @service.command("uninstall")
@@ -103,14 +106,14 @@ def uninstall(dry_run: bool) -> None:
     Example:
       vx-token service uninstall --dry-run
     """
-    from vx_token import plan
+    from vx_token.install import changes
 
     manager = _manager()
     steps = manager.uninstall()
     if dry_run:
-        output.show(plan.show(steps).rstrip())
+        output.show(changes.show(steps).rstrip())
         return
-    plan.perform(steps, manager.run)
+    changes.perform(steps, manager.run)
     output.show("the service is gone")
 
 
@@ -146,10 +149,10 @@ def stop() -> None:
     Example:
       vx-token service stop
     """
-    from vx_token import plan
+    from vx_token.install import changes
 
     manager = _installed()
-    plan.perform(manager.verb("stop"), manager.run)
+    changes.perform(manager.verb("stop"), manager.run)
     output.show("the service is stopped")
 
 
@@ -161,13 +164,13 @@ def service_status() -> None:
     Example:
       vx-token service status || vx-token service logs
     """
-    from vx_token.service import agent
+    from vx_token.install import service as install_service
 
     found = _manager().standing()
     output.show(f"file:    {found.file if found.installed else 'not installed'}")
     output.show(f"state:   {found.active}" + (f", process {found.pid}" if found.pid else ""))
     output.show(f"says:    {found.text}" if found.text else "says:    nothing")
-    agent.running(found)
+    install_service.running(found)
 
 
 @service.command("logs")

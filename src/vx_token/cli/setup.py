@@ -6,22 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vx_token import config, endpoint, paths, shell
 from vx_token.cli import help as cli_help
 from vx_token.cli import output
 from vx_token.cli import service as cli_service
-from vx_token.clock import SystemClock
+from vx_token.config.duration import shown
+from vx_token.config.load import load_config
+from vx_token.credentials.fetch import mint
 from vx_token.errors import ConfigError, UsageError
-from vx_token.mint import mint
-from vx_token.refresh import Refresher
-from vx_token.store import Store
-from vx_token.values import shown
+from vx_token.gateway import address
+from vx_token.system import paths, shipped
+from vx_token.system.clock import SystemClock
+from vx_token.tokens.refresh import Refresher
+from vx_token.tokens.store import Store
 
 if TYPE_CHECKING:
-    from vx_token.doctor.scene import Surroundings
-    from vx_token.service.agent import Standing
-    from vx_token.settings import Config
-    from vx_token.setup.world import World
+    from vx_token.config.model import Config
+    from vx_token.install.service import Standing
+    from vx_token.install.setup_io import World
+    from vx_token.report.doctor_facts import Surroundings
 
 TEST = """
 test it, in a new shell:
@@ -51,7 +53,9 @@ class _Terminal:
 @click.option("--credentials", metavar="FILE", help="A credential file instead of the gcloud login.")
 @click.option("--base-url", metavar="URL", help="Use this base URL as it is.")
 @click.option("--profile", metavar="NAME", help="The profile to set up.  [default: the default one]")
-@click.option("--shell", "kind", type=click.Choice([*shell.HOOKS, "none"]), help="Whose hook.  [default: your shell's]")
+@click.option(
+    "--shell", "kind", type=click.Choice([*shipped.HOOKS, "none"]), help="Whose hook.  [default: your shell's]"
+)
 @click.option("--hook/--no-hook", default=None, help="Load the hook in new shells, or do not.")
 @click.option("--service/--no-service", default=None, help="Install the service, or do not.")
 @click.option("--yes", is_flag=True, help="Take every default and ask nothing.")
@@ -75,7 +79,7 @@ def setup(
       vx-token setup --yes --project my-project --location us-central1
       vx-token setup --undo
     """
-    from vx_token.setup.world import Wishes
+    from vx_token.install.setup_io import Wishes
 
     if not (yes or dry_run or sys.stdin.isatty()):
         raise UsageError("setup asks questions, and there is no terminal", "add --yes to take every default")
@@ -88,14 +92,14 @@ def setup(
 
 
 def _world(*, silent: bool) -> "World":
-    from vx_token.setup.world import Silent, World
+    from vx_token.install.setup_io import Silent, World
 
     clock, environ = SystemClock(), dict(os.environ)
 
     def prove(name: str) -> str:
-        settings = config.load(os.environ, {"profile": name})
+        settings = load_config(os.environ, {"profile": name})
         refresher = Refresher(
-            Store(paths.runtime_dir(os.environ)), clock, mint, environ, settings, endpoint.local(settings, environ)
+            Store(paths.runtime_dir(os.environ)), clock, mint, environ, settings, address.local(settings, environ)
         )
         profile = settings.profile(name)
         token = refresher.current(profile)
@@ -107,7 +111,7 @@ def _world(*, silent: bool) -> "World":
 
 
 def _setup(wishes: Any, world: "World", *, yes: bool, dry_run: bool) -> None:
-    from vx_token.setup import steps as work
+    from vx_token.install import setup as work
 
     todo = work.prepare(wishes, world)
     output.show(str(todo) or "everything is in place already")
@@ -118,7 +122,7 @@ def _setup(wishes: Any, world: "World", *, yes: bool, dry_run: bool) -> None:
 
 
 def _undo(world: "World", *, yes: bool, dry_run: bool) -> None:
-    from vx_token.setup import steps as work
+    from vx_token.install import setup as work
 
     steps, remark = work.undoing(world), work.kept(world)
     if not steps:
@@ -145,12 +149,12 @@ def doctor(ctx: click.Context, profile: str | None, as_json: bool, live: bool) -
       vx-token doctor --live
       vx-token doctor --json | jq '.checks[] | select(.ok == "fail")'
     """
-    from vx_token.doctor import checks as work
+    from vx_token.report import doctor as work
 
     around = _surroundings(profile)
     found = work.examine(around)
     if live:
-        from vx_token.doctor import live as doctor_live
+        from vx_token.report import doctor_live
 
         found += doctor_live.examine(around)
     output.show(work.as_json(found) if as_json else work.as_text(found), nl=False)
@@ -158,12 +162,12 @@ def doctor(ctx: click.Context, profile: str | None, as_json: bool, live: bool) -
 
 
 def _surroundings(profile: str | None) -> "Surroundings":
-    from vx_token.doctor.scene import gather
+    from vx_token.report.doctor_facts import gather
 
     environ, store = dict(os.environ), Store(paths.runtime_dir(os.environ))
     given = {"profile": profile} if profile else {}
     try:
-        settings: Config | ConfigError = config.load(environ, given)
+        settings: Config | ConfigError = load_config(environ, given)
     except ConfigError as error:
         settings = error
     wanted = profile or environ.get("VX_TOKEN_PROFILE")

@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
-from vx_token import config, endpoint, here, paths
 from vx_token.cli import help as cli_help
-from vx_token.cli import output
-from vx_token.clock import SystemClock
+from vx_token.cli import output, wiring
+from vx_token.config.load import load_config
 from vx_token.errors import ConfigError
-from vx_token.store import Store
+from vx_token.gateway import address
+from vx_token.system import paths
+from vx_token.system.clock import SystemClock
+from vx_token.tokens.store import Store
 
 
 @click.command(cls=cli_help.Command)
@@ -27,27 +29,29 @@ def status(as_json: bool, watch: bool) -> None:
     Example:
       vx-token status --json | jq '.profiles[].expires_in'
     """
-    from vx_token import status as view
+    from vx_token.report import status as report_status
 
     clock = SystemClock()
     while True:
         found, problem = _status()
         installed = found.daemon is None and _installed()
-        text = view.as_json(found) if as_json else view.as_text(found, clock.now(), installed=installed)
+        text = (
+            report_status.as_json(found) if as_json else report_status.as_text(found, clock.now(), installed=installed)
+        )
         click.echo("\x1b[H\x1b[J" if watch and not as_json else "", nl=False)
         output.show(text, nl=False)
         if not watch:
             break
-        view.wait(1.0)
+        report_status.wait(1.0)
     if problem is not None:
         raise problem
-    if view.wrong(found, installed=installed):
+    if report_status.wrong(found, installed=installed):
         sys.exit(1)
 
 
 def _installed() -> bool:
     """Whether the service is installed for this user, whatever its manager says."""
-    from vx_token.service import launchd, systemd
+    from vx_token.install import launchd, systemd
 
     home = Path.home()
     if sys.platform == "darwin":
@@ -56,11 +60,13 @@ def _installed() -> bool:
 
 
 def _status() -> tuple[Any, ConfigError | None]:
-    from vx_token import status as view
+    from vx_token.report import status as report_status
 
     store, now, path = Store(paths.runtime_dir(os.environ)), SystemClock().now(), paths.config_file(os.environ)
     try:
-        settings = config.load(os.environ)
+        settings = load_config(os.environ)
     except ConfigError as error:
-        return view.gather(store, now, error, None, path), error
-    return view.gather(store, now, settings, here.refresher(settings), path, lambda: endpoint.key(os.environ)), None
+        return report_status.gather(store, now, error, None, path), error
+    return report_status.gather(
+        store, now, settings, wiring.refresher(settings), path, lambda: address.key(os.environ)
+    ), None

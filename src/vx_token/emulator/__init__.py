@@ -7,6 +7,6 @@ is not asynchronous, `with running() as google:`. Every method is safe to call f
 from vx_token.emulator.faults import KINDS, Fault
 from vx_token.emulator.identity import AUDIENCE, Issued
 from vx_token.emulator.server import Emulator, running
-from vx_token.emulator.world import ROUTES, SCOPE, Seen
+from vx_token.emulator.state import ROUTES, SCOPE, Seen
 
 __all__ = ["AUDIENCE", "KINDS", "ROUTES", "SCOPE", "Emulator", "Fault", "Issued", "Seen", "running"]

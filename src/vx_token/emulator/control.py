@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from vx_token.emulator.world import World
+from vx_token.emulator.state import World
 
 Json = dict[str, Any]
 

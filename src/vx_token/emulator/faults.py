@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from vx_token.emulator import vertex
-from vx_token.emulator.refusals import error, page, reauth_needed
+from vx_token.emulator.error_bodies import error, page, reauth_needed
 
 _BREAKS = ("error", "html", "empty", "list", "truncated", "junk", "drip", "reset", "hang", "invalid_rapt")
 _TWISTS = ("no_expiry", "negative_expiry", "newline_token", "empty_token", "huge_token", "same_token")

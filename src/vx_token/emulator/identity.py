@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from vx_token.emulator.aws import Role, signer
-from vx_token.emulator.refusals import oauth_error, reauth_needed
+from vx_token.emulator.error_bodies import oauth_error, reauth_needed
 
 Json = dict[str, Any]
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey

@@ -13,12 +13,12 @@ from typing import Any, Self
 from aiohttp import web
 
 from vx_token.emulator import vertex
+from vx_token.emulator.aws_metadata import MachineSide
 from vx_token.emulator.control import Control
+from vx_token.emulator.error_bodies import DeniedError, html, unauthenticated
 from vx_token.emulator.faults import Handler, Visit, go_wrong
-from vx_token.emulator.machine import MachineSide
-from vx_token.emulator.refusals import DeniedError, html, unauthenticated
+from vx_token.emulator.state import World
 from vx_token.emulator.tokens import IdentitySide
-from vx_token.emulator.world import World
 
 
 class Emulator(World):

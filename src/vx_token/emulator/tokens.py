@@ -10,10 +10,10 @@ from typing import Any
 from aiohttp import web
 
 from vx_token.emulator import vertex
+from vx_token.emulator.error_bodies import DeniedError, error, error_info, html, oauth_error
 from vx_token.emulator.faults import Handler, Visit
 from vx_token.emulator.identity import AUDIENCE, GOOGLE_TOKEN_URL, GRACE, HOUR, Issued
-from vx_token.emulator.refusals import DeniedError, error, error_info, html, oauth_error
-from vx_token.emulator.world import SCOPE, World
+from vx_token.emulator.state import SCOPE, World
 
 Json = dict[str, Any]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
-from vx_token.emulator.answers import Answer, Ask, Json, chat, completions, embeddings, responses
-from vx_token.emulator.refusals import refusal
+from vx_token.emulator.completions import Answer, Ask, Json, chat, completions, embeddings, responses
+from vx_token.emulator.error_bodies import refusal
 
 VERSIONS = ("v1", "v1beta1")
 ENDPOINT = "/projects/{project}/locations/{location}/endpoints/{endpoint}"

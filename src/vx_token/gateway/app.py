@@ -18,7 +18,6 @@ from vx_token import __version__
 from vx_token.gateway.connections import Connections
 from vx_token.gateway.errors import Refusal
 from vx_token.gateway.forward import Forwarder
-from vx_token.gateway.freshness import Freshness
 from vx_token.gateway.guard import (
     bearer,
     check_framing,
@@ -33,6 +32,7 @@ from vx_token.gateway.metrics import CONTENT_TYPE, Metrics, Snapshot, known_rout
 from vx_token.gateway.models import card, listing
 from vx_token.gateway.relay import Stream, UpstreamGoneError
 from vx_token.gateway.settings import GatewaySettings, Route, Tokens
+from vx_token.gateway.token_source import Freshness
 from vx_token.gateway.upstream import Call
 
 _log = logging.getLogger(__name__)

@@ -6,18 +6,18 @@ from http import HTTPStatus
 import aiohttp
 from aiohttp import HttpVersion11, web
 
+from vx_token.credentials.token import Token
 from vx_token.errors import VxTokenError
 from vx_token.gateway.body import Body, Budget
 from vx_token.gateway.errors import Refusal, no_token
-from vx_token.gateway.freshness import Freshness
 from vx_token.gateway.headers import Headers, to_upstream
 from vx_token.gateway.metrics import Metrics
 from vx_token.gateway.models import rewrite, rewrites
 from vx_token.gateway.relay import relay
 from vx_token.gateway.settings import Limits
+from vx_token.gateway.token_source import Freshness
 from vx_token.gateway.upstream import Call, check_http, let_go, send, unreachable
 from vx_token.gateway.usage import UsageMeter
-from vx_token.tokens import Token
 
 
 class Forwarder:

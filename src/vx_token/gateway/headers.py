@@ -3,7 +3,7 @@
 from collections.abc import Container, Iterable, Mapping
 
 from vx_token import __version__
-from vx_token.tokens import Token
+from vx_token.credentials.token import Token
 
 Headers = list[tuple[str, str]]
 

@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vx_token import atomic, peek
 from vx_token.errors import ConfigError
+from vx_token.gateway import key_file
+from vx_token.system import atomic
 
-NAME = peek.LOCAL_KEY
+NAME = key_file.LOCAL_KEY
 PREVIOUS = "gateway.key.previous"
-PREFIX = peek.LOCAL_KEY_PREFIX
+PREFIX = key_file.LOCAL_KEY_PREFIX
 _LONGEST = 8192  # bytes; anything longer is not a file of ours
 _MOST = 50  # previous keys; each takes some 75 bytes
 _Stamp = tuple[int, int, int]

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from vx_token.credentials.token import Token
 from vx_token.errors import ConfigError
-from vx_token.tokens import Token
 
 DEFAULT_PORT = 8490
 LOOPBACK = ("127.0.0.1", "::1")

@@ -1,0 +1,153 @@
+"""Answers `print` and `gateway key` from one small file each, before anything heavier is imported.
+
+Tools call `vx-token print`, or in gateway mode `vx-token gateway key`, at every request. click, json and dataclasses
+together cost more than the interpreter itself, so this module imports only what the interpreter has loaded anyway.
+Whatever it is not sure of it leaves to the whole program: None is always a right answer. `tests/cli/test_fastpath.py`
+holds the two ways to the same answers.
+"""
+
+import os
+import stat
+import sys
+from _collections_abc import Mapping, Sequence  # as os does: collections.abc would load all of collections
+
+from vx_token.gateway.key_file import LOCAL_KEY, LOCAL_KEY_PREFIX
+from vx_token.outputs.print_cache import HEADER
+from vx_token.system.config_path import config_path
+from vx_token.system.daemon_lock import attended
+from vx_token.system.safe_path import belongs_to_us, unsafe_part
+from vx_token.system.stamps import stamp
+from vx_token.tokens.lifetime import DEFAULT_MIN_TTL, required_life
+
+# Variables of ours that do not change what `print` answers; any other VX_TOKEN_* is a setting and goes the long way.
+_NEUTRAL = {
+    "VX_TOKEN_CONFIG",
+    "VX_TOKEN_EXPIRES_AT",
+    "VX_TOKEN_HOOK",
+    "VX_TOKEN_PROFILE",
+    "VX_TOKEN_RUNTIME_DIR",
+    "VX_TOKEN_STATUS",
+}
+
+
+def answer(argv: Sequence[str], environ: Mapping[str, str], now: float) -> str | None:
+    """What `vx-token print …` or `vx-token gateway key` writes to stdout; None when the whole program must decide."""
+    if list(argv[1:]) == ["gateway", "key"]:
+        return _local_key(environ)
+    if len(argv) < 2 or argv[1] != "print" or any(n.startswith("VX_TOKEN_") and n not in _NEUTRAL for n in environ):
+        return None
+    profile, strict, form = environ.get("VX_TOKEN_PROFILE") or "default", False, "token"
+    options = list(argv[2:])
+    while options:
+        name = options.pop(0)
+        if name == "--profile" and options:
+            profile = options.pop(0)
+        elif name == "--format" and options and options[0] in ("token", "header"):
+            form = options.pop(0)
+        else:
+            strict = True
+    folder = _folder(environ, profile)
+    if strict or folder is None:
+        return None
+    token = _token(folder, environ, now)
+    if token is None:
+        return None
+    return f"Authorization: Bearer {token}\n" if form == "header" else f"{token}\n"
+
+
+def _local_key(environ: Mapping[str, str]) -> str | None:
+    """The gateway's local key and a newline; `gateway.key` in the gateway's package makes the file and its rules."""
+    folder = _state_folder(environ)
+    if not folder:
+        return None
+    try:
+        descriptor = os.open(f"{folder}/{LOCAL_KEY}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except (OSError, ValueError):
+        return None
+    try:
+        found = os.fstat(descriptor)
+        private = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+        key = os.read(descriptor, 1024).decode("ascii", "replace").strip() if private else ""
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return f"{key}\n" if key.startswith(LOCAL_KEY_PREFIX) and key.isascii() and key.isprintable() else None
+
+
+def _state_folder(environ: Mapping[str, str]) -> str:
+    """`paths.state_dir` where that is certain, else ""."""
+    if explicit := environ.get("VX_TOKEN_CONFIG"):
+        folder, _, name = explicit.rpartition("/")
+        return folder if folder.startswith("/") and name not in ("", ".", "..") else ""
+    state, home = environ.get("XDG_STATE_HOME", ""), environ.get("HOME", "")
+    base = state or (f"{home}/.local/state" if home else "")
+    return f"{base}/vx-token" if sys.platform == "linux" and base.startswith("/") else ""
+
+
+def _folder(environ: Mapping[str, str], profile: str) -> str | None:
+    root = environ.get("VX_TOKEN_RUNTIME_DIR")
+    if not root:
+        base = environ.get("XDG_RUNTIME_DIR", "")
+        known = sys.platform == "linux" and base.startswith("/") and belongs_to_us(base)
+        root = f"{base}/vx-token" if known else ""
+    if not root.startswith("/") or "/" in profile or profile.startswith("."):
+        return None
+    folder = f"{root}/{profile}"
+    if profile == "default":
+        try:
+            target = os.readlink(folder)
+        except OSError:
+            pass  # it is no link
+        else:
+            folder = f"{root}/{target}" if "/" not in target else ""
+    return folder if not unsafe_part(root)[0] and _ours(root) and _ours(folder) else None
+
+
+def _ours(folder: str) -> bool:
+    try:
+        found = os.lstat(folder)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+
+
+def _token(folder: str, environ: Mapping[str, str], now: float) -> str | None:
+    try:
+        descriptor = os.open(f"{folder}/peek", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        opened = os.fstat(descriptor)
+        if not stat.S_ISREG(opened.st_mode) or opened.st_uid != os.geteuid():
+            return None
+        text = os.read(descriptor, 65536).decode("utf-8", "replace")
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    lines = text.split("\n")
+    if len(lines) != 11 or lines[0] != HEADER or lines[9] != "end":
+        return None
+    _, config, config_stamp, credentials, credentials_stamp, named, issued_at, expires_at, token, *_ = lines
+    if config != config_path(environ) or config_stamp != stamp(config) or credentials_stamp != stamp(credentials):
+        return None
+    if not config_stamp and not environ.get("GOOGLE_CLOUD_PROJECT"):
+        return None  # without a configuration there must be a project
+    if named != "named" and not _meant(credentials, folder, environ):
+        return None
+    try:
+        start, end = float(issued_at), float(expires_at)
+    except ValueError:
+        return None
+    enough = required_life(DEFAULT_MIN_TTL, end - start)
+    return token if start - 60 <= now and end - now >= enough else None
+
+
+def _meant(credentials: str, folder: str, environ: Mapping[str, str]) -> bool:
+    """Whether the environment leads to these credentials, or leaves the choice to a daemon."""
+    if explicit := environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+        return explicit == credentials
+    gcloud = environ.get("CLOUDSDK_CONFIG") or environ.get("HOME", "") + "/.config/gcloud"
+    found = f"{gcloud}/application_default_credentials.json"
+    return found == credentials or not stamp(found) or attended(folder.rpartition("/")[0])

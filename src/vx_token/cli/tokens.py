@@ -1,0 +1,137 @@
+"""The commands that hand out a token: print, env, exec, refresh."""
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from vx_token.cli import gateway as cli_gateway
+from vx_token.cli import help as cli_help
+from vx_token.cli import output
+from vx_token.cli.execute import become
+from vx_token.cli.options import Ttl, load, with_profile
+from vx_token.config import duration
+from vx_token.config.model import Config, Profile
+from vx_token.errors import VxTokenError
+from vx_token.gateway import address, statusz
+from vx_token.outputs import exports, shell
+from vx_token.tokens import lifetime
+from vx_token.tokens.refresh import Refresher, error_of
+
+
+@click.command("print", cls=cli_help.Command)
+@with_profile
+@click.option(
+    "--min-ttl",
+    type=Ttl(),
+    metavar="DURATION",
+    help="Refresh first when less life is left, and wait for it.  [default: 5m, without the wait]",
+)
+@click.option("--format", "form", type=click.Choice(["token", "header", "json"]), default="token", show_default=True)
+def print_(min_ttl: float | None, form: str, **options: Any) -> None:
+    """Print a token with life left, and nothing else; made to be called by tools.
+
+    \b
+    Example:
+      curl -H "$(vx-token print --format header)" "$OPENAI_BASE_URL/chat/completions" …
+    """
+    _, refresher, profile = load(options)
+    strict = min_ttl is not None
+    token = refresher.current(profile, lifetime.DEFAULT_MIN_TTL if min_ttl is None else min_ttl, strict)
+    click.echo(exports.printed(profile, token, form, refresher.clock.now()))
+
+
+@click.command(cls=cli_help.Command)
+@with_profile
+@click.option("--shell", "kind", type=click.Choice(shell.SHELLS), default="sh", show_default=True)
+def env(kind: str, **options: Any) -> None:
+    """Print assignments of the variables that tools read.
+
+    \b
+    Example:
+      eval "$(vx-token env)"
+      vx-token env --shell fish | source
+      docker run --env-file <(vx-token env --shell dotenv) …
+    """
+    click.echo(shell.assignments(kind, _variables(*load(options))), nl=False)
+
+
+def _variables(settings: Config, refresher: Refresher, profile: Profile) -> dict[str, str]:
+    key, url = refresher.endpoint(profile)
+    # The gateway's key does not expire and the gateway refreshes the token, so nothing is asked for here.
+    token = refresher.store.read(profile.name).live(refresher.clock.now()) if key else refresher.current(profile)
+    found = exports.variables(profile, token, key, url)
+    return found | (address.beside_a_proxy(os.environ, settings.gateway.host) if profile.mode == "gateway" else {})
+
+
+@click.command("exec", cls=cli_help.Command, context_settings={"allow_interspersed_args": False})
+@with_profile
+@click.option("--gateway", is_flag=True, help="Serve COMMAND from a gateway of its own, so that it outlives tokens.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
+def exec_(command: tuple[str, ...], gateway: bool, **options: Any) -> None:
+    """Replace this process by COMMAND with the variables set.
+
+    \b
+    Example:
+      vx-token exec --profile gemini -- aider --model openai/google/gemini-2.5-flash
+      vx-token exec --gateway -- jupyter lab
+    """
+    try:
+        if not command[0]:
+            raise FileNotFoundError  # a search of PATH would find its folders
+        settings, refresher, profile = load(options)
+        if gateway or (profile.mode == "gateway" and not _served(settings, profile)):
+            sys.exit(cli_gateway.run_behind(settings, refresher, profile, command))
+        chosen = {"VX_TOKEN_PROFILE": options["profile"]} if options["profile"] else {}  # for the hook in a shell
+        become(command, output.environment({**os.environ, **chosen, **_variables(settings, refresher, profile)}))
+    except FileNotFoundError:
+        output.show(f"vx-token: there is no command {command[0]!r}\nhint: check the name and PATH", err=True)
+        sys.exit(127)
+    except OSError as error:
+        output.show(f"vx-token: cannot run {command[0]!r}: {error.strerror}\nhint: is it a program?", err=True)
+        sys.exit(126)
+
+
+def _served(settings: Config, profile: Profile) -> bool:
+    """Whether our gateway answers where the configuration says; another program would get key and prompt."""
+    url = address.url(settings, profile.name)
+    try:
+        answers, whose, uid = statusz.is_gateway(url)
+    except OSError:
+        return False
+    if whose is statusz.Owner.STRANGER:
+        text = f"vx-token: another user (uid {uid}) listens at {url}; {profile.name} gets a gateway of its own"
+        output.show(f"{text}\nhint: change `gateway.port` in the configuration", err=True)
+    return answers
+
+
+@click.command(cls=cli_help.Command)
+@with_profile
+@click.option("--all", "every", is_flag=True, help="Refresh every profile.")
+def refresh(every: bool, **options: Any) -> None:
+    """Ask Google for a new token now.
+
+    \b
+    Example:
+      vx-token refresh --profile gemini
+    """
+    settings, refresher, profile = load(options)
+    failed: list[tuple[str, VxTokenError]] = []
+    for each in settings.profiles.values() if every else [profile]:
+        try:
+            output.show(f"{each.name}: fresh token, {duration.shown(_refreshed(refresher, each))} left")
+        except VxTokenError as problem:
+            failed.append((each.name, problem))
+    for name, error in failed[:-1]:
+        output.show(f"vx-token: {name}: {error.message}\nhint: {error.hint}", err=True)
+    if failed:
+        raise failed[-1][1]
+
+
+def _refreshed(refresher: Refresher, profile: Profile) -> float:
+    """Seconds of life of the profile's new token."""
+    state = refresher.refresh(profile)
+    if state.failure is not None:
+        raise error_of(state.failure, refresher.clock.now())
+    return state.token.remaining(refresher.clock.now()) if state.token else 0

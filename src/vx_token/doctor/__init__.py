@@ -1,1 +1,0 @@
-"""Finds what is wrong, and says what to do about it."""

@@ -1,0 +1,1 @@
+"""Changes to the machine, each with its undo."""

@@ -1,0 +1,217 @@
+"""Doctor's checks of the shell and of the settings by which tools pass by the fresh token."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from vx_token.config.model import Config
+from vx_token.gateway import address
+from vx_token.install import shell_startup
+from vx_token.report.doctor_facts import LLM_KEYS, LLM_MODELS, Check, Surroundings, on_loopback
+
+ALIASES = ("OPENAI_API_BASE", "OPENAI_API_BASE_URL")
+
+
+def hook(around: Surroundings) -> Iterator[Check]:
+    """Whether this shell has the hook, and which file loads it."""
+    where = {path: shell_startup.scan(text) for path, text in around.texts.items() if path in _startup_files(around)}
+    loads = [f"{path} line {found.loads}" for path, found in where.items() if found.loads]
+    here = bool(around.environ.get("VX_TOKEN_STATUS") or around.environ.get("VX_TOKEN_HOOK"))
+    if here and around.environ.get("VX_TOKEN_STATUS", "").endswith(" paused"):
+        detail = "it is paused in this shell: a variable was set here by hand, or is read-only"
+        yield Check("hook", "warn", detail, "to have ours back: vx-token-on")
+    elif here:
+        yield Check("hook", "ok", f"loaded in this shell, by {', '.join(loads) or 'no start-up file: only here'}")
+    elif loads:
+        yield Check("hook", "warn", f"{', '.join(loads)} loads it, but this shell does not have it", "open a new shell")
+    else:
+        hint = "run: vx-token setup (or use: vx-token exec -- COMMAND)"
+        yield Check("hook", "warn", "no start-up file loads it", hint)
+    late = dict.fromkeys(shell_startup.later(around.environ, where))
+    for path, number, name in sorted(late, key=lambda line: line[2].endswith("_KEY")):  # URLs first, see `key_files`
+        detail = f"{path} line {number} sets {name} after the hook is loaded"
+        yield Check("start-up file", "fail", detail, "remove that line, or move it above the hook")
+
+
+def _startup_files(around: Surroundings) -> set[object]:
+    return set(shell_startup.files(around.environ))
+
+
+def variables(around: Surroundings) -> Iterator[Check]:
+    """What this shell exports to tools."""
+    found = [*_key(around), *_base_url(around), *_others(around)]
+    what = "consistent" if around.environ.get("OPENAI_API_KEY") else "OPENAI_API_KEY is not set"
+    yield from found or [Check("variables", "ok", what)]
+
+
+def _key(around: Surroundings) -> Iterator[Check]:
+    key, end = around.environ.get("OPENAI_API_KEY"), around.environ.get("VX_TOKEN_EXPIRES_AT", "")
+    if key is None:
+        return
+    if re.search(r"\s", key):
+        hint = "set it without: a newline at its end shows as `Connection error.`"
+        yield Check("variables", "fail", "OPENAI_API_KEY holds white space", hint)
+    if not end.isdigit():
+        hint = f"open a shell with the hook, or run: {RESET} (it replaces the URLs as well as the key)"
+        yield Check("variables", "warn", "OPENAI_API_KEY was set by something else", hint)
+    elif _direct(around) and int(end) <= around.now:
+        hint = f"load the hook (vx-token setup), or now: {RESET}"
+        yield Check("variables", "fail", "the token that this shell exports has ended", hint)
+
+
+def _direct(around: Surroundings) -> bool:
+    return around.patient is None or around.patient.profile.mode == "direct"
+
+
+def _base_url(around: Surroundings) -> Iterator[Check]:
+    """URLs of this shell. Each hint replaces all: with one of them unset, a tool sends the token to its own default."""
+    environ = around.environ
+    base = environ.get("OPENAI_BASE_URL")
+    ours = "OPENAI_API_KEY" in environ and "VX_TOKEN_EXPIRES_AT" in environ
+    for name in ("OPENAI_BASE_URL", *ALIASES):
+        value = environ.get(name)
+        if value == "":
+            detail = f"{name} is set but empty; some tools then ask api.openai.com, with your token"
+            yield Check("variables", "fail", detail, RESET)
+        elif ours and value and not on_loopback(value) and _host(value) not in _hosts(around):
+            detail = f"{name} leads to {_host(value)}, and OPENAI_API_KEY is a Google token: tools send it there"
+            yield Check("variables", "fail", detail, RESET)
+        elif value and value != base:
+            yield Check("variables", "fail", f"{name} differs from OPENAI_BASE_URL; tools read either", RESET)
+    if ours and base is None:
+        detail = "OPENAI_API_KEY is a Google token, but OPENAI_BASE_URL is not set: tools send it to api.openai.com"
+        yield Check("variables", "fail", detail, RESET)
+
+
+RESET = 'eval "$(vx-token env)"'
+
+
+def _hosts(around: Surroundings) -> set[str]:
+    """The hosts that a key of vx-token's is meant for: Google's of each profile, and the gateway."""
+    profiles = [each.profile for each in around.patients]
+    urls = [profile.url for profile in profiles]
+    if isinstance(around.config, Config):
+        urls += [address.url(around.config, profile.name) for profile in profiles]
+    return {_host(url) for url in urls}
+
+
+def _host(url: str) -> str:
+    """Host and port of a URL, without a user and a password."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
+    except ValueError:
+        return url
+    host = "127.0.0.1" if host == "localhost" else host
+    return host if port == 443 else f"{host}:{port}"
+
+
+def _others(around: Surroundings) -> Iterator[Check]:
+    if re.search(r"(?im)^\s*authorization\s*:", around.environ.get("OPENAI_CUSTOM_HEADERS", "")):
+        detail = "OPENAI_CUSTOM_HEADERS holds an Authorization line, which beats OPENAI_API_KEY"
+        yield Check("variables", "fail", detail, "unset OPENAI_CUSTOM_HEADERS")
+    if around.environ.get("AZURE_OPENAI_KEY"):
+        detail = "AZURE_OPENAI_KEY is set; openai-java refuses to work with both keys"
+        yield Check("variables", "warn", detail, "unset AZURE_OPENAI_KEY")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a tool's own file that sets a key or a URL; `stranger` is the foreign host that a URL leads to."""
+
+    place: str
+    name: str
+    tool: str
+    stranger: str = ""
+
+
+def key_files(around: Surroundings) -> Iterator[Check]:
+    """Keys and URLs in files that a tool prefers to the environment.
+
+    A URL of another provider is a failure and comes first: without the key beside it, the tool sends the Google token
+    from the environment to that provider.
+    """
+    lines = [line for path, text in around.texts.items() for line in _lines(around, path, text)]
+    urls = [line for line in lines if line.stranger]
+    keys = [line for line in lines if line.name in _KEYS]
+    for line in urls:
+        detail = f"{line.place} sets {line.name} to {line.stranger}; {line.tool} sends OPENAI_API_KEY there"
+        before = [key.place for key in keys if key.tool == line.tool]
+        hint = f"first remove that line, only then the key ({', '.join(before)})" if before else "remove that line"
+        yield Check("key files", "fail", detail, hint)
+    for line in keys:
+        detail = f"{line.place} sets {line.name}; {line.tool} prefers it to the environment's"
+        before = [url.place for url in urls if url.tool == line.tool]
+        hint = f"first remove the URLs ({', '.join(before)}), only then that key" if before else _REMOVE[line.tool]
+        yield Check("key files", "warn", detail, hint)
+
+
+_REMOVE = {"aider": "remove that line", "llm": "remove it, or have it written anew at each refresh (on_refresh)"}
+_LLM_NAME = "the key `openai`"
+_KEYS = ("OPENAI_API_KEY", "AIDER_OPENAI_API_KEY", "openai-api-key", _LLM_NAME)
+_DOTENV = re.compile(
+    r"(?m)^[ \t]*(?:export[ \t]+)?((?:AIDER_)?OPENAI_(?:API_KEY|API_BASE|BASE_URL|API_BASE_URL))[ \t]*=(.*)"
+)
+_AIDER = re.compile(r"(?m)^[ \t]*(openai-api-(?:key|base))[ \t]*:(.*)")
+_LLM_MODEL = re.compile(r"(?m)^[ \t]*-[ \t](?:.*\n?)(?:(?![ \t]*-[ \t]).*\n?)*")
+_LLM_BASE = re.compile(r"(?m)^[ \t-]*(api_base)[ \t]*:(.*)")
+_LLM_KEY = re.compile(r"""(?m)^[ \t-]*api_key_name[ \t]*:[ \t]*["']?openai\b""")
+
+
+def _lines(around: Surroundings, path: Path, text: str) -> Iterator[Line]:
+    if path.name in (".env", ".aider.conf.yml"):
+        for found in (_DOTENV if path.name == ".env" else _AIDER).finditer(text):
+            yield _line(around, path, text, found, "aider")
+    elif path.name == LLM_MODELS:
+        for model in _LLM_MODEL.finditer(text):
+            base = _LLM_BASE.search(text, model.start(), model.end())
+            if base and _LLM_KEY.search(text, model.start(), model.end()):
+                yield _line(around, path, text, base, "llm")
+    elif path.name == LLM_KEYS and _has_openai(text):
+        yield Line(str(path), _LLM_NAME, "llm")
+
+
+def _line(around: Surroundings, path: Path, text: str, found: re.Match[str], tool: str) -> Line:
+    place = f"{path} line {text.count(chr(10), 0, found.start(1)) + 1}"
+    if found[1] in _KEYS:
+        return Line(place, found[1], tool)
+    value = found[2].strip()
+    value = value[1:].partition(value[0])[0] if value[:1] in ("'", '"') else value.partition(" #")[0].strip()
+    value = re.sub(r"\$\{(\w+)\}", lambda match: around.environ.get(match[1], ""), value)
+    host = _host(value or "https://api.openai.com")  # where a tool with an empty URL asks
+    return Line(place, found[1], tool, "" if host in _hosts(around) else host)
+
+
+def _has_openai(text: str) -> bool:
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(content, dict) and "openai" in content
+
+
+def proxies(around: Surroundings) -> Iterator[Check]:
+    """A proxy, which cannot reach what lives on this machine."""
+    names = [name for name in address.PROXIES if around.environ.get(name)]
+    if not names:
+        return
+    local = [each for each in around.patients if each.profile.mode == "gateway" or on_loopback(each.profile.url)]
+    spared = {item.strip() for name in ("NO_PROXY", "no_proxy") for item in around.environ.get(name, "").split(",")}
+    if local and "*" not in spared and not spared.issuperset(address.LOOPBACK_NAMES):
+        detail = f"{', '.join(names)} set without NO_PROXY: requests to this machine go to the proxy"
+        hint = "export NO_PROXY=127.0.0.1,localhost no_proxy=127.0.0.1,localhost"
+        yield Check("proxies", "fail", detail, hint)
+    else:
+        yield Check("proxies", "ok", f"{', '.join(names)} set")
+
+
+def gateway(around: Surroundings) -> Iterator[Check]:
+    """Whether our gateway, and no other program, answers at its address."""
+    if around.gateway_problem is not None:
+        detail, hint = around.gateway_problem
+        if not detail and any(each.profile.mode == "gateway" for each in around.patients):
+            hint = "; ".join(filter(None, [hint, "tools with a key command take: vx-token gateway key"]))
+        yield Check("gateway", "fail" if detail else "ok", detail or "takes connections", hint)

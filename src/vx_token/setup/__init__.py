@@ -1,1 +1,0 @@
-"""From nothing to a working vx-token, and back."""

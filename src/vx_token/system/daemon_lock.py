@@ -1,0 +1,23 @@
+"""The lock by which another process detects that a daemon is running."""
+
+import os
+
+DAEMON_LOCK = ".daemon.lock"
+
+
+def attended(root: str | os.PathLike[str]) -> bool:
+    """Whether a daemon, another process or this one, serves the runtime folder."""
+    import fcntl
+
+    try:
+        descriptor = os.open(f"{os.fspath(root)}/{DAEMON_LOCK}", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,63 @@
+"""docs/configuration.md and docs/troubleshooting.md say what the program does, name for name."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from sandbox import REPOSITORY
+from vx_token.config import load, presets
+from vx_token.config.load import parse_config
+
+DOCS = REPOSITORY / "docs"
+CONFIGURATION = (DOCS / "configuration.md").read_text(encoding="utf-8")
+
+
+def rows(heading: str) -> dict[str, str]:
+    """The first cells of the table below a heading, without backquotes, with the rest of each row."""
+    section = CONFIGURATION.split(f"\n{heading}\n")[1].split("\n#")[0]
+    return dict(re.findall(r"^\| `([^`]+)`[^|]*\|(.*)\|$", section, re.MULTILINE))
+
+
+def test_every_key_is_told_and_no_other() -> None:
+    assert list(rows("### `[profiles.NAME]`")) == list(load.PROFILE_KEYS)
+    assert list(rows("### `[gateway]`")) == list(load.GATEWAY_KEYS)
+
+
+def test_every_preset_is_told_with_what_it_exports() -> None:
+    told = {name: tuple(re.findall(r"`([^`]+)`", rest)) for name, rest in rows("### `export`").items()}
+    assert told == dict(presets.PRESETS)
+    assert all(f"`{name}`" in CONFIGURATION for name in presets.FORBIDDEN)
+
+
+def test_every_example_is_a_good_configuration() -> None:
+    examples = re.findall(r"```toml\n(.*?)```", CONFIGURATION, re.DOTALL)
+    assert len(examples) == 2
+    for text in examples:
+        assert (
+            parse_config(text, Path("config.toml"), {"HOME": "/"}, {}).profiles.keys()
+            == tomllib.loads(text)["profiles"].keys()
+        )
+
+
+def test_every_recipe_for_commands_is_a_good_configuration() -> None:
+    recipes = re.findall(r"```toml\n(.*?)```", (DOCS / "commands.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(recipes) == 4
+    for text in recipes:
+        whole = text if "[profiles" in text else f'[profiles.gemini]\nproject = "p"\n{text}'
+        profile = parse_config(whole, Path("config.toml"), {"HOME": "/"}, {}).profile("gemini")
+        assert profile.on_refresh or profile.on_login_needed
+
+
+def test_every_message_in_a_heading_is_one_that_the_program_says() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "src/vx_token").rglob("*.py"))
+    headings = re.findall(
+        r"^## `vx-token: ([^`…(]+)", (DOCS / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(headings) == 3
+    assert all(heading.strip() in source for heading in headings)
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    for page in DOCS.glob("*.md"):
+        for target in re.findall(r"\]\(([\w./-]+\.md)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} -> {target}"

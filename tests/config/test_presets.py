@@ -1,0 +1,106 @@
+"""Extra variables: presets and assignments of the user's own."""
+
+import pytest
+
+from sandbox import Box
+from vx_token.config import fields, presets
+from vx_token.config.presets import FORBIDDEN, PRESETS
+
+FIELDS = {
+    "token": "ya29.t",
+    "base_url": "https://host/v1/x",
+    "host": "https://host",
+    "path": "v1/x",
+    "model": "google/gemini",
+    "profile": "gemini",
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_made_of_assignments_that_a_user_may_write(name: str) -> None:
+    assert presets.problem(name) == ""
+    assert [presets.problem(assignment) for assignment in PRESETS[name]] == [""] * len(PRESETS[name])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_gives_whole_values(name: str) -> None:
+    found = presets.expand((name,), FIELDS)
+    assert len(found) == len(PRESETS[name])
+    assert all(value and "{" not in value for value in found.values())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_value_that_would_be_empty_is_left_out(name: str) -> None:
+    found = presets.expand((name,), FIELDS | {"model": ""})
+    assert not any("MODEL" in variable for variable in found)
+    assert all(found.values())
+
+
+def test_goose_gets_a_host_and_a_path_that_make_the_base_url() -> None:
+    found = presets.expand(("goose",), FIELDS)
+    assert f"{found['OPENAI_HOST']}/{found['OPENAI_BASE_PATH']}" == FIELDS["base_url"] + "/chat/completions"
+
+
+def test_a_users_own_assignment_is_filled_in_and_kept_to_the_letter() -> None:
+    found = presets.expand(("A_KEY={token}", 'B_URL=a "b" $c {profile}={model}', "C_KEY=d=e"), FIELDS)
+    assert found == {"A_KEY": "ya29.t", "B_URL": 'a "b" $c gemini=google/gemini', "C_KEY": "d=e"}
+
+
+def test_a_field_inside_a_value_is_not_filled_in_again() -> None:
+    assert presets.expand(("A_KEY={model}",), FIELDS | {"model": "{token}"}) == {"A_KEY": "{token}"}
+
+
+# The variables that the tools of docs/troubleshooting.md and their like read, except those that are never exported.
+READ_BY_TOOLS = (
+    "OPENAI_API_KEY", "OPENAI_API_KEYS", "OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_BASE_URL",
+    "OPENAI_API_BASE_URLS", "OPENAI_API_HOST", "OPENAI_API_MODEL", "OPENAI_MODEL", "OPENAI_HOST", "OPENAI_BASE_PATH",
+    "OPENAI_URL", "OPENAI_TIMEOUT", "OPENAI_AGENTS_DISABLE_TRACING", "GPTME_OPENAI_RESPONSES_API", "AZURE_OPENAI_KEY",
+    "AVANTE_OPENAI_API_KEY", "OCO_API_KEY", "OCO_API_URL", "OCO_MODEL", "OCO_AI_PROVIDER", "AI_API_KEY",
+    "CEREBRAS_API_KEY", "DEFAULT_MODEL", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "no_proxy", "GOOGLE_CLOUD_PROJECT",
+    "GOOGLE_CLOUD_LOCATION", "VX_TOKEN_EXPIRES_AT",
+)  # fmt: skip
+
+ACTED_ON = (
+    "", "_", "1A_KEY", "A-B_KEY", "A B_KEY", "\xe9_KEY", "A_KEY\n", "_KEY", "_x_KEY", "MAIL", "MAILPATH", "TMOUT",
+    "FUNCNEST", "GLIBC_TUNABLES", "GLIBC_KEY", "LD_PRELOAD", "LD_X_URL", "DYLD_X_KEY", "MALLOC_X_KEY", "PATH", "IFS",
+    "ENV", "HOME", "PS1", "PS4", "PROMPT_COMMAND", "BASH_ENV", "BASH_X_KEY", "BASHOPTS_KEY", "COMP_KEY", "HISTFILE",
+    "HISTX_KEY", "ZDOTDIR", "ZSH_X_URL", "zsh_X_URL", "fish_X_KEY", "FISH_X_KEY", "LANG", "LC_ALL", "PYTHONPATH",
+    "PYTHONX_BASE", "PYTHON_X_HOST", "PERL5OPT", "PERL_X_URL", "RUBYOPT", "RUBY_X_URL", "NODE_OPTIONS", "NODE_X_URL",
+    "NPM_CONFIG_PROXY", "PIP_INDEX_URL", "UV_INDEX_URL", "JAVA_TOOL_OPTIONS", "JAVA_X_URL", "GIT_SSH_COMMAND",
+    "GIT_X_URL", "SSH_X_KEY", "EDITOR", "LESSOPEN", "STTY", "VX_TOKEN_CONFIG", "VX_TOKEN_X_KEY", "VX_TOKEN_HOOK",
+    "A_key", "OPENAI", *FORBIDDEN,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READ_BY_TOOLS)
+def test_each_variable_that_a_tool_reads_may_be_exported(name: str) -> None:
+    assert presets.exportable(name)
+
+
+@pytest.mark.parametrize("name", ACTED_ON)
+def test_a_name_of_another_form_is_not_exportable(name: str) -> None:
+    assert not presets.exportable(name)
+
+
+def test_a_refused_name_is_a_configuration_error_that_says_which_names_are_allowed(box: Box) -> None:
+    box.profile(export=["MAILPATH=/f?$(id)"])
+    done = box.vx("print")
+    assert (done.returncode, done.stdout) == (3, "")
+    wrong, hint = done.stderr.splitlines()
+    assert f"{box.config}: profiles.gemini.export" in wrong
+    assert "'MAILPATH=/f?$(id)' has a name of another form" in wrong
+    assert "OPENAI_*, names that end in _KEY, _TOKEN" in hint
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "nonsense", "", "=x", "A_KEY=", "A_KEY='x'", "A_KEY=x\ny", "A_KEY=x\x00", "A_KEY=x\x7f", "A_KEY=\x85x",
+        "A_KEY=\udcff", "A_KEY={tokn}", "A_KEY={}", "OPENAI_API_KEY=x", "OPENAI_BASE_URL=x", "OPENAI_API_BASE=x",
+        "OPENAI_API_BASE_URL=x", "VX_TOKEN_EXPIRES_AT=x", *(f"{name}=x" for name in ACTED_ON),
+    ],
+)  # fmt: skip
+def test_what_could_do_harm_is_refused_with_a_reason(item: str) -> None:
+    assert presets.problem(item)
+    with pytest.raises(fields.InvalidError, match="impossible item"):
+        fields.exports([item])

@@ -1,0 +1,210 @@
+"""What a failed refresh means: whose turn it is, and the exact command that helps."""
+
+import json
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from vx_token.credentials import google_errors
+from vx_token.credentials.google_errors import PERMANENT, Answer, Login
+from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
+
+NOW = 1_800_000_000.0
+USER = Login("authorized_user", "/home/me/adc.json")
+ROBOT = Login("service_account", "/keys/my key.json", "bot@p.iam.gserviceaccount.com")
+SECRET = "ya29.a0-live-token"
+
+
+def answer(status: int, body: object = "", host: str = "oauth2.googleapis.com", path: str = "/token") -> Answer:
+    content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    return google_errors.read(host, path, status, {}, content, NOW)
+
+
+def judged(status: int, body: object = "", login: Login = USER, path: str = "/token") -> VxTokenError:
+    return google_errors.judge(answer(status, body, path=path), login)
+
+
+@pytest.mark.parametrize("code", PERMANENT)
+def test_what_oauth_calls_final_needs_a_human(code: str) -> None:
+    error = judged(400, {"error": code, "error_description": f"Bad {SECRET}"})
+    assert isinstance(error, LoginNeededError)
+    assert code in error.message
+    assert error.hint == "run: gcloud auth application-default login"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": "invalid_grant", "error_subtype": "invalid_rapt"},
+        {"error": "invalid_grant", "error_subtype": "rapt_required"},
+        {"error": "invalid_grant", "error_description": "Reauthentication is needed."},
+        {"error": "access_denied", "error_description": "reauth related error (invalid_rapt)"},
+    ],
+)
+def test_a_session_that_ran_out_is_told_as_that(body: object) -> None:
+    error = judged(400, body)
+    assert isinstance(error, LoginNeededError)
+    assert "log in again" in error.message
+    assert error.hint == "run: gcloud auth application-default login"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (500, ""), (502, "<html>Bad Gateway</html>"), (503, {"error": "backend_error"}), (429, ""), (404, ""),
+        (408, ""), (400, {"error": "temporarily_unavailable"}), (400, {"error": "internal_failure"}), (400, "[1]"),
+        (403, "<html>"), (503, {"error": {"code": 503, "status": "UNAVAILABLE", "message": "try later"}}),
+        (407, ""), (302, ""),
+    ],
+)  # fmt: skip
+def test_all_else_is_worth_a_retry(status: int, body: object) -> None:
+    error = judged(status, body)
+    assert isinstance(error, TemporaryError)
+    assert str(status) in error.message
+    assert error.hint
+
+
+@pytest.mark.parametrize("body", ["", "<html>log in to the WiFi</html>", "[]", "null", {"access_token": SECRET}, "{"])
+def test_a_good_status_without_a_token_is_a_portal_or_a_proxy(body: object) -> None:
+    error = judged(200, body)
+    assert isinstance(error, TemporaryError)
+    assert "no token" in error.message
+    assert "portal" in error.hint
+
+
+def test_nothing_at_all_is_the_network() -> None:
+    error = google_errors.judge(None, USER)
+    assert isinstance(error, TemporaryError)
+    assert "cannot be reached" in error.message
+
+
+def test_a_wrong_clock_is_no_lost_login() -> None:
+    text = "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe."
+    error = judged(400, {"error": "invalid_grant", "error_description": text}, ROBOT)
+    assert isinstance(error, TemporaryError)
+    assert "clock" in error.hint
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_disabled_account_needs_a_human(status: int) -> None:
+    body = {"error": {"status": "FAILED_PRECONDITION", "message": "The account is disabled."}}
+    assert isinstance(judged(status, body), LoginNeededError)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_who_may_not_impersonate_is_told_the_binding_that_is_missing(status: int) -> None:
+    login = Login("service_account", "/k", "bot@p.iam.gserviceaccount.com", "target@p.iam.gserviceaccount.com")
+    path = "/v1/projects/-/serviceAccounts/target@p.iam.gserviceaccount.com:generateAccessToken"
+    error = judged(status, {"error": {"status": "PERMISSION_DENIED", "message": SECRET}}, login, path)
+    assert isinstance(error, LoginNeededError)
+    assert "add-iam-policy-binding target@p.iam.gserviceaccount.com" in error.hint
+    assert "--member=serviceAccount:bot@p.iam.gserviceaccount.com" in error.hint
+    assert isinstance(judged(503, "", login, path), TemporaryError)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+@pytest.mark.parametrize(
+    "body", ["", "<html>blocked</html>", "[]", {"error": "not found"}, {"error": {"message": "no"}}]
+)
+def test_a_403_or_404_that_is_not_iams_is_worth_a_retry(status: int, body: object) -> None:
+    login = Login("service_account", "/k", "bot@p.iam.gserviceaccount.com", "target@p.iam.gserviceaccount.com")
+    path = "/v1/projects/-/serviceAccounts/target@p.iam.gserviceaccount.com:generateAccessToken"
+    error = judged(status, body, login, path)
+    assert isinstance(error, TemporaryError)
+    assert str(status) in error.message
+
+
+@pytest.mark.parametrize(
+    ("login", "help_"),
+    [
+        (USER, "gcloud auth application-default login"),
+        (ROBOT, "create '/keys/my key.json' --iam-account=bot@p.iam.gserviceaccount.com"),
+        (Login("service_account", "/k", "a b; rm -rf ~"), "--iam-account='a b; rm -rf ~'"),
+        (Login("impersonated_service_account", "/k", target="t@p"), "login --impersonate-service-account=t@p"),
+        (Login("impersonated_service_account", "/k"), "gcloud auth application-default login"),
+        (Login("external_account", "/k"), "identity provider"),
+        (Login("external_account_authorized_user", "/k"), "gcloud auth application-default login"),
+        (Login("metadata"), "attached to this machine"),
+    ],
+)
+def test_the_help_fits_the_login(login: Login, help_: str) -> None:
+    error = judged(400, {"error": "invalid_grant"}, login)
+    assert help_ in error.hint
+
+
+def test_a_malformed_file_is_a_configuration_error_that_names_it() -> None:
+    error = google_errors.malformed(USER)
+    assert isinstance(error, ConfigError)
+    assert USER.path in error.message
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("120", 120.0), (" 7 ", 7.0), ("0", 0.0), ("", None), ("soon", None), ("-5", None), ("1.5", None), ("²", None),
+        ("9" * 400, google_errors.DAY), ("\x1f1", None), ("1\x1f", None), ("nan", None), ("inf", None), ("1e9", None),
+        ("Fri, 15 Jan 2027 08:01:00 GMT", 60.0), ("Fri, 15 Jan 2027 07:00:00 GMT", 0.0), ("Fri, 32 Jan 2027", None),
+    ],
+)  # fmt: skip
+def test_a_retry_after_is_seconds_or_a_date(written: str, seconds: float | None) -> None:
+    assert google_errors.retry_after(written, NOW) == seconds
+
+
+@given(st.text() | st.from_regex(r"\A\w{3}, \d+ \w{3} \d+ \d+:\d+:\d+ [-+]?\w+\Z"), st.floats(0, 2e9))
+@example("Mon, 01 Jan 0001 00:00:00 -0000", 0.0)
+@example("Mon, 01 Jan 9999 00:00:00 -9999", 0.0)
+@example("9" * 400, 0.0)
+@example("9" * 5000, 0.0)
+def test_no_retry_after_can_do_harm(written: str, now: float) -> None:
+    found = google_errors.retry_after(written, now)
+    assert found is None or 0 <= found <= google_errors.DAY
+
+
+def harmless(status: int, body: bytes, path: str) -> None:
+    read = google_errors.read("host", path, status, {}, body + SECRET.encode(), NOW)
+    error = google_errors.judge(read, USER)
+    assert isinstance(error, VxTokenError)
+    assert SECRET not in f"{error.message} {error.hint}"
+    assert google_errors.judge(google_errors.read("host", path, status, {}, body, NOW), USER).hint
+
+
+@given(
+    st.sampled_from([200, 301, 400, 401, 403, 404, 429, 500, 503]),
+    st.binary() | st.text().map(str.encode),
+    st.sampled_from(["/token", "/x:generateAccessToken"]),
+)
+def test_any_answer_is_judged_without_a_word_of_it(status: int, body: bytes, path: str) -> None:
+    harmless(status, body, path)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 65536,
+        b'{"error":' * 7000,
+        b'{"error": ' + b"9" * 5000 + b"}",
+        b'{"error": {"status": {}, "message": []}}',
+        b'{"error": ["invalid_grant"], "error_description": null, "error_subtype": 5}',
+    ],
+    ids=["lists", "objects", "number", "wrong types", "other wrong types"],
+)
+def test_a_monstrous_answer_is_judged_too(body: bytes) -> None:
+    harmless(400, body, "/token")
+
+
+@pytest.mark.parametrize("code", ["invalid_grant", "unknown_code", SECRET])
+def test_no_text_of_googles_is_quoted(code: str) -> None:
+    body = {"error": code, "error_description": SECRET, "error_uri": SECRET, "access_token": SECRET}
+    for status in (200, 400, 401, 500):
+        error = judged(status, body)
+        assert SECRET not in f"{error.message} {error.hint} {error!r}"
+
+
+def test_what_is_read_is_kept_out_of_sight_only_by_not_showing_it() -> None:
+    read = answer(429, {"error": {"status": "RESOURCE_EXHAUSTED", "message": "slow down"}})
+    assert (read.status, read.code, read.text, read.iam) == (429, "RESOURCE_EXHAUSTED", "slow down", False)
+    paused = google_errors.read("h", "/token", 429, {"Retry-After": "30"}, b"", NOW)
+    error = google_errors.judge(paused, USER)
+    assert isinstance(error, TemporaryError)
+    assert error.retry_after == 30.0

@@ -1,0 +1,159 @@
+"""Model ids change where they must; every other byte stays."""
+
+import json
+import time
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vx_token.config.load import parse_config
+from vx_token.gateway.models import listing, resolve, rewrite, rewrites
+from vx_token.gateway.runner import settings
+from vx_token.gateway.settings import Route
+
+ROUTE = Route("p", "http://u", aliases={"gpt-4o": "google/gemini-2.5-pro", "fast": "gemini-flash"}, publisher="google")
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("gpt-4o", "google/gemini-2.5-pro"),
+        ("fast", "google/gemini-flash"),
+        ("gemini-2.5-flash", "google/gemini-2.5-flash"),
+        ("meta/llama-maas", "meta/llama-maas"),
+        ("", ""),
+    ],
+)
+def test_ids_resolve(said: str, meant: str) -> None:
+    assert resolve(said, ROUTE) == meant
+
+
+def test_white_space_and_escapes_around_the_id_stay() -> None:
+    body = b'{ "a" : [1, 2] ,\n "mod\\u0065l"\t: "fast"\r\n ,"b":"\\"}" } '
+    assert rewrite(body, ROUTE, "x") == body.replace(b'"fast"', b'"google/gemini-flash"')
+
+
+@pytest.mark.parametrize("inner", [b"[],", b'"",', b"{},", b"[[],", b'{"a":[', b"1,", b'"\\\\",'])
+def test_a_large_body_costs_neither_memory_nor_time(inner: bytes) -> None:
+    """Whatever it is made of: the event loop and with it every other request waits meanwhile."""
+    body = b'{"messages":[' + inner * (31_000_000 // len(inner)) + b'0],"model":"fast"}'
+    tracemalloc.start()
+    try:
+        started = time.process_time()
+        rewrite(body, ROUTE, "chat/completions")
+        spent = time.process_time() - started
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 70_000_000
+    assert spent < 1.0
+
+
+def test_the_id_behind_a_million_numbers_is_resolved() -> None:
+    body = (
+        b'{"input":[' + b"[1,2]," * 1000 + b"1," * 1_000_000 + b'0],"image":"' + b"A" * 1_000_000 + b'","model":"fast"}'
+    )
+    assert rewrite(body, ROUTE, "embeddings") == body.replace(b'"fast"', b'"google/gemini-flash"')
+
+
+def test_without_a_publisher_only_aliases_change() -> None:
+    route = Route("p", "http://u", aliases={"a": "b"})
+    assert [resolve(name, route) for name in ("a", "c")] == ["b", "c"]
+    assert not rewrites(Route("p", "http://u"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"{",
+        b'{"model"',
+        b'{"model":',
+        b'{"model":"gpt',
+        b'{"model":1}',
+        b'{"model":null}',
+        b'{"a":{"model":"gpt-4o"}}',
+        b'{"a":"\\"model\\":\\"gpt-4o\\""}',
+        b'{"messages":[{"model":"gpt-4o"}], "model":"google/x"}',
+        b'"model"',
+        b"\xff\xfe",
+        b"{" * 5000,
+        b'{"a":' + b"[" * 100_000,
+    ],
+)
+def test_a_body_without_an_id_of_ours_stays_as_it_was(body: bytes) -> None:
+    assert rewrite(body, ROUTE, "chat/completions") == body
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.dictionaries(st.text(max_size=8), JSON, max_size=5),
+    st.text(max_size=10),
+    st.booleans(),
+    st.sampled_from([None, 2]),
+)
+def test_only_the_top_level_id_changes(rest: dict[str, Any], said: str, ascii_only: bool, indent: int | None) -> None:
+    value = {**rest, "model": said}
+    body = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "surrogatepass")
+    changed = rewrite(body, ROUTE, "chat/completions").decode("utf-8", "surrogatepass")
+    assert json.loads(changed) == {**value, "model": resolve(said, ROUTE)}
+
+
+def test_a_beginning_is_enough_when_the_id_is_in_it() -> None:
+    assert rewrite(b'{"model":"gpt-4o","messages":[{"con', ROUTE, "x", whole=False).startswith(b'{"model":"google/gem')
+    unfinished = b'{"messages":[{"con'
+    assert rewrite(unfinished, Route("p", "u", model="m"), "chat/completions", whole=False) == unfinished
+
+
+@pytest.mark.parametrize(("body", "path"), [(b"{}", "completions"), (b' {"n":1}', "chat/completions")])
+def test_a_body_without_a_model_gets_the_default(body: bytes, path: str) -> None:
+    route = Route("p", "u", model="gemini", publisher="google")
+    assert json.loads(rewrite(body, route, path)) == {**json.loads(body), "model": "google/gemini"}
+    assert rewrite(body, route, "embeddings") == body
+
+
+def test_the_list_names_aliases_the_default_and_the_models_once() -> None:
+    route = Route("p", "u", aliases={"a": "x/y"}, model="google/m", models=("google/m", "b"))
+    assert [(entry["id"], entry["owned_by"]) for entry in listing(route)["data"]] == [
+        ("a", "x"),
+        ("google/m", "google"),
+        ("b", "google"),
+    ]
+
+
+OPENAPI, DEPLOYED = (f"https://host.example/v1/projects/p/locations/l/endpoints/{name}" for name in ("openapi", "1234"))
+
+
+@pytest.mark.parametrize(
+    ("profile", "publisher"),
+    [
+        ("project = 'p'", "google"),
+        ("project = 'p'\nendpoint = '1234'", ""),
+        ("project = 'p'\nendpoint = '1234'\npublisher = 'google'", "google"),
+        ("project = 'p'\npublisher = ''", ""),
+        ("base_url = 'http://127.0.0.1:1234/v1'", "google"),
+        ("base_url = 'http://127.0.0.1:1234/v1'\npublisher = 'meta'", "meta"),
+        ("base_url = 'http://127.0.0.1:1234/v1'\npublisher = ''", ""),
+        (f"base_url = '{OPENAPI}/'", "google"),
+        (f"base_url = '{DEPLOYED}'", ""),
+        (f"base_url = '{DEPLOYED}/'\npublisher = 'google'", "google"),
+    ],
+)
+def test_a_bare_id_gets_googles_prefix_but_at_a_deployed_endpoint(tmp_path: Path, profile: str, publisher: str) -> None:
+    path = tmp_path / "config.toml"
+    environ = {"VX_TOKEN_CONFIG": str(path)}
+    found = settings(parse_config(f"[profiles.p]\n{profile}\n", path, environ, {}), environ)
+    assert found.routes["p"].publisher == publisher
