@@ -32,7 +32,49 @@ __vx_token_find() {
     done
     _vx_file=$_vx_tmp/runtime-$EUID/vx-token
   fi
+  [[ $_vx_file == /* ]] || _vx_file=$PWD/$_vx_file
   _vx_file+=/$1/env.sh
+}
+
+# Fails when another user can write to the folder $1 or replace it. The check holds until the folder changes, but for an
+# entry of ours in a sticky folder: once it is removed, another user can make it anew. So these are checked at each look.
+__vx_token_way_is_safe() {
+  builtin local _vx_part
+  [[ $1 == "${__vx_token_safe[0]}" ]] || __vx_token_check_way "$1" || builtin return 1
+  for _vx_part in ${__vx_token_entries[@]+"${__vx_token_entries[@]}"}; do
+    [[ -O $_vx_part && ! -L $_vx_part ]] || builtin return 1
+  done
+}
+
+# Each folder and link on the way to $1, as it is written and with the links resolved, must be ours or root's, and others
+# may write only to sticky folders, where our entry must be no link. bash itself cannot read permissions, so `ls` does,
+# once for each folder. A restricted bash has no `cd` and no `command -p`.
+__vx_token_check_way() {
+  builtin local _vx_way _vx_parent _vx_real _vx_mode _vx_uid _vx_rest _vx_count=0
+  builtin local -a _vx_parts
+  __vx_token_safe=('') __vx_token_entries=()
+  [[ ! -k $1 ]] || builtin return 1
+  _vx_parts=(/) _vx_real=$({ builtin cd -P -- "$1" && builtin pwd -P; } 2>&-)
+  [[ $_vx_real != "$1" ]] || _vx_real=/
+  for _vx_way in "$1" "$_vx_real"; do
+    while [[ $_vx_way == /*[!/]* ]]; do
+      [[ ! -L $_vx_way || $_vx_real ]] || builtin return 1
+      _vx_parts[${#_vx_parts[@]}]=$_vx_way
+      _vx_parent=${_vx_way%/*}
+      if [[ -k ${_vx_parent:-/} && -O $_vx_way ]]; then
+        [[ ! -L $_vx_way ]] || builtin return 1
+        __vx_token_entries[${#__vx_token_entries[@]}]=$_vx_way
+      fi
+      _vx_way=$_vx_parent
+    done
+  done
+  while builtin read -r _vx_mode _vx_rest _vx_uid _vx_rest; do
+    [[ $_vx_uid == 0 || $_vx_uid == "$EUID" ]] || builtin return 1
+    [[ $_vx_mode == l* || $_vx_mode == d????-??-* || $_vx_mode == d????????[tT]* ]] || builtin return 1
+    ((_vx_count += 1))
+  done <<<"$({ builtin command -p ls -dlnq -- "${_vx_parts[@]}" || builtin command ls -dlnq -- "${_vx_parts[@]}"; } 2>&-)"
+  ((_vx_count == ${#_vx_parts[@]})) || builtin return 1
+  __vx_token_safe=("$1")
 }
 
 # Fills _vx_lines by one open. stderr is closed meanwhile: the file may vanish after the check, a restricted shell
@@ -128,16 +170,20 @@ __vx_token_forget() {
 }
 
 # Fills _vx_lines from _vx_file, or sets _vx_problem to what kept it from that: `gone` (or not a plain file), `foreign`,
-# `unreadable`.
+# `unreadable`, `unsafe`. The folders come first: after that no other user can put something else in the file's place.
 __vx_token_look_at_file() {
-  if [[ -f $_vx_file && -O $_vx_file && -r $_vx_file ]] && __vx_token_read; then
-    _vx_problem=
-  elif [[ ! -f $_vx_file ]]; then
+  if [[ ! -f $_vx_file ]]; then
     _vx_problem=gone
+  elif ! __vx_token_way_is_safe "${_vx_file%/*}"; then
+    _vx_problem=unsafe
   elif [[ ! -O $_vx_file ]]; then
     _vx_problem=foreign
-  else
+  elif [[ ! -r $_vx_file ]]; then
     _vx_problem=unreadable
+  elif __vx_token_read; then
+    _vx_problem=
+  else
+    _vx_problem=gone
   fi
 }
 
@@ -413,8 +459,8 @@ __vx_token_trim_no_proxy() {
   fi
 }
 
-# Brings the variables up to date with the file. __vx_token_state becomes: ok, login, expired, malformed, gone, foreign,
-# unreadable, `paused NAME` or `readonly NAME`; __vx_token_due the second from which the next command asks again.
+# Brings the variables up to date with the file. __vx_token_state becomes: ok, login, expired, malformed, gone, unsafe,
+# foreign, unreadable, `paused NAME` or `readonly NAME`; __vx_token_due the second from which the next command asks again.
 __vx_token_sync() {
   builtin local _vx_file _vx_problem _vx_now _vx_lines _vx_state=ok
   __vx_token_find "${VX_TOKEN_PROFILE:-default}"
@@ -494,6 +540,7 @@ __vx_token_tell() {
     login) _vx_text=${__vx_token_notice[0]:-a human must log in; run: vx-token status} ;;
     expired) _vx_text="the token of ${__vx_token_profile[0]} has ended and there is no new one; run: vx-token status" ;;
     gone) _vx_text="${__vx_token_file[0]} is gone, the variables are withdrawn; run: vx-token status" ;;
+    unsafe) _vx_text="${__vx_token_file[0]} is ignored: other users can replace it; run: vx-token status" ;;
     foreign) _vx_text="${__vx_token_file[0]} belongs to another user and is ignored" ;;
     unreadable) _vx_text="${__vx_token_file[0]} cannot be read" ;;
     malformed) _vx_text="${__vx_token_file[0]} is not as vx-token writes it and is ignored" ;;
@@ -509,10 +556,13 @@ __vx_token_tell() {
 # Nearly always it is so, hence one function of few commands. A folder of a higher rank than the file's may appear at any
 # time. Under `set -x` the whole look is taken, which switches the trace off.
 __vx_token_unchanged() {
-  builtin local _vx_lines _vx_values _vx_now
-  [[ ${__vx_token_until[0]-0} != 0 && $- != *x* && ! -d ${__vx_token_above[0]-} && ! -d ${__vx_token_above[1]-} ]] &&
-    [[ -f ${__vx_token_file[0]} && -O ${__vx_token_file[0]} && -r ${__vx_token_file[0]} ]] &&
-    { builtin mapfile -t _vx_lines <"${__vx_token_file[0]}"; } 2>&- || builtin return 1
+  builtin local "_vx_file=${__vx_token_file[0]}" _vx_lines _vx_values _vx_now _vx_part
+  [[ ${__vx_token_until[0]-0} != 0 && $- != *x* ]] || builtin return 1
+  for _vx_part in ${__vx_token_entries[@]+"${__vx_token_entries[@]}"}; do
+    [[ -O $_vx_part && ! -L $_vx_part ]] || builtin return 1
+  done
+  [[ ! -d ${__vx_token_above[0]-} && ! -d ${__vx_token_above[1]-} && -f $_vx_file && -O $_vx_file && -r $_vx_file ]] &&
+    { builtin mapfile -t _vx_lines <"$_vx_file"; } 2>&- || builtin return 1
   __vx_token_collect
   [[ ${_vx_lines[*]-} == "${__vx_token_text[0]}" && $_vx_values == "${__vx_token_noted[0]}" ]] || builtin return 1
   builtin printf -v _vx_now '%(%s)T' -1
@@ -803,7 +853,7 @@ __vx_token_start() {
   if [[ ! ${__vx_token_loaded-} ]]; then
     __vx_token_names=() __vx_token_values=() __vx_token_held_names=() __vx_token_held_values=() __vx_token_past=()
     __vx_token_user_names=() __vx_token_user_values=() __vx_token_user_flags=() __vx_token_proxied=('')
-    __vx_token_prints=('') __vx_token_taking=()
+    __vx_token_prints=('') __vx_token_taking=() __vx_token_safe=('') __vx_token_entries=()
     __vx_token_reset ''
     __vx_token_inherit
     __vx_token_loaded=(yes)

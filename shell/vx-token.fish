@@ -26,6 +26,9 @@ end
 # Is all as the last look noted it: the text of the file, and each variable on which its place or the look depends? Nearly
 # always it is, so this is one function of few commands. A folder of a higher rank than the file's may appear at any time.
 function __vx_token_unchanged
+    for part in $__vx_token_entries
+        test -O $part -a ! -L $part; or return 1
+    end
     test -f "$__vx_token_file" -a -O "$__vx_token_file" -a -r "$__vx_token_file" -a ! -d "$__vx_token_above[1]" -a ! -d "$__vx_token_above[2]"
     and read -l -z text <$__vx_token_file; or return 1
     set -l values $$__vx_token_watched
@@ -70,19 +73,62 @@ function __vx_token_find
             string match -q '/*' -- $tmp; and test -d $tmp -a -w $tmp; and break
         end
     end
+    string match -q '/*' -- $folder; or set folder $PWD/$folder
     set -gu __vx_token_place $folder/$argv[1]/env.fish
 end
 
-# Sets __vx_token_problem to why a file must not be read: `gone` (or not a plain file), `foreign`, `unreadable`.
+# Fails when another user can write to the folder $argv[1] or replace it. The check holds until the folder changes, but
+# for an entry of ours in a sticky folder: once it is removed, another user can make it anew, hence a look at each time.
+function __vx_token_way_is_safe
+    test "$argv[1]" = "$__vx_token_safe"; or __vx_token_check_way $argv[1]; or return 1
+    for part in $__vx_token_entries
+        test -O $part -a ! -L $part; or return 1
+    end
+end
+
+# Each folder and link on the way to $argv[1], as it is written and with the links resolved, must be ours or root's, and
+# others may write only to sticky folders, where our entry must be no link. fish itself cannot read permissions, so `ls`
+# does, once for each folder.
+function __vx_token_check_way
+    set -gu __vx_token_safe
+    set -gu __vx_token_entries
+    set -l parts /
+    set -l ways $argv[1] (builtin realpath -- $argv[1]); and not test -k $argv[1]; or return 1
+    test "$ways[1]" = "$ways[2]"; and set -e ways[2]
+    for way in $ways
+        while string match -qr '^/.*[^/]' -- $way
+            set -a parts $way
+            set -l folder (string replace -r '/+[^/]*$' '' -- $way)
+            if test -k "$folder/" -a -O $way
+                test -L $way; and return 1
+                set -a __vx_token_entries $way
+            end
+            set way $folder
+        end
+    end
+    set -l lines
+    for program in ls /bin/ls
+        set lines (command $program -dlnq -- $parts 2>/dev/null); and break
+    end
+    test (builtin count $lines) -eq (builtin count $parts); or return 1
+    for line in $lines
+        string match -qr "^(l|d....-..-|d........[tT])\\S* +\\S+ +(0|$EUID) " -- $line; or return 1
+    end
+    set -gu __vx_token_safe $argv[1]
+end
+
+# Sets __vx_token_problem to why a file must not be read: `gone` (or not a plain file), `foreign`, `unreadable`,
+# `unsafe`. The folders come first: after that no other user can put something else in the file's place.
 function __vx_token_check_file
-    if test -f $argv[1] -a -O $argv[1] -a -r $argv[1]
-        set -gu __vx_token_problem
-    else if not test -f $argv[1]
-        set -gu __vx_token_problem gone
+    set -gu __vx_token_problem
+    if not test -f $argv[1]
+        set __vx_token_problem gone
+    else if not __vx_token_way_is_safe (string replace -r '/[^/]*$' '' -- $argv[1])
+        set __vx_token_problem unsafe
     else if not test -O $argv[1]
-        set -gu __vx_token_problem foreign
-    else
-        set -gu __vx_token_problem unreadable
+        set __vx_token_problem foreign
+    else if not test -r $argv[1]
+        set __vx_token_problem unreadable
     end
 end
 
@@ -406,8 +452,8 @@ function __vx_token_no_proxy
     test $argv[1] = add; or set -gu __vx_token_proxied
 end
 
-# Brings the variables up to date with the file. __vx_token_state becomes: ok, login, expired, malformed, gone, foreign,
-# unreadable or `paused NAME`.
+# Brings the variables up to date with the file. __vx_token_state becomes: ok, login, expired, malformed, gone, unsafe,
+# foreign, unreadable or `paused NAME`.
 function __vx_token_sync
     __vx_token_look_at_file
     __vx_token_time
@@ -484,6 +530,8 @@ function __vx_token_tell
             set text "the token of $__vx_token_profile has ended and there is no new one; run: vx-token status"
         case gone
             set text "$__vx_token_file is gone, the variables are withdrawn; run: vx-token status"
+        case unsafe
+            set text "$__vx_token_file is ignored: other users can replace it; run: vx-token status"
         case foreign
             set text "$__vx_token_file belongs to another user and is ignored"
         case unreadable

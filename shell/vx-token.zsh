@@ -35,20 +35,46 @@ __vx_token_find() {
     done
     _vx_file=$_vx_tmp/runtime-$EUID/vx-token
   fi
+  [[ $_vx_file == /* ]] || _vx_file=$PWD/$_vx_file
   _vx_file+=/$1/env.sh
 }
 
-# Why _vx_file must not be read: `gone` (or not a plain file), `foreign`, `unreadable`; nothing when it may be.
-__vx_token_check_file() {
-  if [[ -f $_vx_file && -O $_vx_file && -r $_vx_file ]]; then
-    _vx_problem=
-  elif [[ ! -f $_vx_file ]]; then
-    _vx_problem=gone
-  elif [[ ! -O $_vx_file ]]; then
-    _vx_problem=foreign
-  else
-    _vx_problem=unreadable
-  fi
+# Fails when another user can write to the folder $1 or replace it. The check holds until the folder changes, but for an
+# entry of ours in a sticky folder: once it is removed, another user can make it anew. So these are checked at each look.
+__vx_token_way_is_safe() {
+  local _vx_part
+  [[ $1 == "$__vx_token[safe]" ]] || __vx_token_check_way $1 || builtin return 1
+  for _vx_part in $__vx_token_entries; do
+    [[ -O $_vx_part && ! -L $_vx_part ]] || builtin return 1
+  done
+}
+
+# Each folder and link on the way to $1, as it is written and with the links resolved, must be ours or root's, and others
+# may write only to sticky folders, where our entry must be no link.
+__vx_token_check_way() {
+  local _vx_way _vx_parent
+  local -a _vx_parts
+  local -A _vx_info
+  __vx_token[safe]='' __vx_token_entries=()
+  [[ ! -k $1 ]] && builtin zmodload -s -F zsh/stat b:zstat || builtin return 1
+  _vx_parts=(/)
+  for _vx_way in $1 ${${1:A}:#$1}; do
+    while [[ $_vx_way == /*[^/]* ]]; do
+      _vx_parts+=($_vx_way)
+      _vx_parent=${_vx_way%/*}
+      if [[ -k ${_vx_parent:-/} && -O $_vx_way ]]; then
+        [[ ! -L $_vx_way ]] || builtin return 1
+        __vx_token_entries+=($_vx_way)
+      fi
+      _vx_way=$_vx_parent
+    done
+  done
+  for _vx_way in $_vx_parts; do
+    builtin zstat -LH _vx_info -- $_vx_way 2>/dev/null || builtin return 1
+    (( _vx_info[uid] == 0 || _vx_info[uid] == EUID )) || builtin return 1
+    (( (_vx_info[mode] & 8#170000) == 8#120000 || !(_vx_info[mode] & 8#022) || _vx_info[mode] & 8#1000 )) || builtin return 1
+  done
+  __vx_token[safe]=$1
 }
 
 # Sets _vx_now to epoch seconds: a prompt escape needs no module.
@@ -132,10 +158,23 @@ else
   }
 fi
 
-# Sets _vx_text to the text of _vx_file, or _vx_problem to what kept it from that.
+# Sets _vx_text to the text of _vx_file, or _vx_problem to what kept it from that: `gone` (or not a plain file),
+# `foreign`, `unreadable`, `unsafe`. The folders come first: after that no other user can put something else in the
+# file's place.
 __vx_token_look_at_file() {
-  __vx_token_check_file
-  [[ -n $_vx_problem ]] || __vx_token_read || _vx_problem=gone
+  if [[ ! -f $_vx_file ]]; then
+    _vx_problem=gone
+  elif ! __vx_token_way_is_safe ${_vx_file%/*}; then
+    _vx_problem=unsafe
+  elif [[ ! -O $_vx_file ]]; then
+    _vx_problem=foreign
+  elif [[ ! -r $_vx_file ]]; then
+    _vx_problem=unreadable
+  elif __vx_token_read; then
+    _vx_problem=
+  else
+    _vx_problem=gone
+  fi
 }
 
 # Brings the offer up to date with _vx_text. A malformed file leaves the last good offer in place: whoever wrote it is
@@ -358,8 +397,8 @@ __vx_token_no_proxy() {
   [[ $1 == add ]] || __vx_token_proxied=()
 }
 
-# Brings the variables up to date with the file. The state becomes: ok, login, expired, malformed, gone, foreign,
-# unreadable, `paused NAME` or `readonly NAME`.
+# Brings the variables up to date with the file. The state becomes: ok, login, expired, malformed, gone, unsafe,
+# foreign, unreadable, `paused NAME` or `readonly NAME`.
 __vx_token_sync() {
   local _vx_file _vx_problem _vx_text _vx_now _vx_state=ok
   __vx_token_find ${VX_TOKEN_PROFILE:-default}
@@ -429,6 +468,7 @@ __vx_token_tell() {
     (login) _vx_text=${__vx_token_head[notice]:-a human must log in; run: vx-token status} ;;
     (expired) _vx_text="the token of $__vx_token_head[profile] has ended and there is no new one; run: vx-token status" ;;
     (gone) _vx_text="$__vx_token[file] is gone, the variables are withdrawn; run: vx-token status" ;;
+    (unsafe) _vx_text="$__vx_token[file] is ignored: other users can replace it; run: vx-token status" ;;
     (foreign) _vx_text="$__vx_token[file] belongs to another user and is ignored" ;;
     (unreadable) _vx_text="$__vx_token[file] cannot be read" ;;
     (malformed) _vx_text="$__vx_token[file] is not as vx-token writes it and is ignored" ;;
@@ -444,8 +484,12 @@ __vx_token_tell() {
 # Nearly always it is so, hence one function of few commands. A folder of a higher rank than the file's may appear at any
 # time.
 __vx_token_unchanged() {
-  local _vx_file=$__vx_token[file] _vx_text _vx_values _vx_now
-  [[ $__vx_token[until] != 0 && ! -d $__vx_token_above[1] && ! -d $__vx_token_above[2] ]] || builtin return 1
+  local _vx_file=$__vx_token[file] _vx_text _vx_values _vx_now _vx_part
+  [[ $__vx_token[until] != 0 ]] || builtin return 1
+  for _vx_part in $__vx_token_entries; do
+    [[ -O $_vx_part && ! -L $_vx_part ]] || builtin return 1
+  done
+  [[ ! -d $__vx_token_above[1] && ! -d $__vx_token_above[2] ]] || builtin return 1
   [[ -f $_vx_file && -O $_vx_file && -r $_vx_file ]] && __vx_token_read || builtin return 1
   __vx_token_collect
   [[ $_vx_text == "$__vx_token[text]" && $_vx_values == "$__vx_token[noted]" ]] || builtin return 1
@@ -587,7 +631,7 @@ __vx_token_start() {
   builtin emulate -LR zsh
   builtin typeset -gA __vx_token __vx_token_head __vx_token_offer __vx_token_held __vx_token_user __vx_token_flags
   builtin typeset -gA __vx_token_seen __vx_token_proxied
-  builtin typeset -ga __vx_token_past __vx_token_prints __vx_token_above __vx_token_extra
+  builtin typeset -ga __vx_token_past __vx_token_prints __vx_token_above __vx_token_extra __vx_token_entries
   if [[ -z $__vx_token[loaded] ]]; then
     __vx_token_reset ''
     __vx_token_inherit

@@ -5,13 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from shells import BASHES, HOOKS, ROOT, URL, Runtime, environment, interactive, need, script
 from vx_token.config import presets
+from vx_token.system.safe_path import unsafe_part
 
 COMPLETIONS = ROOT / "shell" / "completions"
 QUIET = {
@@ -200,6 +201,17 @@ def command_on_path(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", HOOKS)
+def test_the_hook_and_the_completion_define_no_function_of_the_same_name(kind: str) -> None:
+    pattern = re.compile(
+        r"^ *(?:function )?(\w+)(?: *\(\) *\{)" if kind != "fish" else r"^ *function (\S+)", re.MULTILINE
+    )
+    completion = COMPLETIONS / ("_vx-token" if kind == "zsh" else f"vx-token.{kind}")
+    theirs = set(pattern.findall(completion.read_text()))
+    assert theirs
+    assert not theirs & set(pattern.findall(HOOKS[kind].read_text()))
+
+
+@pytest.mark.parametrize("kind", HOOKS)
 def test_a_strict_script_loads_the_hook_as_documented(
     kind: str, runtime: Runtime, environ: Mapping[str, str], tmp_path: Path
 ) -> None:
@@ -335,6 +347,54 @@ def test_the_runtime_folder_is_found_as_the_program_finds_it(place: str, tmp_pat
     for kind in filter(shutil.which, HOOKS):
         done = script(QUIET[kind], f'source {HOOKS[kind]}; echo "{ask[kind]}"', environ)
         assert (done.stdout.replace(".fish", ".sh"), done.stderr) == (told, ""), kind
+
+
+def stranger(path: Path) -> None:
+    """Give a folder to another user, which only root can."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder to another user")
+    os.chown(path, 65534, 65534)
+
+
+def sticky_stranger(path: Path) -> None:
+    """Give a folder to another user who lets everyone write there."""
+    stranger(path)
+    path.chmod(0o1777)
+
+
+def linked(path: Path) -> None:
+    """Put a link in the place of a folder that others can write."""
+    path.rename(path.with_name("elsewhere"))
+    path.with_name("elsewhere").chmod(0o777)
+    path.symlink_to("elsewhere")
+
+
+WAYS: Mapping[str, Callable[[Path], object]] = {
+    "ours": lambda path: path.chmod(0o755),
+    "sticky": lambda path: path.chmod(0o1777),
+    "a folder that others can write": lambda path: path.chmod(0o777),
+    "a folder that the group can write": lambda path: path.chmod(0o770),
+    "a link to a folder that others can write": linked,
+    "another user's folder": stranger,
+    "another user's sticky folder": sticky_stranger,
+}
+
+
+@pytest.mark.parametrize("kind", HOOKS)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_file_is_read_only_if_no_other_user_can_replace_a_folder_on_the_way(
+    kind: str, way: str, environ: Mapping[str, str], tmp_path: Path
+) -> None:
+    """The file is ours, but the owner of a folder on the way can put another one in its place at any time."""
+    need(kind)
+    (tmp_path / "way").mkdir()
+    runtime = Runtime(tmp_path / "way" / "vx-token")
+    runtime.write("tok-1")
+    WAYS[way](tmp_path / "way")
+    assert (unsafe_part(str(runtime.root))[0] == "") == (way in {"ours", "sticky"})
+    told = {**environ, "VX_TOKEN_RUNTIME_DIR": str(runtime.root)}
+    done = script(QUIET[kind], f"source {HOOKS[kind]}; printenv OPENAI_API_KEY; true", told)
+    assert (done.stdout, done.stderr) == ("tok-1\n" if way in {"ours", "sticky"} else "", "")
 
 
 @pytest.mark.parametrize("kind", HOOKS)

@@ -416,6 +416,32 @@ def test_only_a_plain_file_of_ours_is_read(shell: Start, runtime: Runtime, what:
         assert not ours(it.environment())
 
 
+def test_a_folder_that_another_user_has_made_anew_in_a_shared_one_is_not_read(shell: Start, tmp_path: Path) -> None:
+    """As in /tmp, where a cleaner may remove our folder while the shell lives. Its file is ours, through a link."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder to another user")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    runtime, hidden = Runtime(shared / f"runtime-{os.geteuid()}" / "vx-token"), Runtime(tmp_path / "hidden")
+    runtime.write("tok-1")
+    hidden.write("tok-2")
+    place = {"TMPDIR": str(shared), "XDG_RUNTIME_DIR": "", "VX_TOKEN_RUNTIME_DIR": str(runtime.root)}
+    with shell(environ=place) as it:
+        for _ in range(3):
+            it.run()
+        assert it.seen("OPENAI_API_KEY") == "tok-1"
+        runtime.root.parent.rename(tmp_path / "removed")
+        runtime.root.mkdir(parents=True)
+        (runtime.root / "default").symlink_to(hidden.folder())
+        for path in (runtime.root.parent, runtime.root):
+            os.chown(path, 65534, 65534)
+        assert notices(it.run()) == [
+            f"{runtime.file(it.kind)} is ignored: other users can replace it; run: vx-token status"
+        ]
+        assert not ours(it.environment())
+
+
 # --- whose value it is ---------------------------------------------------------------------------------------------
 
 
