@@ -325,7 +325,7 @@ def test_a_read_only_key_leaves_a_usable_shell_and_one_complaint(bash: Start, ru
     with bash(before="readonly OPENAI_API_KEY=mine") as it:
         assert it.banner == ""
         assert notices(it.run() + it.run() + it.run("true")) == [
-            "OPENAI_API_KEY is read-only in this shell, so nothing is set"
+            "OPENAI_API_KEY is read-only in this shell, so no variable is set"
         ]
         found = it.environment()
         assert "OPENAI_BASE_URL" not in found
@@ -469,7 +469,7 @@ def test_a_clock_that_the_user_has_stopped_keeps_no_dead_token(
         runtime.write("tok-2", life=5)
         shown = "".join(it.run(line) for line in ["", "", "", clock, ""])
         until(lambda: time.time() > runtime.expires() + 0.1)
-        assert "has ended" in shown + it.run()
+        assert "has expired" in shown + it.run()
         assert it.seen("OPENAI_API_KEY") is None
 
 

@@ -140,11 +140,12 @@ def test_without_proc_a_prompt_is_answered_at_once_and_a_token_ends_in_time(
         expires = runtime.expires()
         for _ in range(3):
             it.run()
-        it.run("functions -c __vx_token_sync keep; function __vx_token_sync; builtin echo LOOKED; end")
-        assert "LOOKED" not in it.run()
-        it.run("functions -e __vx_token_sync; functions -c keep __vx_token_sync")
+        it.run("functions -c __vx_token_update_variables original")
+        it.run("function __vx_token_update_variables; builtin echo UPDATED; end")
+        assert "UPDATED" not in it.run()
+        it.run("functions -e __vx_token_update_variables; functions -c original __vx_token_update_variables")
         until(lambda: time.time() > expires + 0.1, seconds=20)
-        assert "has ended" in it.run()
+        assert "has expired" in it.run()
         assert it.seen("OPENAI_API_KEY") is None
 
 

@@ -95,7 +95,8 @@ def test_a_fish_without_path_can_load_the_hook(runtime: Runtime, environ: Mappin
     text = HOOKS["fish"].read_text().replace("set -l path path", "set -l path nopath")
     assert "builtin path" not in text
     (tmp_path / "old.fish").write_text(text)
-    line = f"source {tmp_path}/old.fish; __vx_token_look; __vx_token_look; __vx_token_look; printenv OPENAI_API_KEY"
+    prompts = "; ".join(["__vx_token_update_prompt"] * 3)
+    line = f"source {tmp_path}/old.fish; {prompts}; printenv OPENAI_API_KEY"
     done = script(QUIET["fish"], line, environ)
     assert (done.stdout, done.stderr) == ("tok-1\n", "")
 
@@ -162,9 +163,9 @@ def test_the_hooks_take_exactly_the_names_that_the_configuration_takes(kind: str
     assert set(SET_BY_FILES.split()) <= set(taken)
     assert not set(NEVER_SET.split()) & set(taken)
     ask = {
-        "bash": 'for n in "$@"; do __vx_token_may_set "$n" && echo "$n"; done; true',
-        "zsh": 'emulate -R zsh; for n in "$@"; do __vx_token_may_set "$n" && echo "$n"; done; true',
-        "fish": "for n in $argv; __vx_token_may_set $n; and echo $n; end; true",
+        "bash": 'for n in "$@"; do __vx_token_is_allowed_name "$n" && echo "$n"; done; true',
+        "zsh": 'emulate -R zsh; for n in "$@"; do __vx_token_is_allowed_name "$n" && echo "$n"; done; true',
+        "fish": "for n in $argv; __vx_token_is_allowed_name $n; and echo $n; end; true",
     }[kind]
     shell = [need(kind), *QUIET[kind][1:2], "-c", f"source {HOOKS[kind]}; {ask}", *([] if kind == "fish" else ["-"])]
     done = subprocess.run([*shell, *names], env=dict(environ), capture_output=True, text=True, timeout=30, check=False)

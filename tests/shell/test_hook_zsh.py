@@ -165,7 +165,7 @@ def test_a_read_only_key_leaves_a_usable_shell_and_one_complaint(zsh: Start, run
     with zsh(before="readonly OPENAI_API_KEY=mine") as it:
         assert it.banner == ""
         assert notices(it.run() + it.run() + it.run("true")) == [
-            "OPENAI_API_KEY is read-only in this shell, so nothing is set"
+            "OPENAI_API_KEY is read-only in this shell, so no variable is set"
         ]
         assert it.seen("OPENAI_BASE_URL") is None
         assert it.out("echo $OPENAI_API_KEY") == "mine\n"

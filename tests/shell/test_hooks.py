@@ -271,7 +271,7 @@ def test_the_end_of_a_token_is_told_once(shell: Start, runtime: Runtime) -> None
         shown = it.run()
         past(runtime.expires())
         assert notices(shown + it.run() + it.run() + it.run()) == [
-            "the token of gemini has ended and there is no new one; run: vx-token status"
+            "the token of gemini has expired; run: vx-token status"
         ]
         assert it.seen("VX_TOKEN_STATUS") == "gemini expired"
 
@@ -437,7 +437,7 @@ def test_a_folder_that_another_user_has_made_anew_in_a_shared_one_is_not_read(sh
         for path in (runtime.root.parent, runtime.root):
             os.chown(path, 65534, 65534)
         assert notices(it.run()) == [
-            f"{runtime.file(it.kind)} is ignored: other users can replace it; run: vx-token status"
+            f"{runtime.file(it.kind)} is ignored because other users can replace it; run: vx-token status"
         ]
         assert not ours(it.environment())
 
@@ -571,7 +571,7 @@ def test_a_pause_is_told_once(shell: Start, runtime: Runtime) -> None:
     with shell() as it:
         it.run()
         shown = it.run(assign(kind_of(shell), "OPENAI_BASE_URL", "https://elsewhere.example/v1")) + it.run()
-        assert notices(shown) == ["OPENAI_BASE_URL was set in this shell and wins; to have ours back: vx-token-on"]
+        assert notices(shown) == ["OPENAI_BASE_URL was set in this shell and wins; run vx-token-on to resume"]
         assert ours(it.environment()) == {"OPENAI_BASE_URL": "https://elsewhere.example/v1"}, (
             "our key must not meet a foreign URL"
         )
@@ -709,9 +709,9 @@ def test_without_a_proxy_nothing_is_said_about_proxies(shell: Start, runtime: Ru
 
 # Called only when something differs from what the last look noted.
 WATCH = {
-    "bash": "__vx_token_load_offer() { builtin echo LOOKED; }",
-    "zsh": "__vx_token_load_offer() { builtin echo LOOKED; }",
-    "fish": "function __vx_token_load_offer; builtin echo LOOKED; end",
+    "bash": "__vx_token_update_offer() { builtin echo LOOKED; }",
+    "zsh": "__vx_token_update_offer() { builtin echo LOOKED; }",
+    "fish": "function __vx_token_update_offer; builtin echo LOOKED; end",
 }
 
 
