@@ -111,7 +111,7 @@ UNSURE: dict[str, tuple[list[str], Change]] = {
     "no peek file": ([], lambda box: peek_file(box).unlink()),
     "an empty peek file": ([], lambda box: peek_file(box).write_text("")),
     "a torn peek file": ([], lambda box: rewrite(box, lambda text: text[:-5])),
-    "a peek file of the future": ([], lambda box: rewrite(box, lambda text: text.replace(" 2", " 3", 1))),
+    "a peek file of the future": ([], lambda box: rewrite(box, lambda text: text.replace(" 3", " 4", 1))),
     "a peek file of bytes": ([], lambda box: peek_file(box).write_bytes(b"\xff\0" * 1000)),
     "a peek file that is a link": ([], lambda box: linked(peek_file(box))),
     "a peek file that is a fifo": ([], lambda box: replaced(box, os.mkfifo)),

@@ -144,7 +144,7 @@ def test_the_header_file_names_the_quota_project_where_the_token_has_one() -> No
 
 def test_the_peek_file_is_what_peek_reads_and_is_not_there_when_it_must_not_answer() -> None:
     assert content("peek", facts()) == print_cache.render(
-        CONFIG, ("/key.json", "1:2:3"), False, (NOON, NOON + 3600.9), TOKEN.value
+        CONFIG, ("/key.json", "1:2:3"), False, (NOON - 60, NOON + 3300.9), TOKEN.value
     )
     assert content("peek", facts(State())) is None
     assert content("peek", replace(facts(), config=("", ""))) is None

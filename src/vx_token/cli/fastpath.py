@@ -11,13 +11,10 @@ import stat
 import sys
 from _collections_abc import Mapping, Sequence  # as os does: collections.abc would load all of collections
 
-from vx_token.gateway.key_file import LOCAL_KEY, LOCAL_KEY_PREFIX
 from vx_token.outputs.print_cache import HEADER
 from vx_token.system.config_path import config_path
-from vx_token.system.daemon_lock import attended
 from vx_token.system.safe_path import belongs_to_us, unsafe_part
 from vx_token.system.stamps import stamp
-from vx_token.tokens.lifetime import DEFAULT_MIN_TTL, required_life
 
 # Variables of ours that do not change what `print` answers; any other VX_TOKEN_* is a setting and goes the long way.
 _NEUTRAL = {
@@ -57,6 +54,8 @@ def answer(argv: Sequence[str], environ: Mapping[str, str], now: float) -> str |
 
 def _local_key(environ: Mapping[str, str]) -> str | None:
     """The gateway's local key and a newline; `gateway.key` in the gateway's package makes the file and its rules."""
+    from vx_token.gateway.key_file import LOCAL_KEY, LOCAL_KEY_PREFIX
+
     folder = _state_folder(environ)
     if not folder:
         return None
@@ -129,7 +128,7 @@ def _token(folder: str, environ: Mapping[str, str], now: float) -> str | None:
     lines = text.split("\n")
     if len(lines) != 11 or lines[0] != HEADER or lines[9] != "end":
         return None
-    _, config, config_stamp, credentials, credentials_stamp, named, issued_at, expires_at, token, *_ = lines
+    _, config, config_stamp, credentials, credentials_stamp, named, first, last, token, *_ = lines
     if config != config_path(environ) or config_stamp != stamp(config) or credentials_stamp != stamp(credentials):
         return None
     if not config_stamp and not environ.get("GOOGLE_CLOUD_PROJECT"):
@@ -137,11 +136,9 @@ def _token(folder: str, environ: Mapping[str, str], now: float) -> str | None:
     if named != "named" and not _meant(credentials, folder, environ):
         return None
     try:
-        start, end = float(issued_at), float(expires_at)
+        return token if float(first) <= now <= float(last) else None
     except ValueError:
         return None
-    enough = required_life(DEFAULT_MIN_TTL, end - start)
-    return token if start - 60 <= now and end - now >= enough else None
 
 
 def _meant(credentials: str, folder: str, environ: Mapping[str, str]) -> bool:
@@ -150,4 +147,8 @@ def _meant(credentials: str, folder: str, environ: Mapping[str, str]) -> bool:
         return explicit == credentials
     gcloud = environ.get("CLOUDSDK_CONFIG") or environ.get("HOME", "") + "/.config/gcloud"
     found = f"{gcloud}/application_default_credentials.json"
-    return found == credentials or not stamp(found) or attended(folder.rpartition("/")[0])
+    if found == credentials or not stamp(found):
+        return True
+    from vx_token.system.daemon_lock import attended
+
+    return attended(folder.rpartition("/")[0])

@@ -14,6 +14,7 @@ from vx_token.outputs import print_cache, shell
 from vx_token.outputs.exports import header_lines, variables
 from vx_token.system import atomic
 from vx_token.system.private_file import private_text
+from vx_token.tokens.lifetime import DEFAULT_MIN_TTL, required_life
 from vx_token.tokens.model import State, condition
 
 
@@ -65,7 +66,8 @@ def _peek(facts: Facts) -> str | None:
     if not "".join((*facts.config, *made_from)).isprintable():
         return None  # a path of more than one line, or of bytes that are no UTF-8
     named = bool(facts.profile.credentials)
-    return print_cache.render(facts.config, made_from, named, (token.issued_at, token.expires_at), token.value)
+    usable = (token.issued_at - 60, token.expires_at - required_life(DEFAULT_MIN_TTL, token.lifetime))
+    return print_cache.render(facts.config, made_from, named, usable, token.value)
 
 
 def _env(kind: str, shell_kind: str) -> Callable[[Facts], str]:

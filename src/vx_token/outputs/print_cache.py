@@ -1,13 +1,18 @@
 """The file from which `vx-token print` answers without loading anything else."""
 
-HEADER = "vx-token peek 2"
+HEADER = "vx-token peek 3"
 
 
 def render(
-    config: tuple[str, str], credentials: tuple[str, str], named: bool, life: tuple[float, float], token: str
+    config: tuple[str, str], credentials: tuple[str, str], named: bool, usable: tuple[float, float], token: str
 ) -> str:
-    """The file that `answer` reads: path and stamp of what the token was made from, its life, and the token.
+    """The content of the file.
 
-    `named` tells that the configuration names the credentials, so that no variable can mean others.
+    Args:
+        config: path and stamp of the configuration file.
+        credentials: path and stamp of the credential file.
+        named: whether the configuration names the credential file, so that no variable can name another.
+        usable: the first and the last instant (epoch seconds) at which `print` may answer from the file.
+        token: the bearer token.
     """
-    return "\n".join([HEADER, *config, *credentials, "named" if named else "found", *map(repr, life), token, "end\n"])
+    return "\n".join([HEADER, *config, *credentials, "named" if named else "found", *map(repr, usable), token, "end\n"])
