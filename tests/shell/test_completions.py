@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -76,7 +78,9 @@ def zsh(home: Path, runtime: Runtime) -> Iterator[Words]:
             shell.child.send(f"{line}\t\t\x01print -r -- all'' shown: \x05 done\r")
             shell.child.expect(r"all shown: [^\n]* done\r\n")
             answer = str(shell.child.after)
-            listed = [part for part in str(shell.child.before).splitlines() if "vx-token" not in part]
+            # A line of the list begins with a name, and its description follows `--`. An echoed line does not.
+            lines = [part for part in str(shell.child.before).splitlines() if re.match(r"[a-z-]", part)]
+            listed = [part.partition(" -- ")[0] for part in lines]
             shell.wait()
             return set(re.findall(r"(?:--)?[A-Za-z][\w.-]*", " ".join([*listed, answer.partition(line)[2], answer])))
 
@@ -90,6 +94,12 @@ def tree(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[t
 
 
 COMMANDS = dict(tree(cli))
+
+
+def test_the_files_are_as_their_script_generates_them() -> None:
+    argv = [sys.executable, str(ROOT / "scripts" / "completions"), "--check"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_every_command_is_offered(words: Words) -> None:
