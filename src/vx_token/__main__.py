@@ -1,4 +1,4 @@
-"""The command's entry: the quick answer first, the whole program otherwise."""
+"""The entry of the command `vx-token`: the fast path first, the whole program otherwise."""
 
 import os
 import sys
@@ -8,18 +8,19 @@ from vx_token.cli import fastpath
 
 
 def main() -> None:
-    """Run `vx-token`; the console script and `python -m vx_token` both come here."""
-    quick = fastpath.answer(sys.argv, os.environ, time.time())
-    if quick is not None and _said(quick):
+    """Run `vx-token`, for the console script and for `python -m vx_token`."""
+    line = fastpath.answer(sys.argv, os.environ, time.time())
+    if line is not None and _print(line):
         return
     try:
         from vx_token.cli.main import run
     except (OSError, MemoryError, ImportError) as error:  # a limit on open files or memory
-        sys.exit(_no_room(error))
+        sys.exit(_print_limit(error))
     sys.exit(run(sys.argv[1:]))
 
 
-def _no_room(error: BaseException) -> int:
+def _print_limit(error: BaseException) -> int:
+    """Print the error of a system limit and return its exit status; raise any other error again."""
     from vx_token.errors import shortage
 
     limit = shortage(error)
@@ -29,12 +30,12 @@ def _no_room(error: BaseException) -> int:
     return limit.exit_code
 
 
-def _said(text: str) -> bool:
-    """Whether stdout took it; if not, the whole program meets the same trouble and tells of it."""
+def _print(text: str) -> bool:
+    """Whether stdout accepted `text`; if not, the whole program fails in the same way and prints the error."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except (OSError, AttributeError):  # a reader that went away, a full disk; no stdout at all
+    except (OSError, AttributeError):  # a closed pipe, a full disk; no stdout at all
         return False
     return True
 

@@ -1,13 +1,13 @@
-"""What can go wrong, as few kinds as somebody decides by."""
+"""The kinds of error, one for each exit status, and the text cleaning that all messages get."""
 
 import errno
 
 
 def printable(text: str) -> str:
-    """Return `text` on one line, with "?" for each line break and each character that steers a terminal.
+    """Return `text` on one line, with "?" for each line break and each terminal control character.
 
-    For everything from outside: credential files, server answers, file names. A line break there could forge a line of
-    ours, such as a hint.
+    Every string from outside (credential files, server answers, file names) passes through here, because a line break
+    in it could forge a line of vx-token, such as a hint.
     """
     if text.isprintable():
         return text
@@ -15,9 +15,9 @@ def printable(text: str) -> str:
 
 
 class VxTokenError(Exception):
-    """A failure told to a person: one sentence, one hint, one exit status; both printable.
+    """An error shown to the user: a message, a hint and an exit status.
 
-    Neither text may ever hold a secret: they are printed, logged and stored.
+    Message and hint are printed, logged and stored, so they must never contain a secret.
     """
 
     exit_code = 1
@@ -28,29 +28,29 @@ class VxTokenError(Exception):
 
 
 class UsageError(VxTokenError):
-    """The command line asks for something that does not exist."""
+    """The command line is invalid."""
 
     exit_code = 2
 
 
 class ConfigError(VxTokenError):
-    """The configuration, a credential file's place or a folder's safety is wrong; no retry helps."""
+    """The configuration, the path of a credential file or the safety of a folder is wrong; no retry helps."""
 
     exit_code = 3
 
 
 class AddressError(ConfigError):
-    """The gateway's port or socket is used by another program, or refused by the system; a later try may succeed."""
+    """The gateway's port or socket is in use, or the system refuses it; a retry may succeed."""
 
 
 class LoginNeededError(VxTokenError):
-    """Google refuses this identity for good: only a human helps, by the command in the hint."""
+    """Google refuses this identity until the user runs the login command in the hint."""
 
     exit_code = 4
 
 
 class TemporaryError(VxTokenError):
-    """Worth a retry; `retry_after` is the pause in seconds that the server asked for, when it did."""
+    """A temporary failure, worth a retry; `retry_after` is the pause in seconds that the server asked for, or None."""
 
     exit_code = 5
 
@@ -60,13 +60,13 @@ class TemporaryError(VxTokenError):
 
 
 def shortage(error: BaseException) -> TemporaryError | None:
-    """Return the error for a limit of the system that was reached: open files, memory, threads; None for others."""
+    """Return the error to show when a system limit was reached (open files, memory, threads); None for other errors."""
     number = error.errno if isinstance(error, OSError) else 0
     if number in (errno.EMFILE, errno.ENFILE):
         return TemporaryError("too many open files", "raise the limit of open files: ulimit -n")
-    no_room = isinstance(error, ImportError) and "failed to map segment" in str(error)  # ld.so's words
-    if isinstance(error, MemoryError) or number == errno.ENOMEM or no_room:
-        return TemporaryError("not enough memory", "raise the memory limit (ulimit -v), or end other programs")
+    unmapped = isinstance(error, ImportError) and "failed to map segment" in str(error)  # the message of ld.so
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or unmapped:
+        return TemporaryError("not enough memory", "raise the memory limit (ulimit -v), or close other programs")
     no_thread = isinstance(error, RuntimeError) and "start new thread" in str(error)
     if no_thread or number == errno.EAGAIN:
         hint = "raise the limits of memory (ulimit -v) and processes (ulimit -u)"

@@ -311,7 +311,7 @@ def test_a_configuration_that_is_no_regular_file_is_refused(signed_in: Box, kind
     done = signed_in.vx(*command.split(), timeout=10)
     assert done.returncode == 3
     assert command == "status" or not done.stdout
-    reason = "Is a directory" if kind == "a folder" else "it is no regular file"
+    reason = "Is a directory" if kind == "a folder" else "it is not a regular file"
     assert done.stderr.splitlines()[0] == f"vx-token: cannot read {signed_in.config}: {reason}"
     assert done.stderr.splitlines()[1].startswith("hint: ")
 
@@ -320,7 +320,7 @@ def test_setup_does_not_wait_for_a_pipe_either(box: Box) -> None:
     os.mkfifo(box.config)
     done = box.vx("setup", "--yes", "--dry-run", "--no-service", "--project", "demo", timeout=10)
     assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr.startswith(f"vx-token: cannot read {box.config}: it is no regular file\nhint: ")
+    assert done.stderr.startswith(f"vx-token: cannot read {box.config}: it is not a regular file\nhint: ")
 
 
 def test_a_configuration_behind_a_link_is_read(signed_in: Box) -> None:

@@ -97,8 +97,8 @@ def test_writers_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
         (errno.ENOSPC, "free some space there"),
         (errno.EDQUOT, "free some space there"),
         (errno.EROFS, "read-only file system"),
-        (errno.EISDIR, "something else stands in the way"),
-        (errno.ENOTDIR, "something else stands in the way"),
+        (errno.EISDIR, "another file or folder is in the way"),
+        (errno.ENOTDIR, "another file or folder is in the way"),
         (errno.EACCES, "make it writable"),
         (errno.EIO, "make it writable"),
     ],
@@ -118,7 +118,7 @@ def test_a_folder_in_a_files_place_is_named(signed_in: Box) -> None:
     done = signed_in.vx("refresh")
     assert (done.returncode, done.stdout) == (3, "")
     assert f"cannot write in {state.parent}: Is a directory" in done.stderr
-    assert f"hint: something else stands in the way: remove {state}, or set VX_TOKEN_RUNTIME_DIR" in done.stderr
+    assert f"hint: another file or folder is in the way: remove {state}, or set VX_TOKEN_RUNTIME_DIR" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_a_link_in_the_folder_for_temporary_files_is_refused(tmp_path: Path) -> 
     if Path(f"/run/user/{os.geteuid()}").is_dir():
         pytest.skip("this user has a folder in /run/user, which comes first")
     link(tmp_path / f"runtime-{os.geteuid()}")
-    with pytest.raises(ConfigError, match="no folder of ours"):
+    with pytest.raises(ConfigError, match="not a folder that belongs to you"):
         paths.runtime_dir({"TMPDIR": str(tmp_path)})
 
 
@@ -148,13 +148,13 @@ def test_a_folder_that_we_may_not_enter_is_told_with_a_hint(tmp_path: Path) -> N
 # Imported before the change of user, to whom this interpreter may be closed.
 IN_A_NAMESPACE = """
 import ctypes, os, sys
-from vx_token import peek
+from vx_token.system import safe_path
 if ctypes.CDLL(None).unshare(0x10000000):  # CLONE_NEWUSER
     sys.exit(7)
 print("unshared", flush=True)
 sys.stdin.readline()  # the map is written meanwhile
 os.setuid(12345)
-print(os.stat("/").st_uid, *peek.unsafe_part(sys.argv[1]))
+print(os.stat("/").st_uid, *safe_path.unsafe_part(sys.argv[1]))
 """
 
 

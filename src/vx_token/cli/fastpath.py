@@ -13,7 +13,8 @@ from _collections_abc import Mapping, Sequence  # as os does: collections.abc wo
 
 from vx_token.outputs.print_cache import HEADER
 from vx_token.system.config_path import config_path
-from vx_token.system.safe_path import belongs_to_us, unsafe_part
+from vx_token.system.runtime_path import runtime_path
+from vx_token.system.safe_path import unsafe_part
 from vx_token.system.stamps import stamp
 
 # Variables of ours that do not change what `print` answers; any other VX_TOKEN_* is a setting and goes the long way.
@@ -85,11 +86,7 @@ def _state_folder(environ: Mapping[str, str]) -> str:
 
 
 def _folder(environ: Mapping[str, str], profile: str) -> str | None:
-    root = environ.get("VX_TOKEN_RUNTIME_DIR")
-    if not root:
-        base = environ.get("XDG_RUNTIME_DIR", "")
-        known = sys.platform == "linux" and base.startswith("/") and belongs_to_us(base)
-        root = f"{base}/vx-token" if known else ""
+    root = runtime_path(environ)
     if not root.startswith("/") or "/" in profile or profile.startswith("."):
         return None
     folder = f"{root}/{profile}"

@@ -1,4 +1,4 @@
-"""The only function that writes a file, and what helps when it cannot."""
+"""Atomic file writes, and the hint for each reason why one fails."""
 
 import contextlib
 import errno
@@ -9,14 +9,14 @@ from pathlib import Path
 def write(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replace `path` by `data` so that a reader sees the old content or the new, never a part.
 
-    Promises: the file is created with `mode` (never wider, whatever the umask), in the same folder under a name
-    that starts with a dot; it is on disk before it gets its name; on any error the old file is untouched and the
-    new one is gone. The folder's own entry is not synced: after a power cut the old content is as good as the new.
+    The file is created with `mode` (never wider, whatever the umask), in the same folder under a name that starts
+    with a dot. It is synced to disk before it is renamed. On any error the old file is untouched and the new one is
+    removed. The folder is not synced, because after a power cut the old content is as good as the new.
 
     Raises:
-        OSError: the folder is not there, not writable, or full.
+        OSError: the folder is missing, not writable, or full.
     """
-    # Not `secrets`: it loads OpenSSL, 3.6 MiB that the daemon would carry for ever.
+    # Not `secrets`, because it loads OpenSSL, which would cost the daemon 3.6 MiB.
     temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
@@ -33,7 +33,7 @@ def write(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def remedy(error: OSError) -> str:
-    """The hint for a runtime folder in which nothing can be written."""
+    """Return the hint for an error of `write` in the runtime folder."""
     other = "set VX_TOKEN_RUNTIME_DIR to another folder"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"free some space there, or {other}"
@@ -42,7 +42,7 @@ def remedy(error: OSError) -> str:
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return "raise the limit of open files: ulimit -n"
     if error.errno in (errno.EISDIR, errno.ENOTDIR):
-        # Of a rename, the second name is what it was to replace.
-        blocked = error.filename2 or error.filename
-        return f"something else stands in the way{f': remove {blocked}' if blocked else ''}, or {other}"
+        # After a failed rename, `filename2` is the file to be replaced.
+        obstacle = error.filename2 or error.filename
+        return f"another file or folder is in the way{f': remove {obstacle}' if obstacle else ''}, or {other}"
     return f"make it writable, or {other}"

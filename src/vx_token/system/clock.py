@@ -1,18 +1,18 @@
-"""The wall clock, and naps that neither suspend nor a set clock can fool."""
+"""The wall clock, and a sleep that stays correct across suspend and a set clock."""
 
 import threading
 import time
 from typing import Protocol
 
 NAP = 25.0
-"""The longest nap, seconds: timers stand still in suspend, so the wall clock is looked at this often."""
+"""The longest nap, seconds: timers stop during suspend, so the wall clock is checked this often."""
 
 JUMP = 5.0
-"""Seconds by which the wall clock may drift from the steady one during a nap before it counts as set."""
+"""Seconds by which the wall clock may differ from the monotonic clock after a nap before it counts as set."""
 
 
 class Wake:
-    """One bit, "something changed", and the order to stop; set from any thread."""
+    """An event that interrupts a nap, with a request to refresh or to stop; set from any thread."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -20,72 +20,76 @@ class Wake:
         self._stopped = threading.Event()
 
     def force(self) -> None:
-        """Ask for a refresh even though the token is still fresh."""
+        """Request a refresh even though the token is still fresh."""
         self._forced.set()
         self._event.set()
 
     def nudge(self) -> None:
-        """Ask only for a fresh look at things."""
+        """End the nap so that the schedule is computed again."""
         self._event.set()
 
     def stop(self) -> None:
-        """Ask for the end."""
+        """Request a stop."""
         self._stopped.set()
         self._event.set()
 
     @property
     def stopped(self) -> bool:
-        """Whether the end was asked for."""
+        """Whether a stop was requested."""
         return self._stopped.is_set()
 
     @property
     def forced(self) -> bool:
-        """Whether a refresh was forced since the last `take`."""
+        """Whether a refresh was requested since the last `take`."""
         return self._forced.is_set()
 
     @property
     def pending(self) -> bool:
-        """Whether anything was asked for since the last `take`."""
+        """Whether anything was requested since the last `take`."""
         return self._event.is_set()
 
     def take(self) -> bool:
-        """Whether a refresh was forced since the last time; clears it."""
+        """Clear the event; return whether a refresh was requested since the last call."""
         self._event.clear()
         forced = self._forced.is_set()
         self._forced.clear()
         return forced
 
     def wait(self, seconds: float) -> None:
-        """Return at the next call of the others, or after `seconds`."""
+        """Wait for an event, at most `seconds`."""
         self._event.wait(seconds)
 
 
 class Clock(Protocol):
-    """Time as an argument, so that tests can make it jump."""
+    """The clock as an argument, so that tests can set it."""
 
     def now(self) -> float:
-        """The wall clock, epoch seconds."""
+        """Return the wall clock, epoch seconds."""
 
     def nap(self, until: float, wake: Wake) -> float:
-        """Sleep until the instant `until`, a wake, or NAP seconds; by how many seconds the wall clock was set then."""
+        """Sleep until `until` (epoch seconds), an event of `wake`, or for NAP seconds, whichever comes first.
+
+        Returns:
+            The seconds by which the wall clock was set meanwhile, 0 when it was not.
+        """
 
 
 class SystemClock:
-    """The real one."""
+    """The system's clock."""
 
     def now(self) -> float:
-        """The wall clock, epoch seconds."""
+        """Return the wall clock, epoch seconds."""
         return time.time()
 
     def nap(self, until: float, wake: Wake) -> float:
-        """Sleep until `until`, a wake, or NAP seconds; by how many seconds the wall clock was set then, mostly 0."""
-        wall, steady = time.time(), _steady()
+        """Sleep as `Clock.nap` describes."""
+        wall, monotonic = time.time(), _monotonic()
         wake.wait(max(0.0, min(until - wall, NAP)))
-        set_by = (time.time() - wall) - (_steady() - steady)
+        set_by = (time.time() - wall) - (_monotonic() - monotonic)
         return set_by if abs(set_by) > JUMP else 0.0
 
 
-def _steady() -> float:
-    # CLOCK_BOOTTIME counts suspend as the wall clock does, so a laptop's sleep is no jump. Where it is missing (macOS),
-    # waking looks like a jump and costs one refresh, which is due then anyway.
+def _monotonic() -> float:
+    # CLOCK_BOOTTIME counts the time in suspend, as the wall clock does, so suspend is not taken for a set clock. macOS
+    # lacks it, so there each wake-up costs one refresh, which is due then anyway.
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

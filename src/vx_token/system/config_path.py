@@ -1,4 +1,4 @@
-"""Where the configuration file is, found without importing pathlib."""
+"""The path of the configuration file, computed without importing pathlib."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from _collections_abc import Mapping  # as os does: collections.abc would load a
 
 
 def config_path(environ: Mapping[str, str]) -> str:
-    """Where the configuration is looked for on Linux; "" where only platformdirs can tell."""
+    """Return the path of the configuration file: VX_TOKEN_CONFIG, else Linux's; "" where only platformdirs knows it."""
     if explicit := environ.get("VX_TOKEN_CONFIG"):
         return os.path.abspath(explicit)
     if sys.platform != "linux":

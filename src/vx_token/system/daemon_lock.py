@@ -6,7 +6,7 @@ DAEMON_LOCK = ".daemon.lock"
 
 
 def attended(root: str | os.PathLike[str]) -> bool:
-    """Whether a daemon, another process or this one, serves the runtime folder."""
+    """Whether a daemon serves the runtime folder `root`; this process may be that daemon."""
     import fcntl
 
     try:

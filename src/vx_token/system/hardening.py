@@ -1,4 +1,4 @@
-"""Keeps tokens out of core dumps, and this process's memory from other processes of the same user."""
+"""Core dumps and debuggers: keeps them from reading tokens in this process's memory."""
 
 import contextlib
 import resource
@@ -9,10 +9,10 @@ _PR_SET_DUMPABLE = 4  # prctl(2)
 
 
 def forbid_core_dumps() -> None:
-    """Set the core limit to zero for this process and all that it starts, and make this process not dumpable.
+    """Set the core limit to zero for this process and its children, and make this process not dumpable.
 
-    The limit alone is not enough: Linux does not apply it when core dumps go to a program, such as systemd-coredump.
-    `exec` makes a process dumpable again, so this holds for no program that is started later.
+    The limit alone is not enough, because Linux ignores it when core dumps go to a program such as systemd-coredump.
+    `exec` makes a process dumpable again, so children are protected by the limit only.
     """
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -20,7 +20,7 @@ def forbid_core_dumps() -> None:
 
 
 def forbid_own_core_dumps() -> tuple[int, int]:
-    """Do the same, but leave a way back; return the limit for `core_limit`."""
+    """Do the same, but keep the hard limit; return the limits before, which `core_limit` restores for a child."""
     limit = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, limit[1]))
     _become_undumpable()
@@ -29,7 +29,7 @@ def forbid_own_core_dumps() -> tuple[int, int]:
 
 @contextlib.contextmanager
 def core_limit(limit: tuple[int, int]) -> Iterator[None]:
-    """Restore a core limit while a program is started that shall have its own."""
+    """Restore a core limit while a child is started, because a child keeps its user's limit."""
     resource.setrlimit(resource.RLIMIT_CORE, limit)
     try:
         yield
@@ -39,7 +39,7 @@ def core_limit(limit: tuple[int, int]) -> Iterator[None]:
 
 def _become_undumpable() -> None:
     if sys.platform == "linux":
-        import ctypes  # not at the top: it costs a command that holds no token 4 ms
+        import ctypes  # not at the top, because it costs commands without a token 4 ms
 
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""The daemon's log: one line an event on stderr, for a person, for systemd, or as JSON; never a secret."""
+"""The log of the daemon and the gateway: one line an event on stderr, as text, for systemd, or as JSON."""
 
 import contextlib
 import json
@@ -13,8 +13,7 @@ from typing import TextIO
 from vx_token.errors import printable
 
 LEVELS = {"error": 3, "warning": 4, "notice": 5, "info": 6}
-"""syslog's numbers, which sd-daemon(3) puts before a line."""
-
+"""The numbers of syslog's levels, which sd-daemon(3) expects before a line."""
 
 _NAMES = ((logging.ERROR, "error"), (logging.WARNING, "warning"), (0, "info"))
 
@@ -27,11 +26,11 @@ class Log:
     stream: TextIO | None = None
 
     def event(self, level: str, message: str, profile: str = "") -> None:
-        """Write one line. A reader that went away is no reason to stop."""
+        """Write one line, or nothing when stderr is closed."""
         line = self._line(level, printable(" ".join(message.split())), profile)
         try:
-            # One write past the buffer: threads write too, and what a reader that went away leaves in the buffer would
-            # make a clean end look like a failure.
+            # One unbuffered write, because several threads write, and because text that a closed pipe leaves in the
+            # buffer would make a clean exit fail.
             os.write((self.stream or sys.stderr).fileno(), f"{line}\n".encode(errors="backslashreplace"))
         except (OSError, ValueError, AttributeError):
             return
@@ -47,7 +46,7 @@ class Log:
 
 
 class Lines(logging.Handler):
-    """Passes on what is told by way of `logging`, without tracebacks, whose last line may quote a secret."""
+    """Logs the records of Python's `logging`, without tracebacks, because their last line may quote a secret."""
 
     def __init__(self, log: Log) -> None:
         super().__init__(logging.INFO)
@@ -55,13 +54,13 @@ class Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
-        worst = [name for limit, name in _NAMES if record.levelno >= limit]
-        self._log.event(worst[0], record.getMessage())
+        level = next(name for number, name in _NAMES if record.levelno >= number)
+        self._log.event(level, record.getMessage())
 
 
 @contextlib.contextmanager
 def libraries(log: Log) -> Iterator[None]:
-    """While this lasts, what libraries warn of is an event like any other."""
+    """Log the warnings of libraries in this context."""
     lines = Lines(log)
     logging.getLogger().addHandler(lines)
     try:
@@ -71,14 +70,15 @@ def libraries(log: Log) -> Iterator[None]:
 
 
 def form(asked: str, environ: Mapping[str, str], descriptor: int = 2) -> str:
-    """The form to write: what was asked, else systemd's when `descriptor` leads to its journal, else text.
+    """Return the form of the log: `asked`, else systemd's when `descriptor` is its journal, else text.
 
-    Shells in a desktop's terminal inherit the variable, so it counts only with the file it names: systemd.exec(5).
+    JOURNAL_STREAM counts only when it names the descriptor's file, because terminals of a desktop inherit the
+    variable. Source: systemd.exec(5).
     """
     if asked:
         return asked
     try:
-        found = os.fstat(descriptor)
+        file = os.fstat(descriptor)
     except OSError:
         return "text"
-    return "systemd" if environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}" else "text"
+    return "systemd" if environ.get("JOURNAL_STREAM") == f"{file.st_dev}:{file.st_ino}" else "text"

@@ -1,24 +1,24 @@
-"""Whether other users can replace a folder or anything on the way to it."""
+"""The check that no other user can replace a folder or a part of its path."""
 
 import os
 import stat
 
 
 def belongs_to_us(folder: str) -> bool:
-    """Whether it is a folder, or a link to one, and this user's: the hooks' `-d` and `-O`."""
+    """Whether it is a folder, or a link to one, and belongs to this user: `-d` and `-O` of the shells."""
     try:
-        found = os.stat(folder)
+        status = os.stat(folder)
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def unsafe_part(folder: str) -> tuple[str, str]:
-    """The first part of the way to `folder` that other users control, and why; two empty strings for none.
+    """Return the first part of the path `folder` that other users control, and the reason; two empty strings for none.
 
-    Each folder from `/` down to `folder`, and each symbolic link among them, must belong to us or to root, and others
-    may write to it only when it is sticky. The walk goes down from `/`: after a part has passed, no other user can
-    replace it, so the check stays true for a file that is opened afterwards. A part that does not exist ends the walk.
+    Each folder from `/` down to `folder`, and each symbolic link among them, must belong to this user or to root, and
+    others may write to it only when it is sticky. The check goes down from `/`: no other user can replace a part that
+    has passed, so the result holds for a file that is opened afterwards. A part that does not exist ends the check.
     """
     parts, path, links = folder.split("/")[::-1], "", 0
     while True:
@@ -43,12 +43,12 @@ def unsafe_part(folder: str) -> tuple[str, str]:
         path += f"/{parts.pop()}"
 
 
-_MOST_LINKS = 40  # with more the kernel opens nothing
-_OVERFLOW_UID = 65534  # proc(5): what the owner of a file is shown as in a user namespace that has no number for them
+_MOST_LINKS = 40  # the kernel's limit, path_resolution(7)
+_OVERFLOW_UID = 65534  # the owner that a user namespace shows for each user it does not map, user_namespaces(7)
 
 
 def _root_is_unmapped() -> bool:
-    """Whether root is only a stranger's number here, as in the sandbox of a user's systemd service."""
+    """Whether this user namespace does not map root, as in the sandbox of a user's systemd service."""
     try:
         with open("/proc/self/uid_map", "rb") as file:
             return all(line.split()[1] != b"0" for line in file)

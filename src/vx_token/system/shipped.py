@@ -1,4 +1,4 @@
-"""Find the files that ship beside the package: hooks, completions, units."""
+"""Paths of the files that ship with the package: hooks, completions, units."""
 
 from pathlib import Path
 
@@ -8,20 +8,20 @@ HOOKS = ("bash", "zsh", "fish")
 
 
 def hook_file(kind: str) -> Path:
-    """Where the shipped hook lies."""
+    """Return the path of a shell's hook."""
     return shipped(f"shell/vx-token.{kind}")
 
 
 def completion_file(kind: str) -> Path:
-    """Where the shipped completion lies; zsh finds its by the name."""
+    """Return the path of a shell's completion; zsh prescribes the name of its file."""
     return shipped("shell/completions/_vx-token" if kind == "zsh" else f"shell/completions/vx-token.{kind}")
 
 
 def shipped(name: str) -> Path:
-    """A file that ships beside the package: in the wheel inside it, in a checkout at its root.
+    """Return the path of a shipped file: inside the package in a wheel, at the root of a checkout.
 
     Raises:
-        ConfigError: the installation is not whole.
+        ConfigError: the installation is incomplete.
     """
     package = Path(__file__).resolve().parent.parent
     for root in (package, package.parent.parent):

@@ -4,9 +4,9 @@ import os
 
 
 def stamp(path: str | os.PathLike[str]) -> str:
-    """The identity of the file behind `path` (links followed): it changes when the content is replaced; "" for none."""
+    """Return the stamp of the file at `path` (links followed), which changes with its content; "" for no file."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except (OSError, ValueError):
         return ""
-    return f"{found.st_ino}:{found.st_mtime_ns}:{found.st_size}"
+    return f"{status.st_ino}:{status.st_mtime_ns}:{status.st_size}"
