@@ -34,7 +34,7 @@ def test_every_example_is_a_good_configuration() -> None:
     assert len(examples) == 2
     for text in examples:
         assert (
-            parse_config(text, Path("config.toml"), {"HOME": "/"}, {}).profiles.keys()
+            parse_config(text, Path("config.toml"), {"HOME": "/"}, {}, Path("/")).profiles.keys()
             == tomllib.loads(text)["profiles"].keys()
         )
 
@@ -44,7 +44,7 @@ def test_every_recipe_for_commands_is_a_good_configuration() -> None:
     assert len(recipes) == 4
     for text in recipes:
         whole = text if "[profiles" in text else f'[profiles.gemini]\nproject = "p"\n{text}'
-        profile = parse_config(whole, Path("config.toml"), {"HOME": "/"}, {}).profile("gemini")
+        profile = parse_config(whole, Path("config.toml"), {"HOME": "/"}, {}, Path("/")).profile("gemini")
         assert profile.on_refresh or profile.on_login_needed
 
 

@@ -43,7 +43,7 @@ def test_any_value_is_taken_in_its_own_type_or_refused_with_a_reason(name: str, 
     check, kind = CHECKS[name]
     found = checked(check, value)
     if isinstance(found, InvalidError):
-        assert found.wrong
+        assert found.problem
         assert found.allowed
     else:
         assert type(found) is kind

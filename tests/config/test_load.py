@@ -21,7 +21,7 @@ PLAIN = '[profiles.gemini]\nproject = "demo"\n'
 
 
 def parse(content: str, environ: Mapping[str, str] | None = None, **argv: str) -> Config:
-    return parse_config(content, PATH, environ or {"HOME": "/home/someone"}, argv)
+    return parse_config(content, PATH, environ or {"HOME": "/home/someone"}, argv, Path("/work"))
 
 
 def refused(content: str, environ: Mapping[str, str] | None = None, **argv: str) -> ConfigError:
@@ -170,9 +170,9 @@ def test_naming_the_gateway_turns_it_on() -> None:
         ("colour = 1", "colour is not a known key"),
         ("[profiles.v1]\nproject = 'p'\n", "the profile name 'v1' "),
         (f"[gateway]\nunix_socket = '{'x' * 120}'\n{PLAIN}", "gateway.unix_socket is too long"),
-        (f"default_profile = 'x'\n{PLAIN}", "default_profile names no profile: 'x'"),
-        (f"default_profile = []\n{PLAIN}", "default_profile names no profile"),
-        (f"default_profile = {{}}\n{PLAIN}", "default_profile names no profile"),
+        (f"default_profile = 'x'\n{PLAIN}", "default_profile is not the name of a profile: 'x'"),
+        (f"default_profile = []\n{PLAIN}", "default_profile is not the name of a profile"),
+        (f"default_profile = {{}}\n{PLAIN}", "default_profile is not the name of a profile"),
         (f"{PLAIN}[profiles.other]\nproject = 'x'", "default_profile is missing"),
         ("profiles = 1", "profiles must be a table"),
         ("profiles.gemini = 1", "profiles.gemini must be a table"),
@@ -223,7 +223,7 @@ def test_without_a_configuration_googles_own_variables_make_the_profile_default(
     there = parse("", {"GOOGLE_CLOUD_PROJECT": "demo", "GOOGLE_CLOUD_LOCATION": "us-central1"}).profile()
     assert there.url.startswith("https://us-central1-aiplatform.googleapis.com/")
     assert "GOOGLE_CLOUD_PROJECT" in refused("").hint
-    assert refused("", {"GOOGLE_CLOUD_LOCATION": "eu"}).message == "no Google Cloud project is known"
+    assert refused("", {"GOOGLE_CLOUD_LOCATION": "eu"}).message == "no Google Cloud project is set"
     assert refused("[gateway]", {"GOOGLE_CLOUD_PROJECT": "a b"}).message.startswith("GOOGLE_CLOUD_PROJECT ")
 
 
@@ -277,11 +277,34 @@ def test_lists_in_the_environment_are_parted_by_commas_or_spaces() -> None:
     assert found.scopes == ("https://a", "https://b", "c")
 
 
-def test_a_credential_file_is_found_beside_whatever_named_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_relative_credential_path_starts_at_the_file_s_folder_or_the_working_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert parse(profile('credentials = "../k"')).profile().credentials == "/etc/k"
-    assert parse(PLAIN, {"VX_TOKEN_CREDENTIALS": "k"}).profile().credentials == str(tmp_path / "k")
     assert parse(PLAIN, {"HOME": "/h"}, credentials="~/k").profile().credentials == "/h/k"
+    (tmp_path / "config.toml").write_text(PLAIN)
+    environ = {"VX_TOKEN_CONFIG": "config.toml", "VX_TOKEN_CREDENTIALS": "k"}
+    assert load_config(environ).profile().credentials == str(tmp_path / "k")
+    assert load_config(environ, {"credentials": "~/k"}).profile().credentials == str(Path.home() / "k")
+
+
+def test_parsing_depends_on_its_arguments_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    content = (
+        'default_profile = "gemini"\n'
+        + profile('credentials = "~/k"')
+        + '[profiles.other]\nproject = "demo"\ncredentials = "k"\n'
+    )
+
+    def parsed() -> Config:
+        return parse(content, {"HOME": "/h", "VX_TOKEN_CREDENTIALS": "k", "VX_TOKEN_PROFILE": "other"})
+
+    before = parsed()
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOME", "VX_TOKEN_PROJECT", "VX_TOKEN_RUNTIME_DIR", "GOOGLE_CLOUD_PROJECT"):
+        monkeypatch.setenv(name, str(tmp_path))
+    assert parsed() == before
+    assert [each.credentials for each in before.profiles.values()] == ["/h/k", "/work/k"]
 
 
 def test_options_that_are_no_settings_are_left_alone() -> None:
@@ -312,7 +335,7 @@ def toml(value: object) -> str:
 
 def outcome(content: str, environ: Mapping[str, str], argv: Mapping[str, str]) -> Config | ConfigError:
     try:
-        return parse_config(content, PATH, environ, argv)
+        return parse_config(content, PATH, environ, argv, Path("/work"))
     except ConfigError as error:
         return error
 

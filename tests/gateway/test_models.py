@@ -155,5 +155,5 @@ OPENAPI, DEPLOYED = (f"https://host.example/v1/projects/p/locations/l/endpoints/
 def test_a_bare_id_gets_googles_prefix_but_at_a_deployed_endpoint(tmp_path: Path, profile: str, publisher: str) -> None:
     path = tmp_path / "config.toml"
     environ = {"VX_TOKEN_CONFIG": str(path)}
-    found = settings(parse_config(f"[profiles.p]\n{profile}\n", path, environ, {}), environ)
+    found = settings(parse_config(f"[profiles.p]\n{profile}\n", path, environ, {}, path.parent), environ)
     assert found.routes["p"].publisher == publisher

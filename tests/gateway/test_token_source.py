@@ -228,7 +228,7 @@ def google() -> Metadata:
 
 @pytest.fixture
 def stored(tmp_path: Path, google: Metadata) -> StoredTokens:
-    config = parse_config("[profiles.p]\nproject = 'demo'\n", tmp_path / "config.toml", {}, {})
+    config = parse_config("[profiles.p]\nproject = 'demo'\n", tmp_path / "config.toml", {}, {}, tmp_path)
     environ = {"HOME": str(tmp_path)}
     return StoredTokens(config, Refresher(Store(tmp_path / "run"), SystemClock(), google, environ, config))
 
@@ -256,7 +256,7 @@ def test_a_refused_token_is_not_replaced_by_another_logins(tmp_path: Path) -> No
 
     def login(name: str) -> StoredTokens:
         text = f"[profiles.p]\nproject = 'demo'\ncredentials = '{name}'\n"
-        config = parse_config(text, tmp_path / "config.toml", {}, {})
+        config = parse_config(text, tmp_path / "config.toml", {}, {}, tmp_path)
         return StoredTokens(config, Refresher(Store(tmp_path / "run"), SystemClock(), google, {}, config))
 
     mine, theirs = login("mine"), login("theirs")

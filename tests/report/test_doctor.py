@@ -128,7 +128,7 @@ def test_a_working_folder_that_was_removed_stops_no_look(signed_in: Box, words: 
 def test_a_machine_without_anything_is_sent_to_setup(box: Box) -> None:
     del box.environ["VX_TOKEN_CONFIG"]
     assert checks(box, "config") == [
-        ("fail", "no Google Cloud project is known", 'run "vx-token setup", or set GOOGLE_CLOUD_PROJECT')
+        ("fail", "no Google Cloud project is set", 'run "vx-token setup", or set GOOGLE_CLOUD_PROJECT')
     ]
 
 

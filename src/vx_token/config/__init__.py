@@ -1,1 +1,1 @@
-"""What the user asked for."""
+"""The configuration: the model, loading, checks, and edits of its file."""

@@ -1,4 +1,4 @@
-"""Reads the configuration: settings from file, environment and command line, checked key by key."""
+"""Loads the configuration: settings from the file, the environment and the command line, each of them checked."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vx_token.config.fields import (
     Check,
@@ -56,7 +56,7 @@ PROFILE_KEYS: Mapping[str, Check] = {
     "publisher": matching(r"[a-z0-9-]+", "a publisher such as google"),
     "headers": headers,
 }
-# For these an empty text means "not set", as in the documented defaults.
+# For these an empty string means "not set", as in the documented defaults.
 EMPTY_IS_UNSET = {
     "project", "base_url", "credentials", "impersonate", "quota_project", "model", "refresh_margin", "publisher",
 }  # fmt: skip
@@ -73,28 +73,28 @@ GATEWAY_KEYS: Mapping[str, Check] = {
 }
 
 TOKEN_KEYS = frozenset({"credentials", "impersonate", "lifetime", "scopes", "quota_project"})
-"""The settings by which one token differs from another."""
+"""The settings that decide which token is fetched."""
 
-_LONGEST_SOCKET = 107 if sys.platform == "linux" else 103  # bytes: unix(7), less the zero at the end
+_MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103  # bytes: unix(7), without the final zero
 
-_OURS, _GOOGLE = "VX_TOKEN_", "GOOGLE_CLOUD_"  # what variables begin with
+_OURS, _GOOGLE = "VX_TOKEN_", "GOOGLE_CLOUD_"  # prefixes of variables
 _ENVIRONMENT_LISTS = {"scopes", "export", "models"}
 _FILE_ONLY = {"aliases", "headers"}
 
 
 def load_config(environ: Mapping[str, str], argv: Mapping[str, str] | None = None) -> Config:
-    """Read the configuration file, if there is one, under the environment and the command line.
+    """Read the configuration file, if it exists; the environment and the command line override it.
 
     Args:
         environ: the program's environment.
         argv: settings given as options; `profile` names the profile in use, the others apply to it.
 
     Raises:
-        ConfigError: the file cannot be read, or a value is wrong.
+        ConfigError: the file cannot be read, or a value is invalid.
     """
     path = paths.config_file(environ)
-    stamp = stamps.stamp(path)  # before it is read: a change in between must show
-    hint = "check the file, or name another by VX_TOKEN_CONFIG"
+    stamp = stamps.stamp(path)  # taken before reading, so that a change in between is detected
+    hint = "check the file, or set VX_TOKEN_CONFIG to another one"
     try:
         content = paths.content(path).decode("utf-8-sig")
     except FileNotFoundError:
@@ -105,18 +105,28 @@ def load_config(environ: Mapping[str, str], argv: Mapping[str, str] | None = Non
         raise ConfigError(f"{path} is not UTF-8 text", hint) from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", hint) from None
-    return replace(parse_config(content, path, environ, argv or {}), stamp=stamp)
+    environ = {**environ, "HOME": str(paths.home_dir(environ))}
+    return replace(parse_config(content, path, environ, argv or {}, paths.working_folder(environ)), stamp=stamp)
 
 
-def parse_config(content: str, path: Path, environ: Mapping[str, str], argv: Mapping[str, str]) -> Config:
-    """Make a Config of TOML text; pure. An empty text gives the profile `default` from Google's own variables.
+def parse_config(
+    content: str, path: Path, environ: Mapping[str, str], argv: Mapping[str, str], working_folder: Path
+) -> Config:
+    """Parse the configuration; a pure function.
+
+    Args:
+        content: TOML. An empty document gives the profile `default` from GOOGLE_CLOUD_PROJECT and _LOCATION.
+        path: the file, for messages; relative paths in it start at its folder.
+        environ: the environment; its HOME replaces `~`.
+        argv: settings given as options, as for `load_config`.
+        working_folder: where relative paths in the environment and in options start.
 
     Raises:
-        ConfigError: one sentence that names file and key, and the allowed values as the hint.
+        ConfigError: the message names file and key, the hint gives the allowed values.
     """
     try:
         document = tomllib.loads(content)
-    except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: think of a number of 5000 digits
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits is a plain ValueError
         raise ConfigError(
             f"{path} is not valid TOML: {error}", "strings need quotes; see docs/configuration.md"
         ) from None
@@ -131,13 +141,29 @@ def parse_config(content: str, path: Path, environ: Mapping[str, str], argv: Map
     chosen = argv.get("profile") or environ.get("VX_TOKEN_PROFILE") or default
     in_use = default if chosen == "default" and chosen not in tables else chosen
     profiles = {}
+    folders = _Folders(path.parent, working_folder, Path(environ.get("HOME", "/")))
+    overrides: list[_Source] = [("option --", _options(argv)), (_OURS, _overrides(environ))]
     for name, table in tables.items():
         source = _GOOGLE if from_google else f"{path}: profiles.{name}.", _table(table, path, f"profiles.{name}")
-        profiles[name] = _profile(name, source, path, environ, argv if name == in_use else None)
-    overridden = not TOKEN_KEYS.isdisjoint(_options(argv).keys() | _overrides(environ).keys())
-    config = Config(path, profiles, default, _gateway(document.get("gateway"), path, environ), overridden=overridden)
-    config.profile(chosen)
+        profiles[name] = _profile(name, source, overrides if name == in_use else [], folders)
+    overridden = not all(TOKEN_KEYS.isdisjoint(settings) for _, settings in overrides)
+    config = Config(path, profiles, default, _gateway(document.get("gateway"), path, folders), overridden=overridden)
+    config.profile(chosen)  # raises when there is no such profile
     return config
+
+
+class _Folders(NamedTuple):
+    """The folders where paths in settings start."""
+
+    config: Path
+    working: Path
+    home: Path
+
+    def absolute(self, value: str, *, from_file: bool) -> str:
+        """Return the absolute path of a setting, which is from the configuration file or not."""
+        if value.startswith("~/"):
+            return str(self.home / value[2:])
+        return os.path.normpath((self.config if from_file else self.working) / value)
 
 
 def _from_google(environ: Mapping[str, str]) -> dict[str, str]:
@@ -151,25 +177,21 @@ def _default(value: object, tables: Mapping[str, object], path: Path) -> str:
     if value is None:
         if "default" in tables or len(tables) == 1:
             return "default" if "default" in tables else next(iter(tables))
-        raise ConfigError(f"{path}: default_profile is missing", f"name one of: {', '.join(sorted(tables))}")
+        raise ConfigError(f"{path}: default_profile is missing", f"set it to one of: {', '.join(sorted(tables))}")
     if not isinstance(value, str) or value not in tables:
         hint = f"profiles there: {', '.join(sorted(tables))}"
-        raise ConfigError(f"{path}: default_profile names no profile: {value!r}", hint)
+        raise ConfigError(f"{path}: default_profile is not the name of a profile: {value!r}", hint)
     return value
 
 
-def _profile(
-    name: str,
-    source: tuple[str, Mapping[str, Any]],
-    path: Path,
-    environ: Mapping[str, str],
-    argv: Mapping[str, str] | None,
-) -> Profile:
+_Source = tuple[str, Mapping[str, Any]]  # settings, and the prefix of their names in messages
+
+
+def _profile(name: str, source: _Source, overrides: list[_Source], folders: _Folders) -> Profile:
+    """Return the profile `name` of `source`; the first of `overrides` wins over the others."""
     origin, table = source
     _known(table, PROFILE_KEYS, origin)
-    sources = [source]
-    if argv is not None:  # the profile in use: the environment and the command line speak of it
-        sources = [("option --", _options(argv)), (_OURS, _overrides(environ)), *sources]
+    sources = [*overrides, source]
     layers = ChainMap(*(dict(values) for _, values in sources))
     settings: dict[str, Any] = {}
     for key, value in layers.items():
@@ -179,12 +201,12 @@ def _profile(
         prefix = next(prefix for prefix, values in sources if key in values)
         settings[key] = _checked(PROFILE_KEYS[key], value, _spelling(prefix, key))
     if settings.get("credentials"):
-        from_file = not any("credentials" in values for _, values in sources if values is not table)
-        settings["credentials"] = str(_absolute(settings["credentials"], path, environ, from_file))
+        from_file = not any("credentials" in values for _, values in overrides)
+        settings["credentials"] = folders.absolute(settings["credentials"], from_file=from_file)
     if not settings.get("project") and not settings.get("base_url"):
         if origin == _GOOGLE:
             hint = 'run "vx-token setup", or set GOOGLE_CLOUD_PROJECT'
-            raise ConfigError("no Google Cloud project is known", hint)
+            raise ConfigError("no Google Cloud project is set", hint)
         hint = "set project there, or GOOGLE_CLOUD_PROJECT when there is no configuration file"
         raise ConfigError(f"{origin}project is missing", hint)
     return Profile(name, **settings)
@@ -195,12 +217,12 @@ def _options(argv: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _overrides(environ: Mapping[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for key in PROFILE_KEYS:
         value = environ.get(f"VX_TOKEN_{key.upper()}")
         if value and key not in _FILE_ONLY:
-            found[key] = value.replace(",", " ").split() if key in _ENVIRONMENT_LISTS else value
-    return found
+            settings[key] = value.replace(",", " ").split() if key in _ENVIRONMENT_LISTS else value
+    return settings
 
 
 def _spelling(prefix: str, key: str) -> str:
@@ -209,13 +231,7 @@ def _spelling(prefix: str, key: str) -> str:
     return prefix + (key.replace("_", "-") if prefix == "option --" else key)
 
 
-def _absolute(value: str, config: Path, environ: Mapping[str, str], from_file: bool) -> Path:
-    if value.startswith("~/"):
-        return Path(environ.get("HOME") or Path.home()) / value[2:]
-    return Path(os.path.normpath((config.parent if from_file else Path.cwd()) / value))
-
-
-def _gateway(value: object, path: Path, environ: Mapping[str, str]) -> Gateway:
+def _gateway(value: object, path: Path, folders: _Folders) -> Gateway:
     if value is None:
         return Gateway()
     table = _table(value, path, "gateway")
@@ -223,16 +239,16 @@ def _gateway(value: object, path: Path, environ: Mapping[str, str]) -> Gateway:
     checked = {key: _checked(GATEWAY_KEYS[key], item, f"{path}: gateway.{key}") for key, item in table.items()}
     for key in ("unix_socket", "ca_file"):
         if checked.get(key):
-            checked[key] = str(_absolute(checked[key], path, environ, from_file=True))
-    if len(os.fsencode(checked.get("unix_socket", ""))) > _LONGEST_SOCKET:
-        hint = f"allowed: a path of at most {_LONGEST_SOCKET} bytes, such as one in /tmp or in XDG_RUNTIME_DIR"
+            checked[key] = folders.absolute(checked[key], from_file=True)
+    if len(os.fsencode(checked.get("unix_socket", ""))) > _MAX_SOCKET_PATH:
+        hint = f"allowed: a path of at most {_MAX_SOCKET_PATH} bytes, such as one in /tmp or in XDG_RUNTIME_DIR"
         raise ConfigError(f"{path}: gateway.unix_socket is too long for a socket: {checked['unix_socket']}", hint)
     return Gateway(**{"enabled": True} | checked)
 
 
 def _table(value: object, path: Path, key: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise ConfigError(f"{path}: {key} must be a table", f"write [{key}] on a line of its own")
+        raise ConfigError(f"{path}: {key} must be a table", f"write [{key}] on a separate line")
     return value
 
 
@@ -247,4 +263,4 @@ def _checked(check: Callable[[object], Any], value: object, where: str) -> Any:
     try:
         return check(value)
     except InvalidError as error:
-        raise ConfigError(f"{where} {error.wrong}", f"allowed: {error.allowed}") from None
+        raise ConfigError(f"{where} {error.problem}", f"allowed: {error.allowed}") from None

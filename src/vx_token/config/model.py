@@ -1,4 +1,4 @@
-"""What vx-token was told, as values: profiles, the gateway, and the configuration that holds them."""
+"""The configuration as values: profiles, the gateway's settings, and the Config that contains them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One way to Vertex: where to, as whom, and how it is handed out. Durations in seconds."""
+    """A profile: the endpoint, the identity, and how the token is delivered. Durations in seconds."""
 
     name: str
     project: str = ""
@@ -40,12 +40,12 @@ class Profile:
     @property
     def url(self) -> str:
         """The base URL before `/chat/completions`."""
-        made = vertex.base_url(self.project, self.location, self.endpoint, self.api_version)
-        return self.base_url.rstrip("/") or made
+        default = vertex.base_url(self.project, self.location, self.endpoint, self.api_version)
+        return self.base_url.rstrip("/") or default
 
     @property
     def prefix(self) -> str:
-        """The publisher for a model id without one; ids at a model's own endpoint are its container's."""
+        """The publisher to put before a model id that lacks one; none at a deployed endpoint, which has its own ids."""
         if self.publisher is None:
             return "" if vertex.is_own_endpoint(self.url) else "google"
         return self.publisher
@@ -53,7 +53,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The loopback gateway's settings; sizes in bytes, durations in seconds."""
+    """The loopback gateway's settings."""
 
     enabled: bool = False
     host: str = "127.0.0.1"
@@ -66,7 +66,7 @@ class Gateway:
 
     @property
     def ip(self) -> str:
-        """The host as a number."""
+        """The host as an IP address."""
         return "127.0.0.1" if self.host == "localhost" else self.host
 
 
@@ -74,7 +74,13 @@ class Gateway:
 class Config:
     """All settings, and the file they came from.
 
-    `overridden` tells that the environment or the command line asks for other tokens than the file does.
+    Attributes:
+        path: the configuration file, whether it exists or not.
+        profiles: the profiles by name.
+        default_profile: the name of the one that is used when none is named.
+        gateway: the gateway's settings.
+        stamp: the file's stamp when it was read, "" when it did not exist.
+        overridden: whether the environment or the command line changes which token is fetched.
     """
 
     path: Path
@@ -86,14 +92,14 @@ class Config:
 
     @property
     def stable(self) -> str:
-        """The profile whose files lie in the folder `default`: the one of that name, else the default one."""
+        """The name of the profile whose files are in the folder `default`: `default`, else the default profile."""
         return "default" if "default" in self.profiles else self.default_profile
 
     def profile(self, name: str | None = None) -> Profile:
-        """The profile of that name, else the default one.
+        """Return the profile of that name, or the default one for None.
 
         Raises:
-            ConfigError: there is none of that name.
+            ConfigError: there is no such profile.
         """
         wanted = name or self.default_profile
         if wanted == "default" and wanted not in self.profiles:
@@ -104,5 +110,5 @@ class Config:
         raise ConfigError(f"there is no profile {wanted!r} in {self.path}", f"profiles there: {known}")
 
     def with_gateway(self, **changes: Any) -> Self:
-        """The same with other settings of the gateway."""
+        """Return a copy with changed settings of the gateway."""
         return replace(self, gateway=replace(self.gateway, **changes))

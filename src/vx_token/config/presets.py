@@ -1,4 +1,4 @@
-"""Extra variables for tools that read names of their own, as each was seen to read them, and names never to export."""
+"""Presets of extra variables for tools that do not read OPENAI_*, and the names of variables that may be exported."""
 
 import re
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ PRESETS: Mapping[str, tuple[str, ...]] = {
 }
 
 FORBIDDEN: Mapping[str, str] = {
-    "API_BASE_URL": "shell-gpt writes it into its settings for ever",
-    "OPENAI_CUSTOM_HEADERS": "an Authorization line there beats the key",
+    "API_BASE_URL": "shell-gpt stores it in its settings permanently",
+    "OPENAI_CUSTOM_HEADERS": "an Authorization line there overrides the key",
     "OPENAI_ORG_ID": "Vertex has no OpenAI organisations",
     "OPENAI_PROJECT_ID": "Vertex has no OpenAI projects",
 }
@@ -23,10 +23,10 @@ _FIELDS = ("token", "base_url", "host", "path", "model", "profile")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(rf"({_NAME.pattern})=([^']+)")
 _FIELD = re.compile(r"\{(\w*)\}")
-# Exported by the daemon itself, each from a setting of its own.
+# Exported without presets; each has its own setting.
 _OWN = frozenset({"OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_BASE_URL", "VX_TOKEN_EXPIRES_AT"})
 _NAMES = frozenset({"VX_TOKEN_EXPIRES_AT", "GPTME_OPENAI_RESPONSES_API", "no_proxy"})
-# Prefixes of names on which a loader, a shell, an interpreter or its package manager acts.
+# Prefixes of variables that change what a loader, a shell, an interpreter or a package manager does.
 PREFIXES = (
     "_", "LD_", "DYLD_", "GLIBC_", "MALLOC_", "BASH", "ZSH", "zsh", "FISH", "fish", "COMP_", "HIST", "PYTHON", "PERL",
     "RUBY", "NODE_", "NPM_", "PIP_", "UV_", "JAVA", "GIT_", "SSH_", "VX_TOKEN_",
@@ -43,8 +43,8 @@ ALLOWED = f"OPENAI_*, names that end in {', '.join(_SUFFIXES)}, {' and '.join(so
 def exportable(name: str) -> bool:
     """Whether an env file may set the variable `name`.
 
-    Names are allowed by their form, because no list of the names on which shells, loaders and interpreters act is ever
-    complete. The hooks apply the same rule, and refuse the whole env file for one name outside it.
+    Names are allowed by their form, because a list of the names that shells, loaders and interpreters read is never
+    complete. The hooks apply the same rule, and refuse a whole env file because of one other name.
     """
     if name in _NAMES:
         return True
@@ -54,30 +54,29 @@ def exportable(name: str) -> bool:
 
 
 def problem(item: str) -> str:
-    """What is wrong with an item of `export`, or ""."""
+    """Return why an item of `export` is invalid, as the end of a sentence; "" for a valid item."""
     if item in PRESETS:
         return ""
-    found = _ASSIGNMENT.fullmatch(item)
-    if not found or not item.isprintable():
+    assignment = _ASSIGNMENT.fullmatch(item)
+    if not assignment or not item.isprintable():
         return "is neither a preset nor NAME=value (no quotes or control characters)"
-    name = found[1]
+    name, value = assignment.groups()
     if name in FORBIDDEN:
         return f"is never exported: {FORBIDDEN[name]}"
     if name in _OWN:
         return "would replace a variable that has its own setting"
     if not exportable(name):
-        return "has a name of another form"
-    unknown = [field for field in _FIELD.findall(found[2]) if field not in _FIELDS]
+        return "has a name that is not allowed"
+    unknown = [field for field in _FIELD.findall(value) if field not in _FIELDS]
     return f"has unknown fields; known: {', '.join(_FIELDS)}" if unknown else ""
 
 
 def expand(items: tuple[str, ...], fields: Mapping[str, str]) -> dict[str, str]:
-    """The variables that `items` stand for; one whose value would be empty is left out."""
-    found: dict[str, str] = {}
+    """Return the variables of `export`'s items, without those whose value would have an empty field."""
+    variables: dict[str, str] = {}
     for item in items:
         for assignment in PRESETS.get(item, (item,)):
             name, _, pattern = assignment.partition("=")
-            wanted = _FIELD.findall(pattern)
-            if all(fields.get(field) for field in wanted):
-                found[name] = _FIELD.sub(lambda match: fields[match[1]], pattern)
-    return found
+            if all(fields.get(field) for field in _FIELD.findall(pattern)):
+                variables[name] = _FIELD.sub(lambda match: fields[match[1]], pattern)
+    return variables

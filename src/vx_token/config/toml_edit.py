@@ -1,4 +1,4 @@
-"""Sets values in a TOML text and leaves every other byte of it alone."""
+"""Edits of the configuration's TOML that keep comments and every other byte."""
 
 import copy
 import json
@@ -11,16 +11,16 @@ Table = dict[str, Any]
 
 
 def with_profile(text: str, name: str, values: Mapping[str, str]) -> str:
-    """The configuration `text` with these values in the profile `name`, which is added when it is not there.
+    """Return the configuration `text` with these values in the profile `name`, which is added when it is missing.
 
     Args:
         text: a valid configuration, or "".
         name: the profile.
-        values: its settings, all texts.
+        values: its settings, all of them strings.
 
     Raises:
-        ValueError: it is written in a way that cannot be changed with certainty; do it by hand.
-        tomllib.TOMLDecodeError: it is no TOML (a ValueError too).
+        ValueError: the file's style cannot be edited safely; the user must edit it.
+        tomllib.TOMLDecodeError: it is not TOML (a subclass of ValueError).
     """
     before = tomllib.loads(text)
     profiles = before.get("profiles", {})
@@ -30,10 +30,10 @@ def with_profile(text: str, name: str, values: Mapping[str, str]) -> str:
     else:
         result = _joined(text, "".join(_line(*item) for item in values.items()), name)
     if profiles and name not in profiles and "default_profile" not in before:
-        # One profile alone is the default without saying so; two are not.
+        # A single profile is the default implicitly; with two, default_profile is required.
         result = _line("default_profile", "default" if "default" in profiles else next(iter(profiles))) + result
     if tomllib.loads(result) != _wanted(before, name, values):
-        raise ValueError("the result would not mean what was asked for")
+        raise ValueError("the edited file would have other values than intended")
     return result
 
 
@@ -68,10 +68,10 @@ def _changed(text: str, start: int, values: Mapping[str, str]) -> str:
 
 
 def _set(section: str, key: str, value: str) -> str:
-    there = re.search(rf"""^[ \t]*{key}[ \t]*=[ \t]*("[^"\n]*"|'[^'\n]*')""", section, re.MULTILINE)
-    if there is None:
+    old = re.search(rf"""^[ \t]*{key}[ \t]*=[ \t]*("[^"\n]*"|'[^'\n]*')""", section, re.MULTILINE)
+    if old is None:
         return _line(key, value) + section
-    return section[: there.start(1)] + json.dumps(value, ensure_ascii=False) + section[there.end(1) :]
+    return section[: old.start(1)] + json.dumps(value, ensure_ascii=False) + section[old.end(1) :]
 
 
 def _line(key: str, value: str) -> str:

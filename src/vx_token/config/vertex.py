@@ -9,7 +9,7 @@ MULTI_REGIONS = ("us", "eu")
 
 
 def host(location: str) -> str:
-    """The API host of a location."""
+    """Return the API host of a location."""
     if location == "global":
         return "aiplatform.googleapis.com"
     if location in MULTI_REGIONS:
@@ -18,11 +18,11 @@ def host(location: str) -> str:
 
 
 def base_url(project: str, location: str, endpoint: str, api_version: str) -> str:
-    """The base URL before `/chat/completions`, without a trailing slash."""
+    """Return the base URL, to which tools append `/chat/completions`."""
     place = f"projects/{project}/locations/{location}/endpoints/{endpoint}"
     return f"https://{host(location)}/{api_version}/{place}"
 
 
 def is_own_endpoint(url: str) -> bool:
-    """Whether a base URL leads to a model that somebody deployed, not to the API that has all of Google's."""
+    """Whether a base URL is that of a deployed endpoint, not of the API with all of Google's models."""
     return re.search(r"/endpoints/(?!openapi$)[^/]+$", url) is not None

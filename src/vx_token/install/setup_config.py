@@ -44,7 +44,7 @@ def target(wishes: Wishes, world: World) -> Target:
     login = _login(Profile(name, credentials=_credentials(given, tables.get(name, {}), path)), world)
     values = _missing(given, tables[name]) if name in tables else _found(given, login, world)
     new = _extended(text, path, name, values)
-    config = parse_config(new, path, _quiet(world.environ), {"profile": name, **given})
+    config = parse_config(new, path, _quiet(world.environ), {"profile": name, **given}, path.parent)
     change = Edit(path, old, new.encode(), below=shell_startup.home(world.environ)) if values else None
     return Target(config, name, change)
 
@@ -66,11 +66,11 @@ def _tables(text: str, path: Path) -> Mapping[str, Mapping[str, Any]]:
 
 def _quiet(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment without settings: what is written must be right without them."""
-    return {"HOME": environ.get("HOME", "")}
+    return {"HOME": str(paths.home_dir(environ))}
 
 
 def _default(text: str, path: Path, tables: Mapping[str, object]) -> str:
-    return parse_config(text, path, {"HOME": ""}, {}).default_profile if tables else "default"
+    return parse_config(text, path, {}, {}, path.parent).default_profile if tables else "default"
 
 
 def _credentials(given: dict[str, str], table: Mapping[str, Any], path: Path) -> str:
