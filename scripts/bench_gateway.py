@@ -26,7 +26,7 @@ from bench_memory import resident
 from bench_servers import KEY
 
 from vx_token.emulator import Emulator, running
-from vx_token.gateway.sockets import room_for_connections
+from vx_token.gateway.sockets import max_connections
 
 HERE = Path(__file__).resolve().parent
 UNIT = HERE.parent / "systemd/vx-token.service"
@@ -286,7 +286,7 @@ def measure_streams(stage: Stage, rounds: int) -> None:
 
 def main(asked: argparse.Namespace) -> None:
     """Start everything on free ports, measure, stop everything."""
-    room_for_connections()
+    max_connections()
     with tempfile.TemporaryDirectory() as name, running(lifetime=86400) as google, contextlib.ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o711)

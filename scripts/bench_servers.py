@@ -13,10 +13,10 @@ import aiohttp
 from aiohttp import web
 
 from vx_token.credentials.token import Token
-from vx_token.gateway.app import Gateway
+from vx_token.gateway.app import GatewayApp
 from vx_token.gateway.server import serve
 from vx_token.gateway.settings import GatewaySettings, Route
-from vx_token.gateway.sockets import room_for_connections
+from vx_token.gateway.sockets import max_connections
 
 KEY = "sk-vx-local-bench"  # one peer takes no key without this beginning
 
@@ -61,12 +61,12 @@ async def gateway(port: int, upstream: str, streams: str, folder: Path) -> None:
     routes = {"bench": route, "streams": Route("streams", streams)}
     settings = GatewaySettings(routes, "bench", lambda key: key == KEY, port=port, ca_file=folder / "ca.pem")
     note_heap(folder)
-    await serve(Gateway(settings, Purse()), stop=asyncio.Event())
+    await serve(GatewayApp(settings, Purse()), stop=asyncio.Event())
 
 
 async def bare(port: int, upstream: str, streams: str, folder: Path) -> None:
     """What thirty lines of aiohttp do."""
-    room_for_connections()
+    max_connections()
     context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=context), auto_decompress=False)
 
@@ -91,7 +91,7 @@ async def bare(port: int, upstream: str, streams: str, folder: Path) -> None:
 
 async def streams(port: int, _upstream: str, _streams: str, folder: Path) -> None:
     """SSE: as many chunks as asked, each with the instant it was written at."""
-    room_for_connections()
+    max_connections()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "cert.pem")
 

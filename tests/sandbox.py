@@ -131,7 +131,7 @@ class Box:
         """Do what `vx-token refresh` does, in this process: a test that only needs a token starts no interpreters."""
         settings = load_config(self.environ)
         store = Store(paths.runtime_dir(self.environ))
-        gateway = address.local(settings, self.environ)
+        gateway = address.lookup(settings, self.environ)
         return Refresher(store, SystemClock(), fetch_here, self.environ, settings, gateway).refresh(settings.profile())
 
     def start(self, *words: str, **options: Any) -> "subprocess.Popen[str]":

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from sandbox import until
 from vx_token.credentials.token import Token
-from vx_token.gateway.app import Gateway
+from vx_token.gateway.app import GatewayApp
 from vx_token.gateway.server import serve
 from vx_token.gateway.settings import GatewaySettings, Limits, Route
 
@@ -149,7 +149,7 @@ class Front:
     """A running gateway."""
 
     url: str
-    gateway: Gateway
+    gateway: GatewayApp
     thread: LoopThread
 
     @property
@@ -211,7 +211,7 @@ def settings_for(*routes: Route, **changes: Any) -> GatewaySettings:
 def front(tokens: Any, *routes: Route, **changes: Any) -> Iterator[Front]:
     """A gateway in a thread of its own; `changes` are fields of its settings."""
     thread = LoopThread()
-    gateway = Gateway(settings_for(*routes, **changes), tokens)
+    gateway = GatewayApp(settings_for(*routes, **changes), tokens)
     addresses: list[str] = []
     stop = thread.run(_event())
     task = asyncio.run_coroutine_threadsafe(serve(gateway, stop=stop, ready=addresses.append), thread.loop)

@@ -28,38 +28,38 @@ class Wire(asyncio.Transport):
 def test_a_connection_is_quiet_some_time_after_its_last_answer() -> None:
     now = [100.0]
     connections, wire = Connections(lambda: now[0]), Wire()
-    assert connections.quiet(6.0)
-    connections.asked(wire)
+    assert connections.idle_for(6.0)
+    connections.request_started(wire)
     now[0] += 3600.0
-    assert not connections.quiet(6.0), "its answer may take as long as it wants"
-    connections.answered(wire)
+    assert not connections.idle_for(6.0), "its answer may take as long as it wants"
+    connections.request_ended(wire)
     now[0] += 5.9
-    assert not connections.quiet(6.0)
+    assert not connections.idle_for(6.0)
     now[0] += 0.1
-    assert connections.quiet(6.0)
+    assert connections.idle_for(6.0)
 
 
 def test_a_connection_that_is_told_to_end_or_closed_holds_nothing_up() -> None:
     connections, told, closed, gone = Connections(), Wire(), Wire(), Wire()
     for wire in (told, closed, gone):
-        connections.asked(wire)
-        connections.answered(wire)
-    connections.moving = True
-    connections.asked(told)
+        connections.request_started(wire)
+        connections.request_ended(wire)
+    connections.draining = True
+    connections.request_started(told)
     closed.closing = True
-    assert not connections.quiet(6.0)
+    assert not connections.idle_for(6.0)
     del wire, gone
-    assert connections.quiet(6.0), "while its last answer is under way too"
-    connections.answered(told)
-    assert connections.quiet(6.0)
+    assert connections.idle_for(6.0), "while its last answer is under way too"
+    connections.request_ended(told)
+    assert connections.idle_for(6.0)
 
 
 def test_a_connection_just_taken_is_not_known_until_it_asks() -> None:
     connections, wire = Connections(), Wire()
-    assert connections.known([None])
-    assert not connections.known([wire])
-    connections.asked(wire)
-    assert connections.known([wire])
+    assert connections.all_used([None])
+    assert not connections.all_used([wire])
+    connections.request_started(wire)
+    assert connections.all_used([wire])
 
 
 def test_the_connection_that_is_missed_least_is_closed_first() -> None:
@@ -69,17 +69,17 @@ def test_the_connection_that_is_missed_least_is_closed_first() -> None:
     for wire in wires:
         connections.opened(wire)
     for wire in (client, stalled, reading):
-        connections.asked(wire)
-        connections.proved(wire)
-    connections.answered(client)
-    connections.asked(other)
-    connections.answered(other)  # without the key
-    connections.asked(asking)
+        connections.request_started(wire)
+        connections.authenticated(wire)
+    connections.request_ended(client)
+    connections.request_started(other)
+    connections.request_ended(other)  # without the key
+    connections.request_started(asking)
     stalled.unread = reading.unread = 1000
-    connections.close_unread(600.0)
+    connections.abort_stalled(600.0)
     now[0] += 20.0
     reading.unread = 900
-    connections.close_unread(600.0)
+    connections.abort_stalled(600.0)
     order: list[Wire] = []
     while connections.close_oldest():
         order.append(next(wire for wire in wires if (wire.closing or wire.aborted) and wire not in order))
@@ -104,8 +104,8 @@ def test_a_client_has_ten_minutes_from_the_last_byte_that_it_read() -> None:
     connections.opened(wire)
     for unread, instant in ((0, 1000.0), (500, 1005.0), (400, 1600.0), (400, 2199.0)):
         wire.unread, now[0] = unread, instant
-        connections.close_unread(600.0)
+        connections.abort_stalled(600.0)
         assert not wire.aborted
     now[0] = 2200.0
-    connections.close_unread(600.0)
+    connections.abort_stalled(600.0)
     assert wire.aborted

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from sandbox import until
 from upstreams import KEY, Front, Purse, front, upstream
-from vx_token.gateway.memory import give_back, trim
+from vx_token.gateway.memory import trim, trim_periodically
 from vx_token.gateway.settings import Route
 
 
@@ -28,7 +28,7 @@ def test_a_crowd_is_trimmed_after_and_a_few_never() -> None:
     async def story() -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.2):
-                await give_back(most, 0.0, lambda over: trimmed.append((seen[-1], over)))
+                await trim_periodically(most, 0.0, lambda over: trimmed.append((seen[-1], over)))
 
     asyncio.run(story())
     assert len(seen) > len(looks)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vx_token.config.load import parse_config
-from vx_token.gateway.models import listing, resolve, rewrite, rewrites
-from vx_token.gateway.runner import settings
+from vx_token.gateway.models import model_list, needs_rewrite, resolve, rewrite
+from vx_token.gateway.runner import gateway_settings
 from vx_token.gateway.settings import Route
 
 ROUTE = Route("p", "http://u", aliases={"gpt-4o": "google/gemini-2.5-pro", "fast": "gemini-flash"}, publisher="google")
@@ -63,7 +63,7 @@ def test_the_id_behind_a_million_numbers_is_resolved() -> None:
 def test_without_a_publisher_only_aliases_change() -> None:
     route = Route("p", "http://u", aliases={"a": "b"})
     assert [resolve(name, route) for name in ("a", "c")] == ["b", "c"]
-    assert not rewrites(Route("p", "http://u"))
+    assert not needs_rewrite(Route("p", "http://u"))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_body_without_a_model_gets_the_default(body: bytes, path: str) -> None
 
 def test_the_list_names_aliases_the_default_and_the_models_once() -> None:
     route = Route("p", "u", aliases={"a": "x/y"}, model="google/m", models=("google/m", "b"))
-    assert [(entry["id"], entry["owned_by"]) for entry in listing(route)["data"]] == [
+    assert [(entry["id"], entry["owned_by"]) for entry in model_list(route)["data"]] == [
         ("a", "x"),
         ("google/m", "google"),
         ("b", "google"),
@@ -155,5 +155,5 @@ OPENAPI, DEPLOYED = (f"https://host.example/v1/projects/p/locations/l/endpoints/
 def test_a_bare_id_gets_googles_prefix_but_at_a_deployed_endpoint(tmp_path: Path, profile: str, publisher: str) -> None:
     path = tmp_path / "config.toml"
     environ = {"VX_TOKEN_CONFIG": str(path)}
-    found = settings(parse_config(f"[profiles.p]\n{profile}\n", path, environ, {}, path.parent), environ)
+    found = gateway_settings(parse_config(f"[profiles.p]\n{profile}\n", path, environ, {}, path.parent), environ)
     assert found.routes["p"].publisher == publisher

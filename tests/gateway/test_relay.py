@@ -31,7 +31,7 @@ def server() -> Iterator[Upstream]:
 
 @pytest.fixture
 def proxy(server: Upstream) -> Iterator[Front]:
-    limits = replace(BRISK, kept=1 << 20, body=64 << 20, pause=1.0, silence=5.0)
+    limits = replace(BRISK, buffer=1 << 20, body=64 << 20, pause=1.0, silence=5.0)
     with front(Purse(), Route("p", server.url, publisher="google"), limits=limits) as running:
         yield running
 

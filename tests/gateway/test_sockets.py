@@ -21,7 +21,7 @@ from upstreams import KEY, Purse, front, upstream
 from vx_token.errors import ConfigError
 from vx_token.gateway.proxy import proxy_for
 from vx_token.gateway.settings import Route
-from vx_token.gateway.sockets import address, inherited_sockets
+from vx_token.gateway.sockets import client_url, inherited_sockets
 
 ROUTE = Route("p", "http://127.0.0.1:1")
 
@@ -85,8 +85,8 @@ def test_what_is_handed_over_must_be_sockets(count: str, tmp_path: Path) -> None
 def test_the_address_is_the_first_tcp_one(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
         unix.bind(str(tmp_path / "s"))
-        assert address([unix, tcp]) == f"http://127.0.0.1:{tcp.getsockname()[1]}/v1"
-        assert address([unix]) == f"unix:{tmp_path}/s"
+        assert client_url([unix, tcp]) == f"http://127.0.0.1:{tcp.getsockname()[1]}/v1"
+        assert client_url([unix]) == f"unix:{tmp_path}/s"
 
 
 ACTIVATED = """
@@ -94,7 +94,7 @@ ACTIVATED = """
     sys.path[:0] = sys.argv[2:]
     from upstreams import Purse, settings_for
     from vx_token.errors import ConfigError
-    from vx_token.gateway.app import Gateway
+    from vx_token.gateway.app import GatewayApp
     from vx_token.gateway.server import serve
     from vx_token.gateway.settings import Limits, Route
     from vx_token.gateway.sockets import inherited_sockets
@@ -102,10 +102,10 @@ ACTIVATED = """
     async def main():
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        gateway = Gateway(settings_for(Route("p", sys.argv[1]), limits=Limits()), Purse())
+        gateway = GatewayApp(settings_for(Route("p", sys.argv[1]), limits=Limits()), Purse())
         sockets = inherited_sockets(os.environ, os.getpid())
         assert not os.get_inheritable(sockets[0].fileno())
-        await serve(gateway, stop=stop, sockets=sockets, held=True, ready=lambda url: print(url, flush=True))
+        await serve(gateway, stop=stop, sockets=sockets, inherited=True, ready=lambda url: print(url, flush=True))
 
     try:
         asyncio.run(main())

@@ -19,7 +19,7 @@ from vx_token.credentials.token import Token
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError
 from vx_token.gateway.runner import StoredTokens
 from vx_token.gateway.settings import Route
-from vx_token.gateway.token_source import Freshness
+from vx_token.gateway.token_source import TokenSource
 from vx_token.system.clock import SystemClock
 from vx_token.tokens.refresh import Refresher
 from vx_token.tokens.store import Store
@@ -61,7 +61,7 @@ def test_many_refused_requests_share_one_refresh() -> None:
 
 def test_a_refused_body_too_large_to_keep_gets_the_401_but_the_next_one_passes() -> None:
     purse = Purse()
-    limits = replace(BRISK, kept=1000)
+    limits = replace(BRISK, buffer=1000)
     with upstream() as server, front(purse, Route("p", server.url), limits=limits) as proxy:
         refusing(server, purse)
         purse.mint()
@@ -72,7 +72,7 @@ def test_a_refused_body_too_large_to_keep_gets_the_401_but_the_next_one_passes()
 
 def test_a_small_body_is_held_however_much_others_upload() -> None:
     purse = Purse()
-    limits = replace(BRISK, kept_in_all=1 << 20)
+    limits = replace(BRISK, buffer_total=1 << 20)
     route = Route("p", "", aliases={"gpt-4o": "google/gemini-2.5-pro"})
     with (
         upstream() as server,
@@ -286,9 +286,9 @@ def test_waiters_that_leave_do_not_stop_the_refresh_for_the_others() -> None:
     counted: list[tuple[str, str]] = []
 
     async def story() -> Token:
-        freshness = Freshness(purse, 5.0, lambda profile, result: counted.append((profile, result)))
-        first = asyncio.create_task(freshness.token("p"))
-        second = asyncio.create_task(freshness.token("p"))
+        source = TokenSource(purse, 5.0, lambda profile, result: counted.append((profile, result)))
+        first = asyncio.create_task(source.token("p"))
+        second = asyncio.create_task(source.token("p"))
         await asyncio.sleep(0.05)
         first.cancel()
         return await second

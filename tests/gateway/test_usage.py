@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vx_token.gateway.metrics import Minute
+from vx_token.gateway.metrics import LastMinute
 from vx_token.gateway.usage import Usage, UsageMeter
 
 CHAT = json.dumps({"choices": [{"text": "x" * 50_000}], "usage": {"completion_tokens": 7, "prompt_tokens": 5}}).encode()
@@ -62,7 +62,7 @@ def test_a_bomb_is_given_up_on() -> None:
 
 def test_a_minute_forgets_what_is_older() -> None:
     now = 100.0
-    minute = Minute(lambda: now)
+    minute = LastMinute(lambda: now)
     minute.add(3)
     now = 130.9
     minute.add(4)

@@ -15,9 +15,8 @@ from vx_token.config import duration
 from vx_token.config.load import load_config
 from vx_token.config.model import Config, Profile
 from vx_token.errors import TemporaryError, VxTokenError
-from vx_token.gateway import address
-from vx_token.gateway import controller as gateway_switch
-from vx_token.gateway.controller import Switch
+from vx_token.gateway import address, controller
+from vx_token.gateway.controller import GatewayController
 from vx_token.outputs import exports
 from vx_token.system import hardening, log
 from vx_token.system.clock import NAP
@@ -48,10 +47,10 @@ def gateway(context: click.Context, port: int | None, access_log: bool) -> None:
     def apply() -> None:
         settings = load_config(os.environ)
         serving.apply(settings.with_gateway(**changes), wiring.refresher(settings))
-        serving.prepare(settings.default_profile)
+        serving.request_token(settings.default_profile)
 
     events = _signals()
-    serving = Switch(lines, gateway_switch.activated(os.environ) if port is None else [])
+    serving = GatewayController(lines, controller.activation_sockets(os.environ) if port is None else [])
     apply()
     while _next(events, serving) == signal.SIGHUP:
         try:
@@ -62,7 +61,7 @@ def gateway(context: click.Context, port: int | None, access_log: bool) -> None:
     lines.event("info", "stopped")
 
 
-def _next(events: "queue.SimpleQueue[int]", serving: Switch) -> int:
+def _next(events: "queue.SimpleQueue[int]", serving: GatewayController) -> int:
     """The next signal.
 
     Raises:
@@ -92,7 +91,7 @@ def key() -> None:
     Example:
       export OPENAI_API_KEY="$(vx-token gateway key)"
     """
-    click.echo(address.key(os.environ))
+    click.echo(address.local_key(os.environ))
 
 
 @gateway.command("rotate-key")
@@ -141,14 +140,14 @@ def run_behind(settings: Config, refresher: Refresher, profile: Profile, command
     token = refresher.current(profile)
     lines = log.Log() if os.environ.get("VX_TOKEN_DEBUG") else _Mute()
     alone = settings.with_gateway(port=0, unix_socket="")
-    serving = gateway_switch.link(alone, refresher, lines)
+    serving = controller.new_gateway(alone, refresher, lines)
     # Before the gateway's threads are there, each of which would take a signal that it does not block.
     signal.signal(signal.SIGCHLD, lambda *_: None)  # what is ignored may not be waited for
     before = signal.pthread_sigmask(signal.SIG_BLOCK, WAITED_FOR)
-    url = address.url(settings, profile.name, serving.start().removesuffix("/v1"))
+    url = address.base_url(settings, profile.name, serving.start().removesuffix("/v1"))
     try:
-        variables = exports.variables(profile, token, address.key(os.environ), url)
-        environ = {**os.environ, **variables, **address.beside_a_proxy(os.environ, settings.gateway.host)}
+        variables = exports.variables(profile, token, address.local_key(os.environ), url)
+        environ = {**os.environ, **variables, **address.no_proxy_variables(os.environ, settings.gateway.host)}
         return _supervise(command, output.environment(environ), before, limit)
     finally:
         serving.stop()

@@ -42,7 +42,7 @@ def manager_for(settings: Config | None) -> "install_service.Manager":
     def run_program(argv: list[str]) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
-    gateway = settings.gateway if settings and address.wanted(settings) else None
+    gateway = settings.gateway if settings and address.is_wanted(settings) else None
     runtime = paths.runtime_dir(os.environ)
     ours = install_service.Agent(
         command=install_service.command(sys.argv[0], sys.executable),

@@ -99,7 +99,7 @@ def _world(*, silent: bool) -> "World":
     def prove(name: str) -> str:
         settings = load_config(os.environ, {"profile": name})
         refresher = Refresher(
-            Store(paths.runtime_dir(os.environ)), clock, mint, environ, settings, address.local(settings, environ)
+            Store(paths.runtime_dir(os.environ)), clock, mint, environ, settings, address.lookup(settings, environ)
         )
         profile = settings.profile(name)
         token = refresher.current(profile)

@@ -62,7 +62,7 @@ def _variables(settings: Config, refresher: Refresher, profile: Profile) -> dict
     # The gateway's key does not expire and the gateway refreshes the token, so nothing is asked for here.
     token = refresher.store.read(profile.name).live(refresher.clock.now()) if key else refresher.current(profile)
     found = exports.variables(profile, token, key, url)
-    return found | (address.beside_a_proxy(os.environ, settings.gateway.host) if profile.mode == "gateway" else {})
+    return found | (address.no_proxy_variables(os.environ, settings.gateway.host) if profile.mode == "gateway" else {})
 
 
 @click.command("exec", cls=cli_help.Command, context_settings={"allow_interspersed_args": False})
@@ -95,12 +95,12 @@ def exec_(command: tuple[str, ...], gateway: bool, **options: Any) -> None:
 
 def _served(settings: Config, profile: Profile) -> bool:
     """Whether our gateway answers where the configuration says; another program would get key and prompt."""
-    url = address.url(settings, profile.name)
+    url = address.base_url(settings, profile.name)
     try:
-        answers, whose, uid = statusz.is_gateway(url)
+        answers, whose, uid = statusz.probe(url)
     except OSError:
         return False
-    if whose is statusz.Owner.STRANGER:
+    if whose is statusz.Owner.OTHER_USER:
         text = f"vx-token: another user (uid {uid}) listens at {url}; {profile.name} gets a gateway of its own"
         output.show(f"{text}\nhint: change `gateway.port` in the configuration", err=True)
     return answers

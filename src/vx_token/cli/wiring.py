@@ -19,7 +19,7 @@ def refresher(settings: Config, store: Store | None = None) -> Refresher:
     """
     environ = dict(os.environ)
     store = store or Store(paths.runtime_dir(environ))
-    gateway = address.local(settings, environ)
+    gateway = address.lookup(settings, environ)
     return Refresher(
         store, SystemClock(), mint, environ, settings, gateway, attended=lambda: daemon_lock.attended(store.root)
     )

@@ -26,8 +26,8 @@ from vx_token.daemon.sd_notify import Silent
 from vx_token.daemon.user_commands import Event, Order, Runner, environment
 from vx_token.daemon.watcher import POLL, Watcher
 from vx_token.errors import AddressError, TemporaryError, VxTokenError, shortage
-from vx_token.gateway import controller as gateway_switch
-from vx_token.gateway.controller import Switch
+from vx_token.gateway import controller
+from vx_token.gateway.controller import GatewayController
 from vx_token.outputs.exports import variables
 from vx_token.outputs.files import SINKS
 from vx_token.system import atomic, daemon_lock, hardening, paths, stamps
@@ -89,7 +89,7 @@ class Daemon:
         self.started = self.clock.now()
         with contextlib.closing(self.claim), self._signals(), libraries(self.log):
             self.watcher = Watcher(lambda changed: self.events.put(lambda: self._changed(changed)))
-            self.gateway = Switch(self.log, gateway_switch.activated(self.environ))
+            self.gateway = GatewayController(self.log, controller.activation_sockets(self.environ))
             self.watcher.start()
             try:
                 self._serve_gateway(self.config)

@@ -11,7 +11,7 @@ from vx_token.gateway.connections import Connections
 _log = logging.getLogger(__name__)
 _BATCH = 16  # connections accepted in one turn of the event loop, so that those accepted before can bring a request
 _PAUSE = 0.05  # seconds without accepting when no connection can be closed in favour of a new one
-_QUIET = 60.0  # seconds between two log lines about it
+_LOG_INTERVAL = 60.0  # seconds between two log lines about it
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -19,14 +19,14 @@ class Acceptor:
     """Accepts connections on listening sockets until `close`.
 
     asyncio's own accept loop has no limit, and when descriptors run out it logs up to 1024 failures at each attempt.
-    Here at most `most` connections are open at once. In favour of a new one the oldest idle one is closed; while none
+    Here at most `limit` connections are open at once. In favour of a new one the oldest idle one is closed; while none
     is idle, new ones wait in the kernel's queue.
 
     Args:
         protocol: makes the protocol of a connection.
         sockets: listening, non-blocking.
         connections: told of each by the protocol.
-        most: connections open at once.
+        limit: connections open at once.
     """
 
     def __init__(
@@ -34,16 +34,16 @@ class Acceptor:
         protocol: Callable[[], asyncio.Protocol],
         sockets: Sequence[socket.socket],
         connections: Connections,
-        most: int,
+        limit: int,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._protocol = protocol
         self._sockets = sockets
         self._connections = connections
-        self._most = most
+        self._limit = limit
         self._starting: set[asyncio.Task[object]] = set()
         self._resume: asyncio.TimerHandle | None = None
-        self._logged = -_QUIET
+        self._logged = -_LOG_INTERVAL
 
     def start(self) -> None:
         """Accept from now on."""
@@ -63,7 +63,7 @@ class Acceptor:
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(_BATCH):
-            if self._connections.count + len(self._starting) >= self._most and not self._make_room():
+            if self._connections.count + len(self._starting) >= self._limit and not self._make_room():
                 return
             try:
                 accepted, _ = listening.accept()
@@ -104,7 +104,7 @@ class Acceptor:
 
     def _warn(self, consequence: str) -> None:
         now = self._loop.time()
-        if now >= self._logged + _QUIET:
+        if now >= self._logged + _LOG_INTERVAL:
             self._logged = now
             _log.warning(
                 "gateway: %d connections are open, as many as may be: %s", self._connections.count, consequence

@@ -12,23 +12,23 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"
 LOOPBACK_NAMES = ("127.0.0.1", "localhost")
 
 
-def wanted(config: Config) -> bool:
+def is_wanted(config: Config) -> bool:
     """Whether the configuration asks for a gateway."""
     return config.gateway.enabled or any(profile.mode == "gateway" for profile in config.profiles.values())
 
 
-def local(config: Config, environ: Mapping[str, str]) -> Callable[[Profile], tuple[str, str]]:
+def lookup(config: Config, environ: Mapping[str, str]) -> Callable[[Profile], tuple[str, str]]:
     """Tells the key and URL that stand for Google's with a profile in gateway mode; two empty texts in direct mode."""
 
     def find(profile: Profile) -> tuple[str, str]:
         if profile.mode != "gateway":
             return "", ""
-        return key(environ), url(config, profile.name)
+        return local_key(environ), base_url(config, profile.name)
 
     return find
 
 
-def key(environ: Mapping[str, str]) -> str:
+def local_key(environ: Mapping[str, str]) -> str:
     """The local key, made at the first call.
 
     Raises:
@@ -36,7 +36,7 @@ def key(environ: Mapping[str, str]) -> str:
     """
     from vx_token.gateway.key import load_or_create_key
 
-    with _keeping_a_key(environ) as folder:
+    with _key_folder(environ) as folder:
         return load_or_create_key(folder)
 
 
@@ -48,12 +48,12 @@ def rotate_key(environ: Mapping[str, str], grace: float) -> None:
     """
     from vx_token.gateway.key import rotate_key
 
-    with _keeping_a_key(environ) as folder:
+    with _key_folder(environ) as folder:
         rotate_key(folder, grace)
 
 
 @contextlib.contextmanager
-def _keeping_a_key(environ: Mapping[str, str]) -> Iterator[Path]:
+def _key_folder(environ: Mapping[str, str]) -> Iterator[Path]:
     folder = paths.state_dir(environ)
     try:
         yield folder
@@ -62,7 +62,7 @@ def _keeping_a_key(environ: Mapping[str, str]) -> Iterator[Path]:
         raise ConfigError(f"cannot keep the gateway's key in {folder}: {error.strerror}", hint) from None
 
 
-def url(config: Config, profile: str, address: str = "") -> str:
+def base_url(config: Config, profile: str, address: str = "") -> str:
     """The base URL of a profile on the gateway; `address` is `http://host:port` when it is not the configured one.
 
     The host is the address that is bound, because a client that looks up `localhost` may try ::1 first.
@@ -73,20 +73,20 @@ def url(config: Config, profile: str, address: str = "") -> str:
     return f"{base}/v1" if profile == config.default_profile else f"{base}/{profile}/v1"
 
 
-def beside_a_proxy(environ: Mapping[str, str], host: str) -> dict[str, str]:
+def no_proxy_variables(environ: Mapping[str, str], host: str) -> dict[str, str]:
     """NO_PROXY and no_proxy with loopback added, when a proxy would take what is meant for the gateway on `host`.
 
     Each keeps its own names; one that is not set begins with the other's, as programs read either.
     """
     if not any(environ.get(name) for name in PROXIES):
         return {}
-    found: dict[str, str] = {}
+    changed: dict[str, str] = {}
     for name, other in (("NO_PROXY", "no_proxy"), ("no_proxy", "NO_PROXY")):
         listed = environ.get(name, environ.get(other, ""))
         spared = _with_loopback(listed, host)
         if spared != environ.get(name):
-            found[name] = spared
-    return found
+            changed[name] = spared
+    return changed
 
 
 def _with_loopback(listed: str, host: str) -> str:

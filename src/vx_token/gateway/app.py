@@ -16,7 +16,7 @@ from aiohttp import web
 
 from vx_token import __version__
 from vx_token.gateway.connections import Connections
-from vx_token.gateway.errors import Refusal
+from vx_token.gateway.errors import GatewayError
 from vx_token.gateway.forward import Forwarder
 from vx_token.gateway.guard import (
     bearer,
@@ -29,15 +29,15 @@ from vx_token.gateway.guard import (
     parse_target,
 )
 from vx_token.gateway.metrics import CONTENT_TYPE, Metrics, Snapshot, known_route
-from vx_token.gateway.models import card, listing
-from vx_token.gateway.relay import Stream, UpstreamGoneError
-from vx_token.gateway.settings import GatewaySettings, Route, Tokens
-from vx_token.gateway.token_source import Freshness
-from vx_token.gateway.upstream import Call
+from vx_token.gateway.models import model_entry, model_list
+from vx_token.gateway.relay import StreamedResponse, UpstreamClosedError
+from vx_token.gateway.settings import GatewaySettings, Route, TokenProvider
+from vx_token.gateway.token_source import TokenSource
+from vx_token.gateway.upstream import UpstreamRequest
 
 _log = logging.getLogger(__name__)
 _access = logging.getLogger(f"{__name__}.access")
-_CLIENT_GONE = 499  # nginx's number for it
+_CLIENT_CLOSED_REQUEST = 499  # nginx's number for it
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class _Exchange:
     extra: dict[str, str] = field(default_factory=dict)  # headers of any answer to this client
 
 
-class Gateway:
+class GatewayApp:
     """The application: `handle` answers one request.
 
     Args:
@@ -61,12 +61,12 @@ class Gateway:
         connections: the clients'; while they are `moving`, each answer asks for a new one.
     """
 
-    def __init__(self, settings: GatewaySettings, tokens: Tokens) -> None:
+    def __init__(self, settings: GatewaySettings, tokens: TokenProvider) -> None:
         self.settings = settings
         self.connections = Connections()
         self._metrics = Metrics(self._seconds_left)
-        self._freshness = Freshness(tokens, settings.wait, self._metrics.refreshed)
-        self._forwarder = Forwarder(self._freshness, self._metrics, settings.limits)
+        self._token_source = TokenSource(tokens, settings.wait, self._metrics.refresh_ended)
+        self._forwarder = Forwarder(self._token_source, self._metrics, settings.limits)
 
     def apply(self, settings: GatewaySettings) -> None:
         """Take new routes, default, keys, origins and access log from the next request on; safe from any thread.
@@ -74,11 +74,11 @@ class Gateway:
         Addresses, limits, `wait` and `ca_file` stay as they were at the start.
         """
         self.settings = settings
-        self._freshness.forget()
+        self._token_source.reset()
 
-    def most(self) -> int:
+    def take_peak(self) -> int:
         """How many requests were under way at once since the last look."""
-        return self._metrics.most()
+        return self._metrics.take_peak()
 
     def snapshot(self) -> Snapshot:
         """The gateway in a few numbers; safe from any thread."""
@@ -86,47 +86,47 @@ class Gateway:
 
     async def handle(self, session: aiohttp.ClientSession, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, count it, and log it when that is wanted; `session` is the way to upstream."""
-        exchange = _Exchange(extra={"Connection": "close"} if self.connections.moving else {})
+        exchange = _Exchange(extra={"Connection": "close"} if self.connections.draining else {})
         transport = request.transport  # a request whose client has left has none in the end
-        self.connections.asked(transport)
+        self.connections.request_started(transport)
         started = time.monotonic()
-        self._metrics.began()
+        self._metrics.request_started()
         response: web.StreamResponse | None = None
         try:
-            response = await self._answered(session, request, exchange)
+            response = await self._respond(session, request, exchange)
             return response
         except (asyncio.CancelledError, ConnectionError):
-            exchange.status = _CLIENT_GONE
+            exchange.status = _CLIENT_CLOSED_REQUEST
             raise
         finally:
-            self.connections.answered(transport)
-            self._metrics.ended(exchange.profile, exchange.path, exchange.status)
+            self.connections.request_ended(transport)
+            self._metrics.request_ended(exchange.profile, exchange.path, exchange.status)
             if self.settings.access_log:
                 _log_access(request.method, exchange, _size(response), time.monotonic() - started)
 
-    async def _answered(
+    async def _respond(
         self, session: aiohttp.ClientSession, request: web.BaseRequest, exchange: _Exchange
     ) -> web.StreamResponse:
         try:
-            response = await self._answer(session, request, exchange)
-        except UpstreamGoneError as gone:
+            response = await self._dispatch(session, request, exchange)
+        except UpstreamClosedError as gone:
             exchange.status = 502
             return gone.response
-        except Refusal as refusal:
-            response = _refused(refusal, exchange.extra)
+        except GatewayError as error:
+            response = _error_response(error, exchange.extra)
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - a bug must cost one request, not show a client a traceback
-            _log.error("gateway: %s at %s", type(error).__name__, _place(error))
+            _log.error("gateway: %s at %s", type(error).__name__, _location(error))
             if request.writer.output_size > 0:
                 raise ConnectionResetError from None
-            response = _refused(
-                Refusal(500, "the gateway failed; its log says where", "internal_error"), exchange.extra
+            response = _error_response(
+                GatewayError(500, "the gateway failed; its log says where", "internal_error"), exchange.extra
             )
         exchange.status = response.status
         return response
 
-    async def _answer(
+    async def _dispatch(
         self, session: aiohttp.ClientSession, request: web.BaseRequest, exchange: _Exchange
     ) -> web.StreamResponse:
         settings = self.settings
@@ -137,72 +137,72 @@ class Gateway:
         origin = check_origin(request.headers.getall("Origin", ()), sites, settings.origins)
         exchange.extra.update(cors(origin))
         if origin and is_preflight(request.method, request.headers):
-            return _own(204, b"", exchange.extra)
-        public = self._public(request, settings)
+            return _response(204, b"", exchange.extra)
+        public = self._public_response(request, settings)
         if public is not None:
             exchange.path = request.path_qs
             return public
         self._check_key(request, settings)
-        self.connections.proved(request.transport)
+        self.connections.authenticated(request.transport)
         if request.raw_path == "/metrics":
             exchange.path = request.raw_path
-            return self._measured()
+            return self._metrics_response()
         if request.raw_path == "/statusz":
             return _json(asdict(self.snapshot()))
         target = parse_target(request.raw_path, settings.routes, settings.default)
         exchange.profile, exchange.path = target.profile, target.path
         route = settings.routes[target.profile]
         if request.method in {"GET", "HEAD"} and target.path.partition("/")[0] == "models":
-            return _models(route, target.path, exchange.extra)
-        call = Call(request.method, target, route)
+            return _models_response(route, target.path, exchange.extra)
+        call = UpstreamRequest(request.method, target, route)
         return await self._forwarder.forward(session, request, call, list(exchange.extra.items()))
 
-    def _public(self, request: web.BaseRequest, settings: GatewaySettings) -> web.Response | None:
+    def _public_response(self, request: web.BaseRequest, settings: GatewaySettings) -> web.Response | None:
         """Answer what needs no key: health, readiness and, on the user's own socket file or if configured, metrics."""
         match request.path_qs:
             case "/healthz":
                 return _json({"status": "ok", "version": __version__})
             case "/readyz":
-                return self._readiness()
+                return self._readiness_response()
             case "/metrics" if settings.metrics_open or _on_unix_socket(request):
-                return self._measured()
+                return self._metrics_response()
         return None
 
     def _check_key(self, request: web.BaseRequest, settings: GatewaySettings) -> None:
-        given = bearer(request.headers.getall("Authorization", ()))
-        if settings.accepts(given):
+        candidate = bearer(request.headers.getall("Authorization", ()))
+        if settings.accepts(candidate):
             return
         what, hint = "this is not the local key of the vx-token gateway", "vx-token env shows the variables to set"
-        if self._is_google_token(given, settings):
+        if self._is_google_token(candidate, settings):
             what, hint = "the vx-token gateway takes its local key, not a Google token", "use: vx-token gateway key"
-        raise Refusal(401, f"{what}; {hint}", "invalid_api_key")
+        raise GatewayError(401, f"{what}; {hint}", "invalid_api_key")
 
-    def _is_google_token(self, given: str, settings: GatewaySettings) -> bool:
-        if given.startswith("ya29."):
+    def _is_google_token(self, candidate: str, settings: GatewaySettings) -> bool:
+        if candidate.startswith("ya29."):
             return True
-        tokens = [self._freshness.current(profile) for profile in settings.routes]
-        known = given.encode("utf-8", "surrogateescape")
+        tokens = [self._token_source.current(profile) for profile in settings.routes]
+        known = candidate.encode("utf-8", "surrogateescape")
         matches = [hmac.compare_digest(known, token.value.encode()) for token in tokens if token is not None]
         return any(matches)
 
-    def _measured(self) -> web.Response:
-        return _own(200, self._metrics.text(), {"Content-Type": CONTENT_TYPE})
+    def _metrics_response(self) -> web.Response:
+        return _response(200, self._metrics.text(), {"Content-Type": CONTENT_TYPE})
 
-    def _readiness(self) -> web.Response:
+    def _readiness_response(self) -> web.Response:
         profile = self.settings.default
-        ready = self._freshness.current(profile) is not None
+        ready = self._token_source.current(profile) is not None
         status = {"status": "ready" if ready else "no token", "profile": profile}
         return _json(status, 200 if ready else 503)
 
     def _seconds_left(self) -> dict[str, float]:
         now = time.time()
-        tokens = {profile: self._freshness.current(profile) for profile in self.settings.routes}
+        tokens = {profile: self._token_source.current(profile) for profile in self.settings.routes}
         return {profile: token.remaining(now) if token else 0.0 for profile, token in tokens.items()}
 
 
-def malformed(status: int) -> web.Response:
+def malformed_response(status: int) -> web.Response:
     """The answer to what the HTTP library could not read as a request, without a word of it."""
-    return _refused(Refusal(status, "this is no HTTP request, or its head is too long", "bad_request"), {})
+    return _error_response(GatewayError(status, "this is no HTTP request, or its head is too long", "bad_request"), {})
 
 
 def _on_unix_socket(request: web.BaseRequest) -> bool:
@@ -211,29 +211,29 @@ def _on_unix_socket(request: web.BaseRequest) -> bool:
     return sock is not None and sock.family == socket.AF_UNIX
 
 
-def _models(route: Route, path: str, headers: dict[str, str]) -> web.Response:
+def _models_response(route: Route, path: str, headers: dict[str, str]) -> web.Response:
     _, _, name = path.partition("/")
-    found = listing(route)
+    models = model_list(route)
     if not name:
-        return _json(found, headers=headers)
-    if name in {entry["id"] for entry in found["data"]}:
-        return _json(card(name, route), headers=headers)
-    raise Refusal(404, f"the model list of profile {route.profile} has no {name}", "model_not_found")
+        return _json(models, headers=headers)
+    if name in {entry["id"] for entry in models["data"]}:
+        return _json(model_entry(name, route), headers=headers)
+    raise GatewayError(404, f"the model list of profile {route.profile} has no {name}", "model_not_found")
 
 
 def _json(value: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return _own(status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
+    return _response(status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
 
 
-def _own(status: int, body: bytes, headers: dict[str, str]) -> web.Response:
+def _response(status: int, body: bytes, headers: dict[str, str]) -> web.Response:
     return web.Response(status=status, body=body, headers={"Server": "vx-token", **headers})
 
 
-def _refused(refusal: Refusal, extra: dict[str, str]) -> web.Response:
-    return _own(refusal.status, refusal.body, {**refusal.headers, **extra})
+def _error_response(error: GatewayError, extra: dict[str, str]) -> web.Response:
+    return _response(error.status, error.body, {**error.headers, **extra})
 
 
-def _place(error: Exception) -> str:
+def _location(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "an unknown place"
 
@@ -241,7 +241,7 @@ def _place(error: Exception) -> str:
 def _size(response: web.StreamResponse | None) -> int:
     if isinstance(response, web.Response):
         return len(response.body) if isinstance(response.body, bytes) else 0
-    return response.size if isinstance(response, Stream) else 0
+    return response.size if isinstance(response, StreamedResponse) else 0
 
 
 def _log_access(method: str, exchange: _Exchange, size: int, seconds: float) -> None:

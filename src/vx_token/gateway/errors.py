@@ -9,10 +9,10 @@ from typing import Any
 
 from vx_token.errors import LoginNeededError, TemporaryError, VxTokenError
 
-LARGEST = 256 << 10  # bytes of an error's body that are looked at
+MAX_ERROR_BODY = 256 << 10  # bytes of an error's body that are looked at
 
 
-class Refusal(Exception):  # noqa: N818 - an answer of the gateway's own; most are the client's doing or upstream's
+class GatewayError(Exception):
     """An answer of the gateway's own in place of upstream's.
 
     Attributes:
@@ -45,19 +45,19 @@ class Refusal(Exception):  # noqa: N818 - an answer of the gateway's own; most a
         return headers
 
 
-def no_token(profile: str, error: VxTokenError) -> Refusal:
-    """Why there is no token, told to the tool's user: worth a retry or not, and what to do."""
+def token_error(profile: str, error: VxTokenError) -> GatewayError:
+    """Why there is no token, message to the tool's user: worth a retry or not, and what to do."""
     what = f"vx-token has no Google token for profile {profile}: {error.message}"
     if error.hint:
         what = f"{what}; {error.hint}"
     if isinstance(error, LoginNeededError):
-        return Refusal(401, what, "login_needed")
+        return GatewayError(401, what, "login_needed")
     if isinstance(error, TemporaryError):
-        return Refusal(503, what, "token_unavailable", error.retry_after or 2.0)
-    return Refusal(500, what, "configuration_error")
+        return GatewayError(503, what, "token_unavailable", error.retry_after or 2.0)
+    return GatewayError(500, what, "configuration_error")
 
 
-def unwrap(status: int, body: bytes, encoding: str) -> bytes | None:
+def to_openai_error(status: int, body: bytes, encoding: str) -> bytes | None:
     """Google's error array as OpenAI's object; None when the body is anything else and stays as it is.
 
     Current SDKs look for an object and show nothing but the status for the array.
@@ -77,16 +77,18 @@ def decode(body: bytes, encoding: str) -> bytes:
     if encoding.lower() in {"", "identity"}:
         return body
     try:
-        return zlib.decompressobj(wbits=47).decompress(body, LARGEST)  # 47: zlib or gzip, whichever it is
+        return zlib.decompressobj(wbits=47).decompress(body, MAX_ERROR_BODY)  # 47: zlib or gzip, whichever it is
     except zlib.error:
         return b""
 
 
 def _openai(status: int, error: dict[str, Any]) -> dict[str, Any]:
-    told = error.get("message")
-    if not isinstance(told, str) or not told.strip():
-        told = f"upstream answered {status} {HTTPStatus(status).phrase if status in set(HTTPStatus) else ''}".rstrip()
-    return {**error, "message": told, "type": error.get("status") or "upstream_error", "param": None}
+    message = error.get("message")
+    if not isinstance(message, str) or not message.strip():
+        message = (
+            f"upstream answered {status} {HTTPStatus(status).phrase if status in set(HTTPStatus) else ''}".rstrip()
+        )
+    return {**error, "message": message, "type": error.get("status") or "upstream_error", "param": None}
 
 
 def _dumps(error: dict[str, Any]) -> bytes:

@@ -8,15 +8,15 @@ from aiohttp import HttpVersion11, web
 
 from vx_token.credentials.token import Token
 from vx_token.errors import VxTokenError
-from vx_token.gateway.body import Body, Budget
-from vx_token.gateway.errors import Refusal, no_token
+from vx_token.gateway.body import BufferBudget, RequestBody
+from vx_token.gateway.errors import GatewayError, token_error
 from vx_token.gateway.headers import Headers, to_upstream
 from vx_token.gateway.metrics import Metrics
-from vx_token.gateway.models import rewrite, rewrites
+from vx_token.gateway.models import needs_rewrite, rewrite
 from vx_token.gateway.relay import relay
 from vx_token.gateway.settings import Limits
-from vx_token.gateway.token_source import Freshness
-from vx_token.gateway.upstream import Call, check_http, let_go, send, unreachable
+from vx_token.gateway.token_source import TokenSource
+from vx_token.gateway.upstream import UpstreamRequest, check_response, release, send, upstream_error
 from vx_token.gateway.usage import UsageMeter
 
 
@@ -29,34 +29,34 @@ class Forwarder:
         limits: what one client may cost.
     """
 
-    def __init__(self, freshness: Freshness, metrics: Metrics, limits: Limits) -> None:
-        self._freshness = freshness
+    def __init__(self, freshness: TokenSource, metrics: Metrics, limits: Limits) -> None:
+        self._token_source = freshness
         self._metrics = metrics
         self._limits = limits
-        self._budget = Budget(limits.kept_in_all)
+        self._buffer_budget = BufferBudget(limits.buffer_total)
 
     async def forward(
-        self, session: aiohttp.ClientSession, request: web.BaseRequest, call: Call, extra: Headers
+        self, session: aiohttp.ClientSession, request: web.BaseRequest, call: UpstreamRequest, extra: Headers
     ) -> web.StreamResponse:
         """Send the request to upstream, and its answer to the client with `extra` headers.
 
         Raises:
-            Refusal: nothing has been sent to the client yet, and this is to be.
-            UpstreamGoneError: upstream broke off inside its answer.
+            GatewayError: nothing has been sent to the client yet, and this is to be.
+            UpstreamClosedError: upstream broke off inside its answer.
         """
-        body = Body(request, self._limits, self._budget)
+        body = RequestBody(request, self._limits, self._buffer_budget)
         await _say_continue(request)
         try:
-            await body.fill()
-            if rewrites(call.route) and _is_plain_json(request):
-                body.replace_head(rewrite(body.head, call.route, call.target.path, whole=body.whole))
-            upstream = await self._ask(session, request, call, body)
+            await body.read_ahead()
+            if needs_rewrite(call.route) and _is_plain_json(request):
+                body.replace_buffered(rewrite(body.buffered, call.route, call.target.path, whole=body.complete))
+            upstream = await self._send_with_retry(session, request, call, body)
         finally:
             body.release()  # before the answer, which may last for minutes
-        return await self._answer(request, upstream, call.target.profile, extra)
+        return await self._relay_response(request, upstream, call.target.profile, extra)
 
-    async def _ask(
-        self, session: aiohttp.ClientSession, request: web.BaseRequest, call: Call, body: Body
+    async def _send_with_retry(
+        self, session: aiohttp.ClientSession, request: web.BaseRequest, call: UpstreamRequest, body: RequestBody
     ) -> aiohttp.ClientResponse:
         profile = call.target.profile
 
@@ -64,10 +64,10 @@ class Forwarder:
             headers = to_upstream(request.headers.items(), token, call.route.extra_headers)
             started = time.monotonic()
             answer = await send(session, call, headers, body)
-            self._metrics.upstream(profile, time.monotonic() - started)
-            check_http(answer)
+            self._metrics.upstream_responded(profile, time.monotonic() - started)
+            check_response(answer)
             if answer.status != HTTPStatus.UNAUTHORIZED:
-                self._freshness.accepted(profile)
+                self._token_source.token_accepted(profile)
             return answer
 
         token = await self._token(profile)
@@ -75,38 +75,38 @@ class Forwarder:
         if upstream.status != HTTPStatus.UNAUTHORIZED:
             return upstream
         other = await self._replacement(profile, token, upstream)
-        if other is None or not body.whole:
+        if other is None or not body.complete:
             return upstream
-        let_go(upstream)
+        release(upstream)
         return await ask(other)
 
     async def _token(self, profile: str) -> Token:
         try:
-            return await self._freshness.token(profile)
+            return await self._token_source.token(profile)
         except VxTokenError as error:
-            raise no_token(profile, error) from None
+            raise token_error(profile, error) from None
 
     async def _replacement(self, profile: str, token: Token, upstream: aiohttp.ClientResponse) -> Token | None:
         try:
-            return await self._freshness.replacement(profile, token.value)
+            return await self._token_source.replacement(profile, token.value)
         except VxTokenError as error:
-            let_go(upstream)
-            raise no_token(profile, error) from None
+            release(upstream)
+            raise token_error(profile, error) from None
         except BaseException:
-            let_go(upstream)
+            release(upstream)
             raise
 
-    async def _answer(
+    async def _relay_response(
         self, request: web.BaseRequest, upstream: aiohttp.ClientResponse, profile: str, extra: Headers
     ) -> web.StreamResponse:
         meter = UsageMeter(upstream.headers.get("Content-Encoding", ""))
         try:
             response = await relay(request, upstream, extra, meter)
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, TimeoutError) as error:
-            raise unreachable(error, upstream.url.host or "") from None
+            raise upstream_error(error, upstream.url.host or "") from None
         finally:
-            let_go(upstream)
-        self._metrics.used(profile, meter.usage())
+            release(upstream)
+        self._metrics.tokens_used(profile, meter.usage())
         return response
 
 
@@ -115,7 +115,7 @@ async def _say_continue(request: web.BaseRequest) -> None:
     if not expected or request.version < HttpVersion11:
         return
     if expected != "100-continue":
-        raise Refusal(417, "the gateway knows no expectation but 100-continue", "expectation_failed")
+        raise GatewayError(417, "the gateway knows no expectation but 100-continue", "expectation_failed")
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     request.writer.output_size = 0  # the answer itself has not begun
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from vx_token.gateway.errors import Refusal
+from vx_token.gateway.errors import GatewayError
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::\d{1,5})?")
@@ -20,7 +20,7 @@ _CREDENTIALS = frozenset({"key", "api_key", "api-key", "access_token", "oauth_to
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RequestTarget:
     """A request's place: the profile, the path below its base URL without a leading slash, and the raw query."""
 
     profile: str
@@ -36,35 +36,35 @@ def check_method(method: str) -> None:
     """Refuse CONNECT, TRACE and inventions.
 
     Raises:
-        Refusal: 405.
+        GatewayError: 405.
     """
     if method not in METHODS:
-        raise Refusal(405, f"the gateway does not serve {method} requests", "method_not_allowed")
+        raise GatewayError(405, f"the gateway does not serve {method} requests", "method_not_allowed")
 
 
 def check_framing(version: Sequence[int], encodings: Sequence[str]) -> None:
     """Refuse what upstream could read in another way than we do: another protocol, a body coded in another way.
 
     Raises:
-        Refusal: 505 or 501.
+        GatewayError: 505 or 501.
     """
     if tuple(version) not in {(1, 0), (1, 1)}:
-        raise Refusal(505, "the gateway speaks HTTP/1.1 and 1.0", "bad_version")
+        raise GatewayError(505, "the gateway speaks HTTP/1.1 and 1.0", "bad_version")
     if any(encoding.strip().lower() != "chunked" for encoding in encodings):
-        raise Refusal(501, "the gateway knows no transfer coding but chunked", "bad_encoding")
+        raise GatewayError(501, "the gateway knows no transfer coding but chunked", "bad_encoding")
 
 
 def check_host(hosts: Sequence[str]) -> None:
     """Demand one Host header with a loopback name, so that a page under a rebound DNS name gets nothing.
 
     Raises:
-        Refusal: 400 without exactly one, 403 for another name.
+        GatewayError: 400 without exactly one, 403 for another name.
     """
     match = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
     if match is None:
-        raise Refusal(400, "a request needs one well-formed Host header", "bad_host")
+        raise GatewayError(400, "a request needs one well-formed Host header", "bad_host")
     if not _is_loopback(match[1].lower()):
-        raise Refusal(403, "the gateway answers only to 127.0.0.1, [::1] and localhost", "foreign_host")
+        raise GatewayError(403, "the gateway answers only to 127.0.0.1, [::1] and localhost", "foreign_host")
 
 
 def check_origin(origins: Sequence[str], sites: Sequence[str], allowed: Collection[str]) -> str:
@@ -76,13 +76,15 @@ def check_origin(origins: Sequence[str], sites: Sequence[str], allowed: Collecti
         allowed: the origins that may call.
 
     Raises:
-        Refusal: 403 for any other web page.
+        GatewayError: 403 for any other web page.
     """
     if len(origins) == 1 and origins[0] in allowed:
         return origins[0]
     if not origins and _NO_PAGE.issuperset(sites):
         return ""
-    raise Refusal(403, "the gateway refuses calls from web pages; allow this origin in its settings", "foreign_origin")
+    raise GatewayError(
+        403, "the gateway refuses calls from web pages; allow this origin in its settings", "foreign_origin"
+    )
 
 
 def bearer(authorization: Sequence[str]) -> str:
@@ -93,28 +95,28 @@ def bearer(authorization: Sequence[str]) -> str:
     return key.strip() if scheme.lower() == "bearer" else ""
 
 
-def parse_target(raw: str, profiles: Collection[str], default: str) -> Target:
+def parse_target(raw: str, profiles: Collection[str], default: str) -> RequestTarget:
     """Read a raw request target: `/…`, `/v1/…` or `/PROFILE/v1/…`.
 
     Raises:
-        Refusal: 400 when it could leave the base URL, 404 for an unknown profile.
+        GatewayError: 400 when it could leave the base URL, 404 for an unknown profile.
     """
     path, _, query = raw.partition("?")
     if not _QUERY.fullmatch(query):
-        raise Refusal(400, _NO_TARGET, "bad_target")
+        raise GatewayError(400, _NO_TARGET, "bad_target")
     profile, rest = _parse_path(path, default)
     if profile not in profiles:
-        raise Refusal(404, f"no profile {profile} here; known: {', '.join(sorted(profiles))}", "unknown_profile")
-    return Target(profile, rest, _without_credentials(query) if query else "")
+        raise GatewayError(404, f"no profile {profile} here; known: {', '.join(sorted(profiles))}", "unknown_profile")
+    return RequestTarget(profile, rest, _without_credentials(query) if query else "")
 
 
 @functools.lru_cache(maxsize=64)
 def _parse_path(path: str, default: str) -> tuple[str, str]:
     if path.startswith("//") or not _PATH.fullmatch(path):
-        raise Refusal(400, _NO_TARGET, "bad_target")
+        raise GatewayError(400, _NO_TARGET, "bad_target")
     segments = [segment for segment in path.split("/") if segment]
     if not all(_is_plain(segment) for segment in segments):
-        raise Refusal(400, "the request path must not climb or hide slashes", "bad_target")
+        raise GatewayError(400, "the request path must not climb or hide slashes", "bad_target")
     profile, rest = _split_profile(segments, default)
     return profile, "/".join(rest) + ("/" if rest and path.endswith("/") else "")
 

@@ -5,8 +5,8 @@ import ctypes
 import gc
 from collections.abc import Callable
 
-_PAUSE = 40.0  # seconds between looks; after a burst, idle connections to upstream are closed by the next but one
-_FEW = 4  # requests at once whose memory is not worth a trim
+_INTERVAL = 40.0  # seconds between looks; after a burst, idle connections to upstream are closed by the next but one
+_MIN_REQUESTS = 4  # requests at once whose memory is not worth a trim
 
 
 def trim(over: bool) -> None:
@@ -21,7 +21,9 @@ def trim(over: bool) -> None:
         give(0)
 
 
-async def give_back(most: Callable[[], int], pause: float = _PAUSE, trim: Callable[[bool], None] = trim) -> None:
+async def trim_periodically(
+    most: Callable[[], int], pause: float = _INTERVAL, trim: Callable[[bool], None] = trim
+) -> None:
     """Trim now and then while many requests are under way, and once when they are over; never ends.
 
     `most` tells how many were under way at once since it was asked last.
@@ -30,6 +32,6 @@ async def give_back(most: Callable[[], int], pause: float = _PAUSE, trim: Callab
     while True:
         await asyncio.sleep(pause)
         now = most()
-        if max(before, now) >= _FEW:
-            trim(now < _FEW)
+        if max(before, now) >= _MIN_REQUESTS:
+            trim(now < _MIN_REQUESTS)
         before = now

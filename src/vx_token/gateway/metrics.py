@@ -39,7 +39,7 @@ class Snapshot:
     started_at: float
 
 
-class Minute:
+class LastMinute:
     """A sum over the last sixty seconds, in sixty cells."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -83,20 +83,20 @@ class Metrics:
         )
         self._left = Gauge("vx_token_seconds_left", "Life left in the token.", ["profile"], registry=self.registry)
         self._seconds_left = seconds_left
-        self._minute = Minute()
-        self._answered = self._errors = self._under_way = self._most = 0
+        self._minute = LastMinute()
+        self._answered = self._errors = self._under_way = self._peak = 0
         self._started_at = time.time()
         # Looking a child up in the library costs more than counting.
         self._children: dict[tuple[str, str, int], Counter] = {}
         self._latencies: dict[str, Histogram] = {}
         self._kinds: dict[str, tuple[Counter, Counter]] = {}
 
-    def began(self) -> None:
+    def request_started(self) -> None:
         """A request came."""
         self._under_way += 1
-        self._most = max(self._most, self._under_way)
+        self._peak = max(self._peak, self._under_way)
 
-    def ended(self, profile: str, path: str, status: int) -> None:
+    def request_ended(self, profile: str, path: str, status: int) -> None:
         """It was answered."""
         self._under_way -= 1
         self._answered += 1
@@ -107,18 +107,18 @@ class Metrics:
             child = self._children[profile, route, status] = self._requests.labels(profile, route, str(status))
         child.inc()
 
-    def upstream(self, profile: str, seconds: float) -> None:
+    def upstream_responded(self, profile: str, seconds: float) -> None:
         """Upstream's first byte came after `seconds`."""
         child = self._latencies.get(profile)
         if child is None:
             child = self._latencies[profile] = self._latency.labels(profile)
         child.observe(seconds)
 
-    def refreshed(self, profile: str, result: str) -> None:
+    def refresh_ended(self, profile: str, result: str) -> None:
         """A refresh that requests waited for has ended."""
         self._refreshes.labels(profile, result).inc()
 
-    def used(self, profile: str, usage: Usage) -> None:
+    def tokens_used(self, profile: str, usage: Usage) -> None:
         """Upstream counted the tokens of one request."""
         if usage == Usage():
             return
@@ -137,9 +137,9 @@ class Metrics:
             self._left.labels(profile).set(max(0.0, left))
         return generate_latest(self.registry)
 
-    def most(self) -> int:
+    def take_peak(self) -> int:
         """How many requests were under way at once since the last look."""
-        most, self._most = self._most, self._under_way
+        most, self._peak = self._peak, self._under_way
         return most
 
     def snapshot(self) -> Snapshot:

@@ -15,12 +15,12 @@ _PART = re.compile(rb'[^"\[\]{},]*+(?:' + _STRING + rb"|" + _BRACKET + rb"|(,))"
 # Several strings at once, but a bounded number: a match cannot be interrupted.
 _INNER_PART = re.compile(rb'(?:[^"\[\]{}]++|' + _STRING + rb"){0,16}+" + _BRACKET + rb"?", re.DOTALL)
 _NEXT = re.compile(rb"[ \t\n\r]*")
-_TAKES_DEFAULT = frozenset({"chat/completions", "completions", "responses"})
-_MOST_PARTS = 100_000
+_DEFAULT_MODEL_PATHS = frozenset({"chat/completions", "completions", "responses"})
+_MAX_PARTS = 100_000
 """Steps that are taken to find the model id, each some strings or a bracket; the event loop waits 0.1 s at most."""
 
 
-def rewrites(route: Route) -> bool:
+def needs_rewrite(route: Route) -> bool:
     """Whether any body of this route could need a change."""
     return bool(route.aliases or route.publisher or route.model)
 
@@ -45,27 +45,27 @@ def rewrite(body: bytes, route: Route, path: str, *, whole: bool = True) -> byte
     try:
         for key, start, end in _members(body):
             if key == "model":
-                return _replaced(body, start, end, route)
+                return _replace_id(body, start, end, route)
     except ValueError:
         return body
-    if whole and route.model and path in _TAKES_DEFAULT:
-        return _with_default(body, resolve(route.model, route))
+    if whole and route.model and path in _DEFAULT_MODEL_PATHS:
+        return _insert_id(body, resolve(route.model, route))
     return body
 
 
-def listing(route: Route) -> dict[str, Any]:
+def model_list(route: Route) -> dict[str, Any]:
     """OpenAI's model list from the configuration: Vertex has no such route."""
     names = dict.fromkeys([*route.aliases, *([route.model] if route.model else []), *route.models])
-    return {"object": "list", "data": [card(name, route) for name in names]}
+    return {"object": "list", "data": [model_entry(name, route) for name in names]}
 
 
-def card(name: str, route: Route) -> dict[str, Any]:
+def model_entry(name: str, route: Route) -> dict[str, Any]:
     """One entry of the list."""
     owner, slash, _ = resolve(name, route).partition("/")
     return {"id": name, "object": "model", "created": 0, "owned_by": owner if slash else "google"}
 
 
-def _replaced(body: bytes, start: int, end: int, route: Route) -> bytes:
+def _replace_id(body: bytes, start: int, end: int, route: Route) -> bytes:
     value = body[start:end].rstrip(b" \t\n\r")
     model = json.loads(value)
     if not isinstance(model, str):
@@ -76,7 +76,7 @@ def _replaced(body: bytes, start: int, end: int, route: Route) -> bytes:
     return body[:start] + json.dumps(resolved).encode() + body[start + len(value) :]
 
 
-def _with_default(body: bytes, model: str) -> bytes:
+def _insert_id(body: bytes, model: str) -> bytes:
     opening = body.index(b"{") + 1
     comma = b"" if body[opening:].lstrip().startswith(b"}") else b","
     return body[:opening] + b'"model":' + json.dumps(model).encode() + comma + body[opening:]
@@ -91,7 +91,7 @@ def _members(body: bytes) -> Iterator[tuple[str, int, int]]:
     opening = _OPENING.match(body)
     if opening is None:
         raise ValueError("not an object")
-    at, parts = opening.end(), _MOST_PARTS
+    at, parts = opening.end(), _MAX_PARTS
     while body[at : at + 1] != b"}":
         key = _KEY.match(body, at)
         if key is None:

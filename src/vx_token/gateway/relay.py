@@ -7,15 +7,15 @@ import aiohttp
 from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 
-from vx_token.gateway.errors import LARGEST, unwrap
+from vx_token.gateway.errors import MAX_ERROR_BODY, to_openai_error
 from vx_token.gateway.headers import Headers, to_client
-from vx_token.gateway.upstream import Pulse, read_up_to
+from vx_token.gateway.upstream import ConnectionMonitor, read_up_to
 from vx_token.gateway.usage import UsageMeter
 
 _FORMAT = frozenset({"content-length", "content-encoding", "content-type"})
 
 
-class UpstreamGoneError(Exception):
+class UpstreamClosedError(Exception):
     """Upstream broke off inside its answer; the client's connection is cut, `response` is what it had got so far."""
 
     def __init__(self, response: web.StreamResponse) -> None:
@@ -23,7 +23,7 @@ class UpstreamGoneError(Exception):
         self.response = response
 
 
-class Stream(web.StreamResponse):
+class StreamedResponse(web.StreamResponse):
     """An answer that was passed on in pieces.
 
     Attributes:
@@ -39,14 +39,14 @@ async def relay(
     """Pass an answer on.
 
     Raises:
-        UpstreamGoneError: it broke off after the client had got its beginning.
+        UpstreamClosedError: it broke off after the client had got its beginning.
         aiohttp.ClientError, TimeoutError: it broke off before.
     """
     headers = to_client(upstream.headers.items()) + extra
-    begun = b""
+    prefix = b""
     if _is_plain_error(upstream):
-        begun = await read_up_to(upstream.content, LARGEST)
-        changed = unwrap(upstream.status, begun, upstream.headers.get("Content-Encoding", ""))
+        prefix = await read_up_to(upstream.content, MAX_ERROR_BODY)
+        changed = to_openai_error(upstream.status, prefix, upstream.headers.get("Content-Encoding", ""))
         if changed is not None and upstream.content.at_eof():
             headers = [pair for pair in headers if pair[0].lower() not in _FORMAT]
             headers.append(("Content-Type", "application/json"))
@@ -54,26 +54,28 @@ async def relay(
                 status=upstream.status, reason=upstream.reason, headers=CIMultiDict(headers), body=changed
             )
     if upstream.content.is_eof() and request.method != "HEAD":
-        return _at_once(upstream, headers, begun, meter)
-    return await _as_it_comes(request, upstream, headers, begun, meter)
+        return _send_buffered(upstream, headers, prefix, meter)
+    return await _send_stream(request, upstream, headers, prefix, meter)
 
 
-def _at_once(upstream: aiohttp.ClientResponse, headers: Headers, begun: bytes, meter: UsageMeter) -> web.StreamResponse:
+def _send_buffered(
+    upstream: aiohttp.ClientResponse, headers: Headers, prefix: bytes, meter: UsageMeter
+) -> web.StreamResponse:
     """All of it is here already: one write instead of three."""
-    body = begun + upstream.content.read_nowait()
+    body = prefix + upstream.content.read_nowait()
     meter.feed(body)
     return web.Response(status=upstream.status, reason=upstream.reason, headers=CIMultiDict(headers), body=body)
 
 
-async def _as_it_comes(
-    request: web.BaseRequest, upstream: aiohttp.ClientResponse, headers: Headers, begun: bytes, meter: UsageMeter
+async def _send_stream(
+    request: web.BaseRequest, upstream: aiohttp.ClientResponse, headers: Headers, prefix: bytes, meter: UsageMeter
 ) -> web.StreamResponse:
-    response = Stream(status=upstream.status, reason=upstream.reason, headers=CIMultiDict(headers))
+    response = StreamedResponse(status=upstream.status, reason=upstream.reason, headers=CIMultiDict(headers))
     await response.prepare(request)
     content = upstream.content
-    chunk = begun
+    chunk = prefix
     meter.feed(chunk)
-    pulse = Pulse(upstream)
+    monitor = ConnectionMonitor(upstream)
     try:
         while not content.at_eof():
             if chunk:
@@ -81,14 +83,14 @@ async def _as_it_comes(
             try:
                 chunk = await content.readany()
             except (aiohttp.ClientError, TimeoutError, OSError):
-                _cut(request)
-                raise UpstreamGoneError(response) from None
+                _abort_client(request)
+                raise UpstreamClosedError(response) from None
             meter.feed(chunk)
-        if pulse.reset:
-            _cut(request)
-            raise UpstreamGoneError(response)
+        if monitor.reset:
+            _abort_client(request)
+            raise UpstreamClosedError(response)
     finally:
-        pulse.stop()
+        monitor.stop()
     response.size = meter.size
     await response.write_eof(chunk)
     return response
@@ -98,7 +100,7 @@ def _is_plain_error(upstream: aiohttp.ClientResponse) -> bool:
     return upstream.status >= 400 and "event-stream" not in upstream.headers.get("Content-Type", "").lower()
 
 
-def _cut(request: web.BaseRequest) -> None:
+def _abort_client(request: web.BaseRequest) -> None:
     """End the client's connection without the mark of a clean end."""
     transport = request.transport
     if transport is None:

@@ -11,23 +11,23 @@ import aiohttp
 from aiohttp import web
 
 from vx_token.gateway.acceptor import Acceptor
-from vx_token.gateway.app import Gateway, malformed
+from vx_token.gateway.app import GatewayApp, malformed_response
 from vx_token.gateway.connections import Connections
-from vx_token.gateway.memory import give_back
+from vx_token.gateway.memory import trim_periodically
 from vx_token.gateway.settings import Limits
-from vx_token.gateway.sockets import address, open_sockets, room_for_connections
+from vx_token.gateway.sockets import client_url, max_connections, open_sockets
 from vx_token.gateway.upstream import open_session
 
-_SWEEP = 5.0  # seconds between two looks for clients that do not read
-_LOOK = 0.05  # seconds between two looks at the connections when the gateway ends
+_STALL_CHECK = 5.0  # seconds between two looks for clients that do not read
+_POLL = 0.05  # seconds between two looks at the connections when the gateway ends
 
 
 async def serve(
-    gateway: Gateway,
+    gateway: GatewayApp,
     *,
     stop: asyncio.Event,
     sockets: Sequence[socket.socket] = (),
-    held: bool = False,
+    inherited: bool = False,
     ready: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serve until `stop` is set; then give the requests under way `limits.drain` seconds.
@@ -36,30 +36,30 @@ async def serve(
         gateway: the application.
         stop: set in this event loop.
         sockets: listening ones to take over, such as systemd's; without any, those that the settings name are opened.
-        held: the sockets listen beyond our end; until clients have left their connections, we serve on.
+        inherited: the sockets listen beyond our end; until clients have left their connections, we serve on.
         ready: told the base URL for clients once they can connect.
 
     Raises:
         ConfigError: an address is taken or not allowed.
     """
     settings = gateway.settings
-    most = room_for_connections()
+    limit = max_connections()
     listening = list(sockets) or open_sockets(settings)
-    base_url = address(listening)
-    async with open_session(settings.ca_file, settings.limits, most) as session:
+    base_url = client_url(listening)
+    async with open_session(settings.ca_file, settings.limits, limit) as session:
         server = _server(gateway, session, settings.limits)
-        acceptor = Acceptor(server, listening, gateway.connections, most)
-        chores = [give_back(gateway.most), _close_unread(gateway.connections, settings.limits.unread)]
+        acceptor = Acceptor(server, listening, gateway.connections, limit)
+        chores = [trim_periodically(gateway.take_peak), _close_unread(gateway.connections, settings.limits.unread)]
         tasks = [asyncio.create_task(chore) for chore in chores]
         try:
             acceptor.start()
             ready(base_url)
             await stop.wait()
-            if held:
-                await _let_move(gateway.connections, settings.limits)
-            gateway.connections.moving = True
+            if inherited:
+                await _wait_until_clients_leave(gateway.connections, settings.limits)
+            gateway.connections.draining = True
             await acceptor.close()
-            await _first_requests(server, gateway.connections, settings.limits.first)
+            await _wait_for_first_requests(server, gateway.connections, settings.limits.first)
         finally:
             for task in tasks:
                 task.cancel()
@@ -69,33 +69,33 @@ async def serve(
             await server.shutdown(settings.limits.drain)
 
 
-async def _let_move(connections: Connections, limits: Limits) -> None:
+async def _wait_until_clients_leave(connections: Connections, limits: Limits) -> None:
     """Serve on until no client is about to use a connection that it has; the next process gets their new ones."""
-    connections.moving = True
-    await _until(lambda: connections.quiet(limits.quiet), limits.drain)
+    connections.draining = True
+    await _until(lambda: connections.idle_for(limits.quiet), limits.drain)
 
 
-async def _first_requests(server: web.Server, connections: Connections, seconds: float) -> None:
+async def _wait_for_first_requests(server: web.Server, connections: Connections, seconds: float) -> None:
     """Wait for the first request of each connection just accepted."""
-    await _until(lambda: connections.known(each.transport for each in server.connections), seconds)
+    await _until(lambda: connections.all_used(each.transport for each in server.connections), seconds)
 
 
 async def _close_unread(connections: Connections, seconds: float) -> None:
     """Close the connections whose clients read nothing for `seconds`; never ends."""
     while True:
-        await asyncio.sleep(min(_SWEEP, seconds / 4))
-        connections.close_unread(seconds)
+        await asyncio.sleep(min(_STALL_CHECK, seconds / 4))
+        connections.abort_stalled(seconds)
 
 
 async def _until(condition: Callable[[], bool], seconds: float) -> None:
     """Wait for `condition`, at most so long."""
-    for _ in range(round(seconds / _LOOK)):
+    for _ in range(round(seconds / _POLL)):
         if condition():
             return
-        await asyncio.sleep(_LOOK)
+        await asyncio.sleep(_POLL)
 
 
-class _Connection(web.RequestHandler):
+class _RequestHandler(web.RequestHandler):
     """One client's, as the HTTP library has it, but for how it answers what is no request."""
 
     __slots__ = ()
@@ -110,7 +110,7 @@ class _Connection(web.RequestHandler):
         """The answer to a head that is malformed or too long; it ends the connection."""
         if request.writer.output_size > 0:
             raise ConnectionResetError
-        response = malformed(status)
+        response = malformed_response(status)
         response.force_close()
         return response
 
@@ -118,23 +118,23 @@ class _Connection(web.RequestHandler):
 class _Server(web.Server):
     """The HTTP library's, which leaves a connection whose first request does not come."""
 
-    def __init__(self, gateway: Gateway, session: aiohttp.ClientSession, **options: Any) -> None:
+    def __init__(self, gateway: GatewayApp, session: aiohttp.ClientSession, **options: Any) -> None:
         super().__init__(functools.partial(gateway.handle, session), **options)
         self._gateway = gateway
         self._first: dict[web.RequestHandler, tuple[asyncio.Transport, asyncio.TimerHandle]] = {}
 
     def __call__(self) -> web.RequestHandler:
         """A connection's own part."""
-        made = super().__call__()
-        made.__class__ = _Connection  # the library asks nobody which class to take
-        return made
+        handler = super().__call__()
+        handler.__class__ = _RequestHandler  # the library asks nobody which class to take
+        return handler
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """Begin to wait for its first request."""
         super().connection_made(handler, transport)
         self._gateway.connections.opened(transport)
         wait = self._gateway.settings.limits.head
-        self._first[handler] = transport, asyncio.get_running_loop().call_later(wait, self._expect, transport)
+        self._first[handler] = transport, asyncio.get_running_loop().call_later(wait, self._close_if_unused, transport)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         """Wait no more."""
@@ -144,12 +144,12 @@ class _Server(web.Server):
             self._gateway.connections.closed(transport)
         super().connection_lost(handler, exc)
 
-    def _expect(self, transport: asyncio.Transport) -> None:
-        if not self._gateway.connections.known([transport]):
+    def _close_if_unused(self, transport: asyncio.Transport) -> None:
+        if not self._gateway.connections.all_used([transport]):
             transport.close()
 
 
-def _server(gateway: Gateway, session: aiohttp.ClientSession, limits: Limits) -> web.Server:
+def _server(gateway: GatewayApp, session: aiohttp.ClientSession, limits: Limits) -> web.Server:
     return _Server(
         gateway,
         session,
@@ -159,11 +159,11 @@ def _server(gateway: Gateway, session: aiohttp.ClientSession, limits: Limits) ->
         lingering_time=5.0,
         max_line_size=limits.line,
         max_field_size=limits.field,
-        logger=_mute(),
+        logger=_silent_logger(),
         access_log=None,
     )
 
 
-def _mute() -> logging.Logger:
+def _silent_logger() -> logging.Logger:
     """A logger that says nothing: the HTTP library quotes malformed headers, and one may hold a key."""
     return logging.Logger("http", logging.CRITICAL + 1)  # noqa: LOG001 - outside of all configuration is the point

@@ -12,7 +12,7 @@ DEFAULT_PORT = 8490
 LOOPBACK = ("127.0.0.1", "::1")
 
 
-class Tokens(Protocol):
+class TokenProvider(Protocol):
     """Where the gateway gets Google tokens from; it knows neither daemon nor store."""
 
     def current(self, profile: str) -> Token | None:
@@ -60,8 +60,8 @@ class Limits:
         field: one header.
         body: a request's body; more is refused with 413.
         kept: as much of a body is held for a second try and for its model id; the rest is passed on as it comes.
-        kept_in_all: the same over all requests at once.
-        kept_always: the beginning of each body that is held even then: nearly all requests are smaller.
+        buffer_total: the same over all requests at once.
+        buffer_always: the beginning of each body that is held even then: nearly all requests are smaller.
         head: until the head of a connection's first request is complete.
         idle: until the head of a further one is: how long an idle connection is kept.
         pause: without a byte inside a request's body.
@@ -77,9 +77,9 @@ class Limits:
     line: int = 8190
     field: int = 16 << 10
     body: int = 512 << 20
-    kept: int = 32 << 20
-    kept_in_all: int = 128 << 20
-    kept_always: int = 1 << 20
+    buffer: int = 32 << 20
+    buffer_total: int = 128 << 20
+    buffer_always: int = 1 << 20
     head: float = 20.0
     idle: float = 75.0
     pause: float = 30.0

@@ -14,7 +14,7 @@ from vx_token.errors import AddressError, ConfigError
 from vx_token.gateway.settings import GatewaySettings
 
 _FIRST = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
-_MOST_FILES = 65536
+_MAX_FILES = 65536
 BACKLOG = 1024  # connections that wait while one process hands over to the next
 
 
@@ -41,13 +41,13 @@ def inherited_sockets(environ: Mapping[str, str], pid: int) -> list[socket.socke
     return sockets
 
 
-def open_sockets(settings: GatewaySettings, known: Iterable[socket.socket] = ()) -> list[socket.socket]:
-    """Bind what the settings ask for; where one of `known` listens already, that socket is shared.
+def open_sockets(settings: GatewaySettings, existing: Iterable[socket.socket] = ()) -> list[socket.socket]:
+    """Bind what the settings ask for; where one of `existing` listens already, that socket is shared.
 
     Raises:
         AddressError: the port or the path is taken, or refused.
     """
-    shared = {_place(sock): sock for sock in known}
+    shared = {_bound_to(sock): sock for sock in existing}
     sockets: list[socket.socket] = []
     try:
         host, port, path = settings.host, settings.port, settings.unix_socket
@@ -61,13 +61,13 @@ def open_sockets(settings: GatewaySettings, known: Iterable[socket.socket] = ())
     return sockets
 
 
-def files_of(sockets: Iterable[socket.socket]) -> dict[Path, int]:
-    """The files of the Unix sockets among them, and by which number (inode) each is known for its own."""
+def socket_files(sockets: Iterable[socket.socket]) -> dict[Path, int]:
+    """The files of the Unix sockets among them, and by which number (inode) each is existing for its own."""
     paths = [Path(sock.getsockname()) for sock in sockets if sock.family == socket.AF_UNIX]
     return {path: path.lstat().st_ino for path in paths}
 
 
-def remove(files: Mapping[Path, int]) -> None:
+def remove_files(files: Mapping[Path, int]) -> None:
     """Remove files of sockets, unless somebody has put others in their place."""
     for path, number in files.items():
         with contextlib.suppress(OSError):
@@ -75,12 +75,12 @@ def remove(files: Mapping[Path, int]) -> None:
                 path.unlink()
 
 
-def _place(sock: socket.socket) -> object:
+def _bound_to(sock: socket.socket) -> object:
     name = sock.getsockname()
     return name if sock.family == socket.AF_UNIX else name[:2]
 
 
-def address(sockets: Iterable[socket.socket]) -> str:
+def client_url(sockets: Iterable[socket.socket]) -> str:
     """The base URL for clients: of the first TCP socket, else the path of a Unix socket."""
     for sock in sockets:
         name = sock.getsockname()
@@ -91,19 +91,19 @@ def address(sockets: Iterable[socket.socket]) -> str:
     return "".join(f"unix:{sock.getsockname()}" for sock in sockets)
 
 
-def room_for_connections() -> int:
+def max_connections() -> int:
     """Raise the soft limit of open files to the hard one, within reason, and return how many streams it allows.
 
     Each stream has two descriptors, the client's and upstream's. A quarter of all, at most 256, is kept free for the
     rest of the process: refreshes, files, name look-ups.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):  # macOS allows fewer than its hard limit tells
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
-    limit = _MOST_FILES if soft == resource.RLIM_INFINITY else min(soft, _MOST_FILES)
+    limit = _MAX_FILES if soft == resource.RLIM_INFINITY else min(soft, _MAX_FILES)
     used = len(list(Path("/dev/fd").iterdir()))
     return max(1, (limit - used - min(256, limit // 4)) // 2)
 
@@ -125,7 +125,7 @@ def _tcp(host: str, port: int) -> socket.socket:
 def _unix(path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        _remove_dead(path)
+        _remove_stale(path)
         sock.bind(str(path))
         path.chmod(0o600)  # before listen: until then nobody can connect, whatever the umask
         sock.listen(BACKLOG)
@@ -135,7 +135,7 @@ def _unix(path: Path) -> socket.socket:
     return sock
 
 
-def _remove_dead(path: Path) -> None:
+def _remove_stale(path: Path) -> None:
     """Remove the socket file of a process that is gone."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):

@@ -15,20 +15,20 @@ from urllib.parse import urlsplit
 from vx_token.errors import ConfigError
 from vx_token.gateway.listener import TABLES, owner_uid
 
-PATIENCE = 1.0
+TIMEOUT = 1.0
 """Seconds for connecting, and again for the whole answer."""
 
-_LARGEST = 65536  # bytes of an answer that are read
-_NUMBERS = ("requests", "errors", "in_flight", "tokens_per_minute")
+_MAX_RESPONSE = 65536  # bytes of an answer that are read
+_FIELDS = ("requests", "errors", "in_flight", "tokens_per_minute")
 
 
 class Owner(enum.Enum):
     """Whose socket listens at an address."""
 
-    OURS = "ours"
-    STRANGER = "another user's"
+    SAME_USER = "ours"
+    OTHER_USER = "another user's"
     UNKNOWN = "not verified"
-    NOBODY = "nobody's"
+    NONE = "nobody's"
 
 
 def owner(address: str) -> tuple[Owner, int]:
@@ -40,20 +40,20 @@ def owner(address: str) -> tuple[Owner, int]:
     try:
         host, port = _host_and_port(address)
     except ValueError:
-        return Owner.NOBODY, -1
+        return Owner.NONE, -1
     uid = owner_uid(host, port)
     if uid is not None:
-        return (Owner.OURS if uid == os.geteuid() else Owner.STRANGER), uid
+        return (Owner.SAME_USER if uid == os.geteuid() else Owner.OTHER_USER), uid
     if any(table.exists() for table in TABLES):
-        return Owner.NOBODY, -1
+        return Owner.NONE, -1
     try:
-        socket.create_connection((host, port), PATIENCE).close()
+        socket.create_connection((host, port), TIMEOUT).close()
     except OSError:
-        return Owner.NOBODY, -1
+        return Owner.NONE, -1
     return Owner.UNKNOWN, -1
 
 
-def ask(address: str, key: Callable[[], str]) -> Mapping[str, Any]:
+def query(address: str, key: Callable[[], str]) -> Mapping[str, Any]:
     """Return the gateway's address, `verified` and its numbers; without the numbers, the address and a `problem`.
 
     Nothing that the listener says is returned but numbers, since another program may have taken the gateway's place.
@@ -63,14 +63,14 @@ def ask(address: str, key: Callable[[], str]) -> Mapping[str, Any]:
         key: gives the local key; called when the listener is not another user's.
     """
     try:
-        connection, whose, uid = _connect(address)
+        connection, owner_, uid = _connect(address)
     except (OSError, ValueError):
         return {"address": address, "problem": "does not answer"}
     with contextlib.closing(connection):
-        if whose is Owner.STRANGER:
+        if owner_ is Owner.OTHER_USER:
             return {"address": address, "problem": f"belongs to another user (uid {uid}), and was sent no key"}
         try:
-            status, answer = _exchange(connection, "/statusz", key())
+            status, answer = _get(connection, "/statusz", key())
         except ConfigError as error:
             return {"address": address, "problem": f"cannot be asked: {error.message} ({error.hint})"}
         except (OSError, ValueError, RecursionError):
@@ -80,32 +80,32 @@ def ask(address: str, key: Callable[[], str]) -> Mapping[str, Any]:
     numbers = _numbers(answer)
     if numbers is None:
         return {"address": address, "problem": "does not answer as a gateway of vx-token's"}
-    return {"address": address, "verified": whose is Owner.OURS, **numbers}
+    return {"address": address, "verified": owner_ is Owner.SAME_USER, **numbers}
 
 
-def is_gateway(address: str) -> tuple[bool, Owner, int]:
+def probe(address: str) -> tuple[bool, Owner, int]:
     """Return whether a gateway answers at `address`, whose listener that is, and the user id; sends no key.
 
     Raises:
         OSError: no connection is possible.
         ValueError: the address is invalid.
     """
-    connection, whose, uid = _connect(address)
+    connection, owner_, uid = _connect(address)
     with contextlib.closing(connection):
-        if whose is Owner.STRANGER:
-            return False, whose, uid
+        if owner_ is Owner.OTHER_USER:
+            return False, owner_, uid
         try:
-            _, answer = _exchange(connection, "/healthz")
+            _, answer = _get(connection, "/healthz")
         except (OSError, ValueError, RecursionError):
-            return False, whose, uid
-    return isinstance(answer, dict) and answer.get("status") == "ok" and "version" in answer, whose, uid
+            return False, owner_, uid
+    return isinstance(answer, dict) and answer.get("status") == "ok" and "version" in answer, owner_, uid
 
 
 def _numbers(answer: object) -> Mapping[str, Any] | None:
     if not isinstance(answer, dict):
         return None
     numbers: dict[str, int] = {}
-    for name in _NUMBERS:
+    for name in _FIELDS:
         value = answer.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
             return None
@@ -120,11 +120,11 @@ def _numbers(answer: object) -> Mapping[str, Any] | None:
 def _connect(address: str) -> tuple[socket.socket, Owner, int]:
     """Connect, then find out whose listener it is: the other way round, it could change in between."""
     if not address.startswith("unix:"):
-        connection = socket.create_connection(_host_and_port(address), PATIENCE)
+        connection = socket.create_connection(_host_and_port(address), TIMEOUT)
         return connection, *owner(address)
     connection = socket.socket(socket.AF_UNIX)
     try:
-        connection.settimeout(PATIENCE)
+        connection.settimeout(TIMEOUT)
         connection.connect(address.removeprefix("unix:"))
         if not hasattr(socket, "SO_PEERCRED"):
             return connection, Owner.UNKNOWN, -1
@@ -133,7 +133,7 @@ def _connect(address: str) -> tuple[socket.socket, Owner, int]:
         connection.close()
         raise
     _, uid, _ = struct.unpack("3i", credentials)  # of the process that listens: unix(7)
-    return connection, (Owner.OURS if uid == os.geteuid() else Owner.STRANGER), uid
+    return connection, (Owner.SAME_USER if uid == os.geteuid() else Owner.OTHER_USER), uid
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
@@ -149,7 +149,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
     return str(host), parts.port
 
 
-def _exchange(connection: socket.socket, path: str, key: str = "") -> tuple[int, object]:
+def _get(connection: socket.socket, path: str, key: str = "") -> tuple[int, object]:
     """Ask, and return the HTTP status and the JSON.
 
     Not by http.client, whose timeout begins anew with each byte.
@@ -158,17 +158,17 @@ def _exchange(connection: socket.socket, path: str, key: str = "") -> tuple[int,
         OSError: there is no complete answer in time.
         ValueError: it is not HTTP, or not JSON.
     """
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     authorization = f"Authorization: Bearer {key}\r\n" if key else ""
     head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{authorization}\r\n"
     connection.sendall(head.encode())
     answer = b""
     while True:
         left = end - time.monotonic()
-        if left <= 0 or len(answer) > _LARGEST:
+        if left <= 0 or len(answer) > _MAX_RESPONSE:
             raise TimeoutError
         connection.settimeout(left)
-        chunk = connection.recv(_LARGEST)
+        chunk = connection.recv(_MAX_RESPONSE)
         if not chunk:
             break
         answer += chunk

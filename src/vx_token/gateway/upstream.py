@@ -11,9 +11,9 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from vx_token.gateway.body import Body
-from vx_token.gateway.errors import Refusal
-from vx_token.gateway.guard import Target
+from vx_token.gateway.body import RequestBody
+from vx_token.gateway.errors import GatewayError
+from vx_token.gateway.guard import RequestTarget
 from vx_token.gateway.headers import Headers
 from vx_token.gateway.settings import Limits, Route
 
@@ -28,11 +28,11 @@ _OURS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class UpstreamRequest:
     """One request as upstream is to get it, but for its headers and body."""
 
     method: str
-    target: Target
+    target: RequestTarget
     route: Route
 
 
@@ -56,11 +56,13 @@ def open_session(ca_file: Path | None, limits: Limits, most: int) -> aiohttp.Cli
     )
 
 
-async def send(session: aiohttp.ClientSession, call: Call, headers: Headers, body: Body) -> aiohttp.ClientResponse:
+async def send(
+    session: aiohttp.ClientSession, call: UpstreamRequest, headers: Headers, body: RequestBody
+) -> aiohttp.ClientResponse:
     """Send one request; the answer's head is there, its body is still to be read.
 
     Raises:
-        Refusal: 502 or 504 when upstream gives no answer; the body's own when that cannot be read.
+        GatewayError: 502 or 504 when upstream gives no answer; the body's own when that cannot be read.
     """
     fields = CIMultiDict(headers)
     if body.length is not None:
@@ -69,23 +71,23 @@ async def send(session: aiohttp.ClientSession, call: Call, headers: Headers, bod
     proxy = call.route.proxy or None
     try:
         return await session.request(
-            call.method, url, headers=fields, data=body.data(), allow_redirects=False, proxy=proxy
+            call.method, url, headers=fields, data=body.payload(), allow_redirects=False, proxy=proxy
         )
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise body.refusal or unreachable(error, url.host or "") from None
+        raise body.refusal or upstream_error(error, url.host or "") from None
 
 
-def check_http(answer: aiohttp.ClientResponse) -> None:
+def check_response(answer: aiohttp.ClientResponse) -> None:
     """Refuse an answer that is no HTTP: the library lets pass what a client could read in another way than we do.
 
     Source: RFC 9110, sections 5.1, 5.5 and 15.
 
     Raises:
-        Refusal: 502; the connection is closed.
+        GatewayError: 502; the connection is closed.
     """
     if not (200 <= answer.status <= 599 and all(map(_is_field, answer.raw_headers))):
         answer.close()
-        raise Refusal(502, "upstream's answer is no HTTP response", "upstream_gone")
+        raise GatewayError(502, "upstream's answer is no HTTP response", "upstream_gone")
 
 
 def _is_field(field: tuple[bytes, bytes]) -> bool:
@@ -93,7 +95,7 @@ def _is_field(field: tuple[bytes, bytes]) -> bool:
     return _TOKEN.fullmatch(name) is not None and _FORBIDDEN.search(value) is None
 
 
-def let_go(answer: aiohttp.ClientResponse) -> None:
+def release(answer: aiohttp.ClientResponse) -> None:
     """Keep the connection when its answer has been read to the end; else close it, so that upstream stops its work."""
     if answer.content.at_eof():
         answer.release()
@@ -101,7 +103,7 @@ def let_go(answer: aiohttp.ClientResponse) -> None:
         answer.close()
 
 
-class Pulse:
+class ConnectionMonitor:
     """Tells a connection that is lost inside an answer where the HTTP library does not; `stop` it at the answer's end.
 
     The library closes a connection that brings malformed chunks, and leaves the reader waiting for ever; and it takes
@@ -135,15 +137,15 @@ class Pulse:
             self._handle = self._loop.call_later(_BEAT, self._look)
 
 
-def unreachable(error: Exception, host: str) -> Refusal:
+def upstream_error(error: Exception, host: str) -> GatewayError:
     """What a failed exchange means to the tool's user; the error's own text stays here, it may quote headers."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-        return Refusal(502, f"the TLS certificate of {host} cannot be verified", "upstream_untrusted")
+        return GatewayError(502, f"the TLS certificate of {host} cannot be verified", "upstream_untrusted")
     if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError):
-        return Refusal(502, f"cannot connect to {host}", "upstream_unreachable")
+        return GatewayError(502, f"cannot connect to {host}", "upstream_unreachable")
     if isinstance(error, TimeoutError):
-        return Refusal(504, f"{host} did not answer in time", "upstream_timeout")
-    return Refusal(502, f"{host} closed the connection without a proper answer", "upstream_gone")
+        return GatewayError(504, f"{host} did not answer in time", "upstream_timeout")
+    return GatewayError(502, f"{host} closed the connection without a proper answer", "upstream_gone")
 
 
 async def read_up_to(content: aiohttp.StreamReader, size: int) -> bytes:

@@ -119,12 +119,12 @@ def gather(
         standing=ask() if running is None else None,
         differs=_differences(running, environ, cwd),
         texts=_texts([*shell_startup.files(environ), *dotenvs(environ, cwd), *llm_files(environ)]),
-        gateway_problem=_gateway_problem(good, running) if good and address.wanted(good) else None,
+        gateway_problem=_gateway_problem(good, running) if good and address.is_wanted(good) else None,
     )
 
 
 def _refresher(config: Config, store: Store, clock: Clock, environ: Mapping[str, str]) -> Refresher:
-    return Refresher(store, clock, mint, environ, config, address.local(config, environ))
+    return Refresher(store, clock, mint, environ, config, address.lookup(config, environ))
 
 
 def _patients(config: Config, refresher: Refresher) -> list[Patient]:
@@ -195,11 +195,11 @@ def _gateway_problem(config: Config, daemon: Mapping[str, Any] | None) -> tuple[
     place, key = (path, "unix_socket") if path else (f"port {config.gateway.port}", "port")
     stranger = f"stop that program, or change `gateway.{key}` in the configuration"
     try:
-        found, whose, uid = statusz.is_gateway(f"unix:{path}" if path else address.url(config, config.default_profile))
+        found, whose, uid = statusz.probe(f"unix:{path}" if path else address.base_url(config, config.default_profile))
     except OSError as error:
         hint = "see: vx-token service logs" if daemon is not None else "run: vx-token service install"
         return f"it cannot be reached: {error.strerror or 'no answer in time'}", hint
-    if whose is statusz.Owner.STRANGER:
+    if whose is statusz.Owner.OTHER_USER:
         return f"another user (uid {uid}) listens on {place}", stranger
     if not found:
         return f"another program listens on {place}", stranger

@@ -94,7 +94,7 @@ def _hosts(around: Surroundings) -> set[str]:
     profiles = [each.profile for each in around.patients]
     urls = [profile.url for profile in profiles]
     if isinstance(around.config, Config):
-        urls += [address.url(around.config, profile.name) for profile in profiles]
+        urls += [address.base_url(around.config, profile.name) for profile in profiles]
     return {_host(url) for url in urls}
 
 

@@ -79,15 +79,15 @@ def gather(
     if problem:
         gateway = {"address": address, "problem": f"is not served: {problem[0]}", "hint": problem[1]}
     elif address:
-        gateway = statusz.ask(address, key)
+        gateway = statusz.query(address, key)
     return Status(__version__, str(store.root), str(path), error, running, rows, gateway)
 
 
 def _configured(config: Config | ConfigError) -> str:
     """Where a gateway without a daemon would be."""
-    if isinstance(config, ConfigError) or not gateway_address.wanted(config):
+    if isinstance(config, ConfigError) or not gateway_address.is_wanted(config):
         return ""
-    return gateway_address.url(config, config.default_profile)
+    return gateway_address.base_url(config, config.default_profile)
 
 
 def known(store: Store, profile: str, now: float) -> State:
