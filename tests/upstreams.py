@@ -1,4 +1,4 @@
-"""An upstream on loopback whose answers a test writes, a purse of tokens, and a gateway between them."""
+"""An upstream with scripted responses, a purse of tokens, and a gateway in front of them, on loopback."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ class LoopThread:
 
     def close(self) -> None:
         self.run(self.loop.shutdown_default_executor())
-        self.run(asyncio.sleep(0))  # closed transports say good-bye in the loop's next turn
+        self.run(asyncio.sleep(0))  # closed transports call connection_lost in the loop's next turn
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)
         self.loop.close()
@@ -114,11 +114,11 @@ def upstream(handler: Handler = answer_ok, tls: ssl.SSLContext | None = None) ->
 
 
 class Purse:
-    """Tokens for tests: `current` is what it holds, `fresh` makes the next one or raises what it is told to."""
+    """Tokens for tests: `current` returns the last one, `fresh` mints a new one or raises from `failures`."""
 
     def __init__(self, lifetime: float = 3600.0) -> None:
         self.lifetime = lifetime
-        self.made = 0
+        self.minted = 0
         self.asked: list[str | None] = []
         self.failures: list[Exception] = []
         self.delay = 0.0
@@ -127,9 +127,9 @@ class Purse:
         self.token: Token | None = self.mint()
 
     def mint(self) -> Token:
-        self.made += 1
+        self.minted += 1
         now = time.time()
-        return Token(f"ya29.token-{self.made}", now + self.lifetime, now, quota_project=self.quota_project)
+        return Token(f"ya29.token-{self.minted}", now + self.lifetime, now, quota_project=self.quota_project)
 
     def current(self, profile: str) -> Token | None:
         return self.token
@@ -167,7 +167,7 @@ class Front:
         key: str | None = KEY,
         **headers: str,
     ) -> "Answer":
-        """One request on a connection of its own; an underscore in a header's name stands for a hyphen."""
+        """Send one request on a new connection; an underscore in a header's name stands for a hyphen."""
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
         if key is not None:
             fields.setdefault("Authorization", f"Bearer {key}")
@@ -209,7 +209,7 @@ def settings_for(*routes: Route, **changes: Any) -> GatewaySettings:
 
 @contextlib.contextmanager
 def front(tokens: Any, *routes: Route, **changes: Any) -> Iterator[Front]:
-    """A gateway in a thread of its own; `changes` are fields of its settings."""
+    """Run a gateway in a thread; `changes` are fields of its settings."""
     thread = LoopThread()
     gateway = GatewayApp(settings_for(*routes, **changes), tokens)
     addresses: list[str] = []

@@ -1,4 +1,4 @@
-"""What the gateway passes on, and what it answers by itself."""
+"""What the gateway forwards, and what it answers itself."""
 
 import codecs
 import gzip
@@ -50,7 +50,7 @@ def proxy(server: Upstream, purse: Purse) -> Iterator[Front]:
         ("/v1/embeddings?x=%20y&z", "/embeddings?x=%20y&z"),
         ("/v1//responses", "/responses"),
         ("/v1/docs/", "/docs/"),
-        ("/v1/never/heard:of", "/never/heard:of"),
+        ("/v1/un/known:route", "/un/known:route"),
         ("/gemini/v1/completions", "/completions"),
         ("/other/v1/completions", "/other/completions"),
     ],
@@ -106,12 +106,12 @@ def test_the_model_list_comes_from_the_configuration(proxy: Front, server: Upstr
 
 
 def test_an_unknown_profile_is_named(proxy: Front, server: Upstream) -> None:
-    answer = proxy.ask(path="/nobody/v1/chat/completions")
-    assert (answer.status, answer.error["message"]) == (404, "no profile nobody here; known: gemini, other")
+    answer = proxy.ask(path="/missing/v1/chat/completions")
+    assert (answer.status, answer.error["message"]) == (404, "unknown profile missing; known: gemini, other")
     assert server.seen == []
 
 
-def test_the_clients_credentials_and_account_stay_here(proxy: Front, server: Upstream, purse: Purse) -> None:
+def test_credentials_and_account_headers_of_clients_are_dropped(proxy: Front, server: Upstream, purse: Purse) -> None:
     purse.quota_project = "billing"
     purse.token = purse.mint()
     proxy.ask(
@@ -136,7 +136,7 @@ def test_the_clients_credentials_and_account_stay_here(proxy: Front, server: Ups
     assert headers["User-Agent"].startswith("OpenAI/Python 3 vx-token/")
 
 
-def test_upstreams_own_affairs_stay_with_upstream(proxy: Front, server: Upstream) -> None:
+def test_headers_about_upstreams_host_are_dropped(proxy: Front, server: Upstream) -> None:
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         own = {"Alt-Svc": "h3", "Set-Cookie": "a=b", "Access-Control-Allow-Origin": "*", "X-Request-Id": "r1"}
         return web.json_response({}, headers=own)
@@ -235,7 +235,7 @@ def test_any_other_error_body_stays_as_it_was(proxy: Front, server: Upstream, bo
     assert proxy.ask().body == body
 
 
-def test_a_redirect_is_shown_and_never_followed(proxy: Front, server: Upstream) -> None:
+def test_a_redirect_is_returned_and_never_followed(proxy: Front, server: Upstream) -> None:
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(status=302, headers={"Location": server.url + "/elsewhere"})
 
@@ -277,7 +277,7 @@ def test_settings_change_without_a_restart(proxy: Front, server: Upstream) -> No
     assert proxy.ask(path="/gemini/v1/x").status == 404
 
 
-def test_an_upstream_that_is_not_there_is_a_502_with_a_sentence(purse: Purse) -> None:
+def test_an_unreachable_upstream_is_a_502(purse: Purse) -> None:
     with front(purse, Route("p", "http://127.0.0.1:9/v1")) as proxy:
         answer = proxy.ask()
     assert (answer.status, answer.error["message"]) == (502, "cannot connect to 127.0.0.1")

@@ -44,8 +44,8 @@ def proxy(google: Emulator, purse: Granted) -> Iterator[Front]:
 
 @pytest.fixture
 def client(proxy: Front) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(api_key=KEY, base_url=proxy.url, max_retries=0) as made:
-        yield made
+    with openai.OpenAI(api_key=KEY, base_url=proxy.url, max_retries=0) as created:
+        yield created
 
 
 def ask(client: openai.OpenAI, model: str = "gpt-4o") -> openai.types.chat.ChatCompletion:
@@ -111,11 +111,11 @@ def test_the_soak_in_small_sees_no_failure() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout)
-    assert [(client["answers"], client["broken"]) for client in found["clients"]] == [({"200": 60}, {})] * len(
-        found["clients"]
+    report = json.loads(done.stdout)
+    assert [(client["answers"], client["broken"]) for client in report["clients"]] == [({"200": 60}, {})] * len(
+        report["clients"]
     )
-    assert found["token_lives"] >= 3
-    if len(found["clients"]) < 2:
+    assert report["token_lives"] >= 3
+    if len(report["clients"]) < 2:
         missing = "no Node client took part: " + ("npm cannot install it" if shutil.which("node") else "no node")
         (pytest.fail if os.environ.get("VX_TOKEN_STRICT") else pytest.skip)(missing)

@@ -1,4 +1,4 @@
-"""When no client is about to use a connection that it has."""
+"""The connections: which are idle or stalled, and which is closed first."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from vx_token.gateway.connections import Connections
 
 
 class Wire(asyncio.Transport):
-    """A connection that is open until it is told otherwise."""
+    """An open transport that records `close` and `abort`."""
 
     closing = False
     aborted = False
@@ -25,13 +25,13 @@ class Wire(asyncio.Transport):
         return self.closing
 
 
-def test_a_connection_is_quiet_some_time_after_its_last_answer() -> None:
+def test_a_connection_is_idle_some_time_after_its_last_response() -> None:
     now = [100.0]
     connections, wire = Connections(lambda: now[0]), Wire()
     assert connections.idle_for(6.0)
     connections.request_started(wire)
     now[0] += 3600.0
-    assert not connections.idle_for(6.0), "its answer may take as long as it wants"
+    assert not connections.idle_for(6.0), "a response may take any time"
     connections.request_ended(wire)
     now[0] += 5.9
     assert not connections.idle_for(6.0)
@@ -39,22 +39,22 @@ def test_a_connection_is_quiet_some_time_after_its_last_answer() -> None:
     assert connections.idle_for(6.0)
 
 
-def test_a_connection_that_is_told_to_end_or_closed_holds_nothing_up() -> None:
-    connections, told, closed, gone = Connections(), Wire(), Wire(), Wire()
-    for wire in (told, closed, gone):
+def test_a_draining_or_closed_connection_does_not_delay_the_stop() -> None:
+    connections, draining, closed, gone = Connections(), Wire(), Wire(), Wire()
+    for wire in (draining, closed, gone):
         connections.request_started(wire)
         connections.request_ended(wire)
     connections.draining = True
-    connections.request_started(told)
+    connections.request_started(draining)
     closed.closing = True
     assert not connections.idle_for(6.0)
     del wire, gone
-    assert connections.idle_for(6.0), "while its last answer is under way too"
-    connections.request_ended(told)
+    assert connections.idle_for(6.0), "even during its last response"
+    connections.request_ended(draining)
     assert connections.idle_for(6.0)
 
 
-def test_a_connection_just_taken_is_not_known_until_it_asks() -> None:
+def test_a_new_connection_is_unused_until_its_first_request() -> None:
     connections, wire = Connections(), Wire()
     assert connections.all_used([None])
     assert not connections.all_used([wire])
@@ -62,7 +62,7 @@ def test_a_connection_just_taken_is_not_known_until_it_asks() -> None:
     assert connections.all_used([wire])
 
 
-def test_the_connection_that_is_missed_least_is_closed_first() -> None:
+def test_the_least_useful_connection_is_closed_first() -> None:
     now = [100.0]
     connections = Connections(lambda: now[0])
     client, other, silent, asking, stalled, reading = wires = [Wire() for _ in range(6)]
@@ -85,10 +85,10 @@ def test_the_connection_that_is_missed_least_is_closed_first() -> None:
         order.append(next(wire for wire in wires if (wire.closing or wire.aborted) and wire not in order))
         connections.closed(order[-1])
     assert order == [silent, other, client, stalled]
-    assert connections.count == 2, "a request under way is never given up for a new connection"
+    assert connections.count == 2, "a running request is never aborted for a new connection"
 
 
-def test_a_new_connection_has_a_moment_to_bring_its_request() -> None:
+def test_a_new_connection_has_a_moment_to_send_its_request() -> None:
     now, new = [100.0], Wire()
     connections = Connections(lambda: now[0])
     connections.opened(new)

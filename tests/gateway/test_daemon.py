@@ -64,14 +64,17 @@ def test_everything_exports_the_local_key_and_url_and_both_survive_a_restart(
     for _ in range(2):
         with behind.daemon():
             until(lambda: behind.read("env.sh"))
-            said = exported(behind)
-            assert {said[name] for name in NAMES} == {f"http://127.0.0.1:{port}/v1"}
+            variables = exported(behind)
+            assert {variables[name] for name in NAMES} == {f"http://127.0.0.1:{port}/v1"}
             lines = behind.read("env.sh").splitlines()
             assert "# mode: gateway" in lines
-            assert {f"export {name}='{said[name]}'" for name in ("OPENAI_API_KEY", *NAMES)} <= set(lines)
+            assert {f"export {name}='{variables[name]}'" for name in ("OPENAI_API_KEY", *NAMES)} <= set(lines)
             script = 'printf "%s %s" "$OPENAI_API_KEY" "$OPENAI_BASE_URL"'
-            assert behind.vx("exec", "--", "sh", "-c", script).stdout == f"{said['OPENAI_API_KEY']} {said[NAMES[0]]}"
-            seen.add(said["OPENAI_API_KEY"])
+            assert (
+                behind.vx("exec", "--", "sh", "-c", script).stdout
+                == f"{variables['OPENAI_API_KEY']} {variables[NAMES[0]]}"
+            )
+            seen.add(variables["OPENAI_API_KEY"])
     assert len(seen) == 1
     key = seen.pop()
     assert len(key) > 40
@@ -326,7 +329,7 @@ def test_a_reload_to_a_taken_port_keeps_the_gateway_where_it_is(behind: Box, goo
         until(lambda: behind.read("env.sh"))
         configure(behind, google, taken.getsockname()[1])
         process.send_signal(signal.SIGHUP)
-        until(lambda: "is taken" in json.loads(behind.vx("status", "--json").stdout)["config_error"])
+        until(lambda: "is in use" in json.loads(behind.vx("status", "--json").stdout)["config_error"])
         assert process.poll() is None
         assert answers(port)
         assert f":{port}/v1" in behind.read("env.sh")
@@ -366,7 +369,7 @@ def test_a_taken_port_ends_no_refreshing_and_is_served_when_it_is_free(
             return "\n".join(notified)
 
         with socket.create_server(("127.0.0.1", port)) as stranger, behind.daemon():
-            sentence = f"the gateway's port {port} of 127.0.0.1 is taken"
+            sentence = f"the gateway's port {port} of 127.0.0.1 is in use"
             until(lambda: len(google.issued) >= 3, 60, "refreshes without the gateway")
             until(lambda: "READY=1" in states(), what="READY")
             assert f"gateway: {sentence}" in states()
@@ -382,8 +385,8 @@ def test_a_taken_port_ends_no_refreshing_and_is_served_when_it_is_free(
             until(lambda: answers(port), 30, "the gateway")
             until(lambda: json.loads(behind.vx("status", "--json").stdout)["gateway"].get("requests"))
             until(lambda: "gateway: " not in states().rpartition("STATUS=")[2], what="a status without it")
-    assert behind.log.count("is taken") == 1
-    assert behind.log.count("the gateway serves") == 1
+    assert behind.log.count("is in use") == 1
+    assert behind.log.count("the gateway listens at") == 1
 
 
 def test_alone_a_taken_port_ends_with_3_and_a_sentence(behind: Box, port: int) -> None:
@@ -391,7 +394,7 @@ def test_alone_a_taken_port_ends_with_3_and_a_sentence(behind: Box, port: int) -
         done = behind.vx("gateway")
     assert done.returncode == 3
     assert done.stderr.splitlines()[-2:] == [
-        f"vx-token: the gateway's port {port} of 127.0.0.1 is taken",
+        f"vx-token: the gateway's port {port} of 127.0.0.1 is in use",
         "hint: stop the program that uses it, or change `gateway.port` in the configuration",
     ]
     assert not behind.read("env.sh")
@@ -403,9 +406,9 @@ def test_a_google_token_in_place_of_the_key_is_answered_by_the_command_to_use(
     with alone(behind, port):
         until(lambda: google.issued)
         token = behind.vx("print").stdout.strip()
-        for given, told in ((token, True), ("ya29.of-another-day", True), ("sk-of-another-provider", False)):
-            status, body = ask(port, "/v1/models", given)
-            assert (status, b"use: vx-token gateway key" in body) == (401, told)
+        for key, expected in ((token, True), ("ya29.of-another-day", True), ("sk-of-another-provider", False)):
+            status, body = ask(port, "/v1/models", key)
+            assert (status, b"use: vx-token gateway key" in body) == (401, expected)
         done = behind.vx("gateway", "key")
         assert (done.stdout.count("\n"), done.stderr) == (1, "")
         assert ask(port, "/v1/models", done.stdout.strip())[0] == 200
@@ -530,7 +533,7 @@ def test_exec_in_gateway_mode_serves_its_command_where_no_gateway_of_ours_answer
         return url
 
     assert f":{port}/" not in served()
-    with socket.create_server(("127.0.0.1", port)):  # another program of ours, which answers nothing
+    with socket.create_server(("127.0.0.1", port)):  # another program of the same user, which does not respond
         assert f":{port}/" not in served()
     with behind.daemon():
         until(lambda: answers(port))
@@ -582,7 +585,7 @@ sys.exit(len(got))
 
 
 def test_exec_with_a_gateway_leaves_the_terminals_interrupt_to_the_command(behind: Box) -> None:
-    """The terminal tells the whole foreground group, so the command has it already; a second one would be too many."""
+    """The terminal signals the whole foreground group, so `exec` must not send the command a second signal."""
     got = behind.root / "got"
     argv = behind.command("exec", "--gateway", "--", sys.executable, "-c", COUNTING, str(got))
     process = pexpect.spawn(argv[0], argv[1:], env=behind.environ, cwd=behind.root, timeout=20)
@@ -610,12 +613,12 @@ def test_loopback_goes_past_a_proxy(behind: Box) -> None:
     behind.refresh()
     behind.environ |= {"HTTP_PROXY": "http://proxy.invalid:1", "NO_PROXY": "intranet"}
     own = json.loads(behind.vx("exec", "--gateway", "--", sys.executable, "-c", DUMP).stdout)
-    for said in (own, exported(behind)):
-        assert said["NO_PROXY"] == said["no_proxy"] == "intranet,127.0.0.1,localhost"
+    for variables in (own, exported(behind)):
+        assert variables["NO_PROXY"] == variables["no_proxy"] == "intranet,127.0.0.1,localhost"
     behind.environ["NO_PROXY"] = "*"
-    said = exported(behind)
-    assert "NO_PROXY" not in said
-    assert said["no_proxy"] == "*"
+    variables = exported(behind)
+    assert "NO_PROXY" not in variables
+    assert variables["no_proxy"] == "*"
 
 
 LOOPBACK = "127.0.0.1,localhost"
@@ -625,9 +628,9 @@ def test_the_other_loopback_goes_past_a_proxy_too(behind: Box, google: Emulator,
     configure(behind, google, port, "host = '::1'")
     behind.refresh()
     behind.environ |= {"HTTP_PROXY": "http://proxy.invalid:1", "NO_PROXY": "intranet"}
-    said = exported(behind)
-    assert said["OPENAI_BASE_URL"] == f"http://[::1]:{port}/v1"
-    assert said["NO_PROXY"] == said["no_proxy"] == "intranet,::1,127.0.0.1,localhost"
+    variables = exported(behind)
+    assert variables["OPENAI_BASE_URL"] == f"http://[::1]:{port}/v1"
+    assert variables["NO_PROXY"] == variables["no_proxy"] == "intranet,::1,127.0.0.1,localhost"
 
 
 def test_the_exported_address_is_the_bound_one(behind: Box, google: Emulator, port: int) -> None:
@@ -635,8 +638,8 @@ def test_the_exported_address_is_the_bound_one(behind: Box, google: Emulator, po
     configure(behind, google, port, "host = 'localhost'")
     with behind.daemon():
         until(lambda: behind.read("env.sh"))
-        said = exported(behind)
-        assert {said[name] for name in NAMES} == {f"http://127.0.0.1:{port}/v1"}
+        variables = exported(behind)
+        assert {variables[name] for name in NAMES} == {f"http://127.0.0.1:{port}/v1"}
         assert f"export OPENAI_BASE_URL='http://127.0.0.1:{port}/v1'" in behind.read("env.sh").splitlines()
         assert behind.vx("exec", "--", "printenv", "OPENAI_BASE_URL").stdout == f"http://127.0.0.1:{port}/v1\n"
 
@@ -661,8 +664,8 @@ def test_each_list_of_what_goes_past_a_proxy_keeps_its_own_names(
     behind.refresh()
     behind.environ |= {"http_proxy": "http://proxy.invalid:1", **listed}
     own = json.loads(behind.vx("exec", "--gateway", "--", sys.executable, "-c", DUMP).stdout)
-    said = exported(behind)
-    assert {name: said[name] for name in ("NO_PROXY", "no_proxy") if name in said} == expected
+    variables = exported(behind)
+    assert {name: variables[name] for name in ("NO_PROXY", "no_proxy") if name in variables} == expected
     assert {name: own[name] for name in ("NO_PROXY", "no_proxy")} == {**listed, **expected}
 
 
@@ -673,11 +676,11 @@ def test_status_shows_the_gateway(behind: Box, google: Emulator, port: int) -> N
         google.fail("chat", status=429)
         with pytest.raises(openai.RateLimitError):
             say(built_once)
-        found = json.loads(behind.vx("status", "--json").stdout)["gateway"]
-        assert found["address"] == f"http://127.0.0.1:{port}/v1"
-        assert (found["requests"], found["errors"], found["in_flight"]) == (2, 1, 0)
-        assert found["tokens_per_minute"] > 0
-        assert found["verified"] is Path("/proc/net/tcp").exists()
+        gateway = json.loads(behind.vx("status", "--json").stdout)["gateway"]
+        assert gateway["address"] == f"http://127.0.0.1:{port}/v1"
+        assert (gateway["requests"], gateway["errors"], gateway["in_flight"]) == (2, 1, 0)
+        assert gateway["tokens_per_minute"] > 0
+        assert gateway["verified"] is Path("/proc/net/tcp").exists()
         text = behind.vx("status").stdout
         assert f"gateway: http://127.0.0.1:{port}/v1, " in text
         assert " requests, 1 errors, " in text
@@ -687,18 +690,18 @@ def test_status_shows_the_gateway(behind: Box, google: Emulator, port: int) -> N
 def test_status_shows_a_gateway_without_a_daemon(behind: Box, google: Emulator, port: int) -> None:
     configure(behind, google, port, mode="direct")
 
-    def shown() -> str:
+    def gateway_line() -> str:
         return behind.vx("status").stdout.splitlines()[-1]
 
-    assert shown() == f"gateway: http://127.0.0.1:{port}/v1 does not answer"
+    assert gateway_line() == f"gateway: http://127.0.0.1:{port}/v1 does not answer"
     assert not (behind.root / "gateway.key").exists()
     with alone(behind, port):
-        assert shown().startswith(f"gateway: http://127.0.0.1:{port}/v1, 1 requests, ")
+        assert gateway_line().startswith(f"gateway: http://127.0.0.1:{port}/v1, 1 requests, ")
         (behind.root / "gateway.key").write_text("nonsense")
-        assert f"{port}/v1 cannot be asked: " in shown()
+        assert f"{port}/v1 cannot be queried: " in gateway_line()
 
 
-# Becomes another user before it listens; prints all that it is sent, and answers by what it reads from stdin.
+# Changes its user before it listens; prints the bytes received, and responds with its stdin.
 SQUATTER = """
 import base64, os, socket, sys
 port, uid, answer = int(sys.argv[1]), int(sys.argv[2]), base64.b64decode(sys.argv[3])
@@ -721,7 +724,7 @@ while True:
 
 @contextlib.contextmanager
 def squatter(port: int, uid: int, answer: bytes) -> Iterator[Callable[[], bytes]]:
-    """A program of the user `uid` on the gateway's port; gives a function that tells all that was sent to it."""
+    """A program of the user `uid` on the gateway's port; yields a function that returns all bytes it received."""
     argv = [sys.executable, "-I", "-c", SQUATTER, str(port), str(uid), base64.b64encode(answer).decode()]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -750,8 +753,8 @@ NOBODY = 65534
 def test_another_user_on_the_port_gets_neither_key_nor_prompt(behind: Box, google: Emulator, port: int) -> None:
     key = local_key(behind)
     with squatter(port, NOBODY, http_answer(GOOD)) as received:
-        told = f"gateway: http://127.0.0.1:{port}/v1 belongs to another user (uid {NOBODY}), and was sent no key"
-        assert behind.vx("status").stdout.splitlines()[-1] == told
+        line = f"gateway: http://127.0.0.1:{port}/v1 belongs to another user (uid {NOBODY}); no key was sent"
+        assert behind.vx("status").stdout.splitlines()[-1] == line
         assert "requests" not in json.loads(behind.vx("status", "--json").stdout)["gateway"]
         done = behind.vx("exec", "--", sys.executable, "-c", ONE_REQUEST)
         assert done.returncode == 0, done.stderr
@@ -791,8 +794,8 @@ def test_another_user_on_the_port_gets_neither_key_nor_prompt(behind: Box, googl
 def test_nothing_that_another_program_answers_is_printed(behind: Box, port: int, answer: bytes) -> None:
     with squatter(port, os.geteuid(), answer):
         done = behind.vx("status")
-        told = f"gateway: http://127.0.0.1:{port}/v1 does not answer as a gateway of vx-token's"
-        assert (done.stdout.splitlines()[-1], done.stderr) == (told, "")
+        line = f"gateway: http://127.0.0.1:{port}/v1 is not a vx-token gateway"
+        assert (done.stdout.splitlines()[-1], done.stderr) == (line, "")
         assert done.stdout.replace("\n", "").isprintable()
 
 
@@ -809,7 +812,7 @@ def test_a_program_that_drips_its_answer_does_not_hold_status_up(behind: Box, po
     with socket.create_server(("127.0.0.1", port)) as listening, ThreadPoolExecutor(1) as pool:
         pool.submit(drip)
         try:
-            assert "does not answer as a gateway" in behind.vx("status", timeout=20).stdout
+            assert "is not a vx-token gateway" in behind.vx("status", timeout=20).stdout
             assert f"another program listens on port {port}" in behind.vx("doctor", timeout=20).stdout
         finally:
             over.set()
@@ -863,8 +866,8 @@ def test_each_profile_has_its_own_path(behind: Box, google: Emulator, port: int)
         with client(behind, port, "other") as built_once:
             assert say(built_once)
         assert last_chat(google).identity == other
-        said = exported(behind, "--profile", "other")
-        assert said["OPENAI_BASE_URL"] == f"http://127.0.0.1:{port}/other/v1"
+        variables = exported(behind, "--profile", "other")
+        assert variables["OPENAI_BASE_URL"] == f"http://127.0.0.1:{port}/other/v1"
         done = behind.vx("exec", "--profile", "other", "--gateway", "--", sys.executable, "-c", ONE_REQUEST)
         assert "/other/v1 " in done.stdout
         assert other in done.stdout
@@ -994,7 +997,7 @@ def test_the_manager_may_start_the_daemon_at_the_first_connection(
             finally:
                 process.terminate()
                 assert process.wait(30) == 0
-    assert f"the gateway serves http://127.0.0.1:{port}/v1" in behind.log
+    assert f"the gateway listens at http://127.0.0.1:{port}/v1" in behind.log
 
 
 def test_a_reload_takes_other_certificates_on_sockets_of_the_managers(behind: Box, google: Emulator) -> None:
@@ -1006,13 +1009,13 @@ def test_a_reload_takes_other_certificates_on_sockets_of_the_managers(behind: Bo
             trustme.CA().cert_pem.write_to_path(str(behind.root / "ca.pem"))
             configure(behind, google, port, "ca_file = 'ca.pem'")
             process.send_signal(signal.SIGHUP)
-            until(lambda: "the gateway leaves " in behind.log)
+            until(lambda: "the gateway stops listening at " in behind.log)
             assert answers(port)
 
 
 def test_a_socket_at_another_place_than_tools_are_sent_to_is_told(behind: Box, port: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as held, activated(behind, held):
-        until(lambda: f"tools look for the gateway at http://127.0.0.1:{port}/v1" in behind.log)
+        until(lambda: f"tools use the gateway at http://127.0.0.1:{port}/v1" in behind.log)
 
 
 def test_a_socket_open_to_other_machines_is_refused(behind: Box) -> None:
@@ -1022,7 +1025,7 @@ def test_a_socket_open_to_other_machines_is_refused(behind: Box) -> None:
             argv, env=behind.environ, pass_fds=[held.fileno()], capture_output=True, text=True, timeout=30, check=False
         )
     assert done.returncode == 3
-    assert "serves this machine alone, not 0.0.0.0" in done.stderr
+    assert "serves only loopback, not 0.0.0.0" in done.stderr
 
 
 @pytest.fixture
@@ -1066,6 +1069,6 @@ def test_one_node_client_outlives_many_tokens(behind: Box, google: Emulator, por
         environ = behind.environ | exported(behind) | {"MODEL": MODEL}
         with subprocess.Popen(node, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             until(lambda: len(google.issued) > 6 or process.poll() is not None, 60)
-            said, _ = process.communicate(timeout=20)
+            printed, _ = process.communicate(timeout=20)
     assert process.returncode == 0
-    assert int(said) == google.count("chat") == google.count("chat", 200) > 20
+    assert int(printed) == google.count("chat") == google.count("chat", 200) > 20

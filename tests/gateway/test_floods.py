@@ -25,7 +25,7 @@ HEAD = b"GET /healthz HTTP/1.1\r\nHost: loc"
 
 
 class Flood:
-    """Holds `number` connections open and replaces each that is closed; `begin` is what each says."""
+    """Holds `number` connections open and replaces each that is closed; each sends `begin`."""
 
     def __init__(self, port: int, number: int, begin: bytes) -> None:
         self.address = ("127.0.0.1", port)
@@ -168,7 +168,7 @@ def test_a_client_that_reads_nothing_is_cut_off_and_a_slow_one_is_not() -> None:
 
 
 def test_an_answer_is_read_to_its_end_though_its_connection_is_the_next_to_be_closed() -> None:
-    """Closing in favour of a new connection breaks no answer that is under way or just written."""
+    """Closing the oldest connection breaks no running or just finished response."""
     body = b"y" * (8 << 20)
 
     async def large(request: web.BaseRequest) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""Nobody but the key's holder, no web page, and no way out of a profile's base URL."""
+"""Access to the gateway needs the key, is denied to web pages, and is limited to the base URL of a profile."""
 
 import contextlib
 import json
@@ -47,7 +47,7 @@ def proxy(server: Upstream) -> Iterator[Front]:
 
 
 def exchange(proxy: Front, text: str) -> bytes:
-    """Send raw bytes and read all that comes back."""
+    """Send raw bytes and read the whole response."""
     with connection_to(proxy) as raw:
         raw.sendall(text.replace("\n", "\r\n").encode("latin-1"))
         raw.shutdown(socket.SHUT_WR)
@@ -68,7 +68,7 @@ def test_without_the_key_nothing_reaches_upstream(proxy: Front, server: Upstream
     assert server.seen == []
 
 
-def test_the_token_in_force_is_told_from_another_wrong_key_whatever_it_looks_like(server: Upstream) -> None:
+def test_the_current_google_token_gets_another_error_than_a_wrong_key(server: Upstream) -> None:
     purse = Purse()
     purse.token = Token("eyJ.of-a-distributed-cloud", time.time() + 60, time.time())
     with front(purse, Route("p", server.url)) as proxy:
@@ -77,7 +77,7 @@ def test_the_token_in_force_is_told_from_another_wrong_key_whatever_it_looks_lik
     assert server.seen == []
 
 
-def test_two_authorizations_are_none(proxy: Front, server: Upstream) -> None:
+def test_two_authorization_headers_are_rejected(proxy: Front, server: Upstream) -> None:
     line = f"Authorization: Bearer {KEY}\n"
     head = f"GET /v1/x HTTP/1.1\nHost: localhost\nConnection: close\n{line}"
     assert b" 200 " in exchange_line(proxy, f"{head}\n")
@@ -120,7 +120,7 @@ REBOUND = [
 
 @pytest.mark.parametrize("host", REBOUND)
 @pytest.mark.parametrize("path", ["/v1/x", "/healthz", "/metrics"])
-def test_a_rebound_name_gets_nothing(proxy: Front, server: Upstream, host: str, path: str) -> None:
+def test_dns_rebinding_is_rejected(proxy: Front, server: Upstream, host: str, path: str) -> None:
     assert proxy.ask("GET", path, Host=host).status in {400, 403}
     assert server.seen == []
 
@@ -180,7 +180,7 @@ def test_an_allowed_page_may_call_and_read(proxy: Front, server: Upstream) -> No
     assert "Origin" not in server.seen[0].headers
 
 
-def test_no_page_is_told_anything_by_default(proxy: Front) -> None:
+def test_web_pages_get_no_cors_headers_by_default(proxy: Front) -> None:
     headers = proxy.ask().headers
     assert not [name for name in headers if name.lower().startswith("access-control")]
 
@@ -216,7 +216,7 @@ def test_no_target_leaves_the_base_url(proxy: Front, server: Upstream, target: s
 
 
 @pytest.mark.parametrize("method", ["CONNECT", "TRACE", "PURGE", "PROPFIND"])
-def test_strange_methods_are_refused(proxy: Front, server: Upstream, method: str) -> None:
+def test_unknown_methods_are_rejected(proxy: Front, server: Upstream, method: str) -> None:
     target = "evil.example:443" if method == "CONNECT" else "/v1/x"
     text = f"{method} {target} HTTP/1.1\nHost: localhost\nAuthorization: Bearer {KEY}\n\n"
     assert b" 40" in exchange_line(proxy, text)
@@ -224,12 +224,12 @@ def test_strange_methods_are_refused(proxy: Front, server: Upstream, method: str
 
 
 @given(st.text(alphabet="/.%2e5fcEF\\;av1p?#:@ \x00é", max_size=30))
-def test_whatever_is_asked_the_url_stays_below_the_base(target: str) -> None:
+def test_every_parsed_target_stays_below_the_base_url(target: str) -> None:
     try:
-        found = parse_target(target, {"p"}, "p")
+        parsed = parse_target(target, {"p"}, "p")
     except GatewayError:
         return
-    path = found.url("https://host/base").split("?")[0]
+    path = parsed.url("https://host/base").split("?")[0]
     assert path.startswith("https://host/base/")
     assert not re.search(
         r"(^|/)(\.|%2e){1,2}($|[/;])|%2f|%5c|%25|\\|#|\s", path.removeprefix("https://host"), re.IGNORECASE
@@ -238,7 +238,7 @@ def test_whatever_is_asked_the_url_stays_below_the_base(target: str) -> None:
 
 
 @pytest.mark.parametrize("query", ["key=1", "a=1&KEY=1", "k%65y=1", "access%5Ftoken=1", "%6b%65%79=1&a=1"])
-def test_no_other_credential_goes_along_in_the_query(proxy: Front, server: Upstream, query: str) -> None:
+def test_credentials_in_the_query_are_removed(proxy: Front, server: Upstream, query: str) -> None:
     assert proxy.ask("GET", f"/v1/x?{query}").status == 200
     assert server.seen[0].path.rpartition("/x")[2] in {"", "?a=1"}
 
@@ -253,16 +253,14 @@ CHUNKED = "5\nhello\n0\n\n"
         ("GET /v1/x HTTP/2.0\nX: y", "", b"505"),
     ],
 )
-def test_what_upstream_could_read_otherwise_is_refused(
-    proxy: Front, server: Upstream, first: str, last: str, code: bytes
-) -> None:
+def test_ambiguous_framing_is_rejected(proxy: Front, server: Upstream, first: str, last: str, code: bytes) -> None:
     line = exchange_line(proxy, f"{first}\nHost: localhost\nAuthorization: Bearer {KEY}\n\n{last}")
     assert line.split()[1] == code
     assert server.seen == []
 
 
 @pytest.mark.parametrize("upgrade", ["websocket", "h2c"])
-def test_an_offer_to_upgrade_is_passed_over(proxy: Front, server: Upstream, upgrade: str) -> None:
+def test_an_upgrade_header_is_ignored(proxy: Front, server: Upstream, upgrade: str) -> None:
     with contextlib.closing(proxy.connect()) as connection:
         for _ in range(2):  # Java's client offers h2c with its first body, and keeps the connection
             headers = {
@@ -277,7 +275,7 @@ def test_an_offer_to_upgrade_is_passed_over(proxy: Front, server: Upstream, upgr
     assert not {"Upgrade", "X-Hop"} & set(server.seen[0].headers)
 
 
-def test_trailers_stay_here(proxy: Front, server: Upstream) -> None:
+def test_trailers_are_not_forwarded(proxy: Front, server: Upstream) -> None:
     head = f"POST /v1/x HTTP/1.1\nHost: localhost\nAuthorization: Bearer {KEY}\nTransfer-Encoding: chunked\n\n"
     assert b" 200 " in exchange_line(proxy, f"{head}5\nhello\n0\nAuthorization: Bearer other\nX-Late: 1\n\n")
     assert server.seen[0].body == b"hello"
@@ -315,7 +313,7 @@ SMUGGLED = f"GET /v1/smuggled HTTP/1.1\nHost: localhost\nAuthorization: Bearer {
         "".join(f"X-{number}: 1\n" for number in range(500)) + "\n",
     ],
 )
-def test_malformed_requests_reach_nobody(proxy: Front, server: Upstream, bad: str) -> None:
+def test_malformed_requests_do_not_reach_upstream(proxy: Front, server: Upstream, bad: str) -> None:
     answer = exchange(proxy, f"POST /v1/x HTTP/1.1\nHost: localhost\nAuthorization: Bearer {KEY}\n{bad}")
     assert answer == b"" or answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
     if answer:
@@ -338,20 +336,20 @@ def test_a_head_that_never_ends_is_cut_off(server: Upstream) -> None:
             for _ in range(3):
                 kept.request("GET", "/v1/models", headers={"Authorization": f"Bearer {KEY}"})
                 assert kept.getresponse().read()
-                time.sleep(0.9)  # in all, longer than a head may take
+                time.sleep(0.9)  # in total longer than the timeout for headers
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.1", "localhost.example", ""])
 def test_only_loopback_addresses_can_be_served(host: str) -> None:
-    with pytest.raises(ConfigError, match="this machine alone"):
+    with pytest.raises(ConfigError, match="serves only loopback"):
         settings_for(Route("p", "http://127.0.0.1:1"), host=host)
 
 
-def test_the_port_that_is_taken_is_named() -> None:
+def test_a_port_in_use_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         proxy = front(Purse(), Route("p", "http://127.0.0.1:1"), port=port)
-        with pytest.raises(ConfigError, match=f"port {port} of 127.0.0.1 is taken"), proxy:
+        with pytest.raises(ConfigError, match=f"port {port} of 127.0.0.1 is in use"), proxy:
             pass
 
 

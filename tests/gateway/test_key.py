@@ -124,5 +124,5 @@ def test_a_foreign_owner_is_refused(tmp_path: Path) -> None:
         pytest.skip("only root can give a file away")
     load_or_create_key(tmp_path)
     os.chown(tmp_path / KEY_FILE, 12345, 12345)
-    with pytest.raises(ConfigError, match="others may read"):
+    with pytest.raises(ConfigError, match="other users can read"):
         load_or_create_key(tmp_path)

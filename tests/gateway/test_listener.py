@@ -1,4 +1,4 @@
-"""The user id behind a port is read from the kernel's own table, for real sockets."""
+"""The user id of a listening socket is read from the kernel's table."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Memory goes back to the system while there is a crowd, and thoroughly once it has gone."""
+"""Freed memory is returned to the system during and after many concurrent streams."""
 
 import asyncio
 import contextlib
@@ -15,23 +15,23 @@ from vx_token.gateway.memory import trim, trim_periodically
 from vx_token.gateway.settings import Route
 
 
-def test_a_crowd_is_trimmed_after_and_a_few_never() -> None:
-    # requests at once between two looks; the last is seen for ever
-    looks = [0, 1, 0, 500, 900, 2, 3, 0, 1, 4, 0]
+def test_memory_is_trimmed_only_with_many_requests() -> None:
+    # peaks of concurrent requests; the last repeats
+    peaks = [0, 1, 0, 500, 900, 2, 3, 0, 1, 4, 0]
     trimmed: list[tuple[int, bool]] = []
     seen: list[int] = []
 
     def most() -> int:
-        seen.append(looks[min(len(seen), len(looks) - 1)])
+        seen.append(peaks[min(len(seen), len(peaks) - 1)])
         return seen[-1]
 
-    async def story() -> None:
+    async def run() -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.2):
                 await trim_periodically(most, 0.0, lambda over: trimmed.append((seen[-1], over)))
 
-    asyncio.run(story())
-    assert len(seen) > len(looks)
+    asyncio.run(run())
+    assert len(seen) > len(peaks)
     assert trimmed == [(500, False), (900, False), (2, True), (4, False), (0, True)]
 
 
@@ -54,7 +54,7 @@ async def stream(request: web.BaseRequest) -> web.StreamResponse:
 
 
 async def burst(proxy: Front) -> None:
-    """That many streams at once, to their ends."""
+    """Run STREAMS concurrent streams to their end."""
     headers = {"Authorization": f"Bearer {KEY}"}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
 
@@ -67,8 +67,8 @@ async def burst(proxy: Front) -> None:
                 group.create_task(one())
 
 
-def test_nothing_of_a_stream_is_kept_after_its_end() -> None:
-    in_use: list[int] = []  # of the interpreter's blocks of memory, each up to 512 bytes
+def test_a_finished_stream_leaves_no_memory_behind() -> None:
+    in_use: list[int] = []  # blocks of CPython's allocator, each at most 512 bytes
     with upstream(stream) as server, front(Purse(), Route("p", server.url)) as proxy:
         files = psutil.Process().num_fds()
         for _ in range(8):
@@ -77,5 +77,5 @@ def test_nothing_of_a_stream_is_kept_after_its_end() -> None:
             server.seen.clear()
             gc.collect()
             in_use.append(sys.getallocatedblocks())
-    # One block for each stream would be four hundred between the two halves; at each look some are in passing use.
+    # A leak of one block per stream would be 400 blocks between the two halves; some blocks are temporary.
     assert min(in_use[4:]) - min(in_use[:4]) < 2 * STREAMS, in_use

@@ -1,4 +1,4 @@
-"""Model ids change where they must; every other byte stays."""
+"""Model ids in request bodies are resolved; every other byte stays the same."""
 
 import json
 import time
@@ -19,7 +19,7 @@ ROUTE = Route("p", "http://u", aliases={"gpt-4o": "google/gemini-2.5-pro", "fast
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("model", "upstream_id"),
     [
         ("gpt-4o", "google/gemini-2.5-pro"),
         ("fast", "google/gemini-flash"),
@@ -28,8 +28,8 @@ ROUTE = Route("p", "http://u", aliases={"gpt-4o": "google/gemini-2.5-pro", "fast
         ("", ""),
     ],
 )
-def test_ids_resolve(said: str, meant: str) -> None:
-    assert resolve(said, ROUTE) == meant
+def test_ids_resolve(model: str, upstream_id: str) -> None:
+    assert resolve(model, ROUTE) == upstream_id
 
 
 def test_white_space_and_escapes_around_the_id_stay() -> None:
@@ -39,7 +39,7 @@ def test_white_space_and_escapes_around_the_id_stay() -> None:
 
 @pytest.mark.parametrize("inner", [b"[],", b'"",', b"{},", b"[[],", b'{"a":[', b"1,", b'"\\\\",'])
 def test_a_large_body_costs_neither_memory_nor_time(inner: bytes) -> None:
-    """Whatever it is made of: the event loop and with it every other request waits meanwhile."""
+    """Parsing blocks the event loop, and with it every other request."""
     body = b'{"messages":[' + inner * (31_000_000 // len(inner)) + b'0],"model":"fast"}'
     tracemalloc.start()
     try:
@@ -105,11 +105,11 @@ JSON = st.recursive(
     st.booleans(),
     st.sampled_from([None, 2]),
 )
-def test_only_the_top_level_id_changes(rest: dict[str, Any], said: str, ascii_only: bool, indent: int | None) -> None:
-    value = {**rest, "model": said}
+def test_only_the_top_level_id_changes(rest: dict[str, Any], model: str, ascii_only: bool, indent: int | None) -> None:
+    value = {**rest, "model": model}
     body = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode("utf-8", "surrogatepass")
     changed = rewrite(body, ROUTE, "chat/completions").decode("utf-8", "surrogatepass")
-    assert json.loads(changed) == {**value, "model": resolve(said, ROUTE)}
+    assert json.loads(changed) == {**value, "model": resolve(model, ROUTE)}
 
 
 def test_a_beginning_is_enough_when_the_id_is_in_it() -> None:
@@ -155,5 +155,5 @@ OPENAPI, DEPLOYED = (f"https://host.example/v1/projects/p/locations/l/endpoints/
 def test_a_bare_id_gets_googles_prefix_but_at_a_deployed_endpoint(tmp_path: Path, profile: str, publisher: str) -> None:
     path = tmp_path / "config.toml"
     environ = {"VX_TOKEN_CONFIG": str(path)}
-    found = gateway_settings(parse_config(f"[profiles.p]\n{profile}\n", path, environ, {}, path.parent), environ)
-    assert found.routes["p"].publisher == publisher
+    settings = gateway_settings(parse_config(f"[profiles.p]\n{profile}\n", path, environ, {}, path.parent), environ)
+    assert settings.routes["p"].publisher == publisher

@@ -1,4 +1,4 @@
-"""Streams: each chunk as it comes, ends that show, and no more memory than a buffer."""
+"""Streams: each chunk is relayed at once, truncation is visible, and memory is bounded."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ def proxy(server: Upstream) -> Iterator[Front]:
 
 
 class Steps:
-    """A stream that goes on only when the test says so."""
+    """A stream that continues when the test releases it."""
 
     def __init__(self, *chunks: bytes, end: bool = True, headers: dict[str, str] | None = None) -> None:
         self.chunks = chunks
@@ -73,7 +73,7 @@ def test_head_and_chunks_arrive_before_the_next_is_made(proxy: Front, server: Up
     connection.close()
 
 
-def test_the_access_log_tells_a_streams_length(server: Upstream, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_access_log_has_the_length_of_a_stream(server: Upstream, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "vx_token")
     steps = server.handler = Steps(b"data: 1\n\n", b"data: [DONE]\n\n")
     with front(Purse(), Route("p", server.url), access_log=True) as logging:
@@ -133,7 +133,7 @@ def test_an_upstream_that_breaks_off_never_looks_finished(
 
 @contextlib.contextmanager
 def speaking(begun: bytes, rest: bytes = b"") -> Iterator[tuple[str, threading.Event]]:
-    """An upstream of one connection: whatever it is asked, it says this, and at the event the rest, or it resets."""
+    """An upstream for one connection: it sends `begun`, waits for the event, then sends `rest` or resets."""
     go_on, done = threading.Event(), threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
 
@@ -196,7 +196,7 @@ def test_a_reset_is_not_the_end_of_an_answer_without_length() -> None:
         b"SSH-2.0-OpenSSH\r\n",
     ],
 )
-def test_an_answer_that_is_none_is_a_502(answer: bytes) -> None:
+def test_a_malformed_response_is_a_502(answer: bytes) -> None:
     with speaking(answer) as (url, _), front(Purse(), Route("p", url)) as proxy:
         got = proxy.ask()
         assert (got.status, got.error["code"]) == (502, "upstream_gone")

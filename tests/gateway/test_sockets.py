@@ -1,4 +1,4 @@
-"""Own sockets, systemd's sockets, and the way through a proxy."""
+"""The gateway's sockets, systemd's sockets, and the HTTP proxy."""
 
 import asyncio
 import contextlib
@@ -41,14 +41,14 @@ def test_a_dead_processs_unix_socket_is_replaced_and_a_live_ones_is_not(tmp_path
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     second = front(Purse(), ROUTE, unix_socket=path)
-    with front(Purse(), ROUTE, unix_socket=path), pytest.raises(ConfigError, match=r"sock is taken"), second:
+    with front(Purse(), ROUTE, unix_socket=path), pytest.raises(ConfigError, match=r"sock is in use"), second:
         pass
 
 
 def test_a_file_in_the_place_of_the_unix_socket_is_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("text")
-    with pytest.raises(ConfigError, match="is taken"), front(Purse(), ROUTE, unix_socket=path):
+    with pytest.raises(ConfigError, match="is in use"), front(Purse(), ROUTE, unix_socket=path):
         pass
     assert path.read_text() == "text"
 
@@ -202,7 +202,7 @@ def test_a_stop_under_socket_activation_breaks_no_kept_connection() -> None:
 def test_an_activated_socket_open_to_the_world_is_refused() -> None:
     with socket.create_server(("0.0.0.0", 0)) as listening:
         process = activate(listening, "http://127.0.0.1:1")
-        assert "this machine alone" in process.communicate(timeout=30)[0]
+        assert "serves only loopback" in process.communicate(timeout=30)[0]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tokens: one refresh for all who wait, one more try after a refusal, and errors that say what to do."""
+"""Tokens: waiting requests share a refresh, a 401 is retried once, and errors name the remedy."""
 
 import asyncio
 import contextlib
@@ -26,10 +26,10 @@ from vx_token.tokens.store import Store
 
 
 def refusing(server: Upstream, purse: Purse) -> None:
-    """Let upstream take only the purse's newest token, and refuse in Google's array form."""
+    """Make upstream accept only the purse's newest token, and reject others with Google's error array."""
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
-        if request.headers["Authorization"] != f"Bearer ya29.token-{purse.made}":
+        if request.headers["Authorization"] != f"Bearer ya29.token-{purse.minted}":
             refusal = [{"error": {"code": 401, "message": "Expected a valid token.", "status": "UNAUTHENTICATED"}}]
             return web.json_response(refusal, status=401)
         return web.json_response({"ok": True})
@@ -92,12 +92,12 @@ def test_a_small_body_is_held_however_much_others_upload() -> None:
     assert small == [b'{"messages":[],"model":"google/gemini-2.5-pro"}'] * 2
 
 
-def test_a_token_that_cannot_be_replaced_is_not_hammered_for() -> None:
+def test_a_token_that_cannot_be_replaced_causes_one_refresh() -> None:
     purse = Purse()
     purse.stuck = True
     with upstream() as server, front(purse, Route("p", server.url)) as proxy:
         refusing(server, purse)
-        purse.made += 1
+        purse.minted += 1
         assert {proxy.ask().status for _ in range(20)} == {401}
     assert len(purse.asked) == 1
 
@@ -124,7 +124,7 @@ def test_requests_without_a_token_wait_for_the_refresh_under_way() -> None:
     assert purse.asked == [None]
 
 
-def test_an_ended_token_is_never_sent() -> None:
+def test_an_expired_token_is_never_sent() -> None:
     purse = Purse()
     purse.token = Token("ya29.old", time.time() - 1, time.time() - 3600)
     with upstream() as server, front(purse, Route("p", server.url)) as proxy:
@@ -132,7 +132,7 @@ def test_an_ended_token_is_never_sent() -> None:
     assert [seen.bearer for seen in server.seen] == ["ya29.token-2"]
 
 
-def test_a_passing_failure_is_bridged() -> None:
+def test_a_temporary_failure_is_retried() -> None:
     purse = Purse()
     purse.token = None
     purse.failures = [TemporaryError("the token endpoint answered 503")]
@@ -167,7 +167,7 @@ def test_a_login_problem_is_a_401_with_the_command(first: str) -> None:
     purse.failures = [LoginNeededError("Google wants a new login", "run: gcloud auth application-default login")]
     with upstream() as server, front(purse, Route("p", server.url)) as proxy:
         refusing(server, purse)
-        purse.made += 1
+        purse.minted += 1
         if first == "no token":
             purse.token = None
         answer = proxy.ask()
@@ -188,7 +188,7 @@ def test_a_failed_refresh_after_a_refusal_invites_a_retry() -> None:
     purse.failures = [TemporaryError("down", retry_after=3.0)] * 9
     with upstream() as server, front(purse, Route("p", server.url), wait=2.0) as proxy:
         refusing(server, purse)
-        purse.made += 1
+        purse.minted += 1
         answer = proxy.ask()
     assert (answer.status, answer.headers["Retry-After"]) == (503, "3")
 
@@ -198,7 +198,7 @@ def test_a_revoked_token_is_a_503_for_as_long_as_none_can_be_had() -> None:
     purse.failures = [TemporaryError("down", retry_after=0.3)] * 3
     with upstream() as server, front(purse, Route("p", server.url), wait=0.2) as proxy:
         refusing(server, purse)
-        purse.made += 1
+        purse.minted += 1
         answers = [proxy.ask()]
         while answers[-1].status != 200:
             assert (answers[-1].status, answers[-1].headers["Retry-After"]) == (503, "1")
@@ -285,7 +285,7 @@ def test_waiters_that_leave_do_not_stop_the_refresh_for_the_others() -> None:
     purse.delay = 0.2
     counted: list[tuple[str, str]] = []
 
-    async def story() -> Token:
+    async def run() -> Token:
         source = TokenSource(purse, 5.0, lambda profile, result: counted.append((profile, result)))
         first = asyncio.create_task(source.token("p"))
         second = asyncio.create_task(source.token("p"))
@@ -293,7 +293,7 @@ def test_waiters_that_leave_do_not_stop_the_refresh_for_the_others() -> None:
         first.cancel()
         return await second
 
-    assert asyncio.run(story()).value == "ya29.token-2"
+    assert asyncio.run(run()).value == "ya29.token-2"
     assert counted == [("p", "ok")]
 
 

@@ -1,4 +1,4 @@
-"""Token counts come from an answer's end, however it is cut and packed."""
+"""Token counts are read from the end of a response, for any chunk size and compression."""
 
 import gzip
 import json
@@ -54,7 +54,7 @@ def test_what_cannot_be_unpacked_is_not_counted(encoding: str) -> None:
     assert meter.usage() == Usage()
 
 
-def test_a_bomb_is_given_up_on() -> None:
+def test_a_decompression_bomb_is_not_read() -> None:
     meter = UsageMeter("gzip")
     meter.feed(gzip.compress(bytes(200 << 20) + CHAT, 1))
     assert meter.usage() == Usage()

@@ -1,1 +1,1 @@
-"""The loopback gateway: a reverse proxy that puts the Google token of the moment in."""
+"""The loopback gateway: a reverse proxy that adds the current Google token to each request."""

@@ -1,4 +1,4 @@
-"""Accepts clients' connections, as many as the descriptors allow, with a reserve for the rest of the process."""
+"""Accepts client connections up to a limit, so that file descriptors remain for the rest of the process."""
 
 import asyncio
 import errno
@@ -9,24 +9,24 @@ from collections.abc import Callable, Sequence
 from vx_token.gateway.connections import Connections
 
 _log = logging.getLogger(__name__)
-_BATCH = 16  # connections accepted in one turn of the event loop, so that those accepted before can bring a request
-_PAUSE = 0.05  # seconds without accepting when no connection can be closed in favour of a new one
-_LOG_INTERVAL = 60.0  # seconds between two log lines about it
+_BATCH = 16  # connections accepted per turn of the event loop, so that accepted ones are read in between
+_PAUSE = 0.05  # seconds without accepting when the limit is reached and no connection can be closed
+_LOG_INTERVAL = 60.0  # seconds between two warnings about the limit
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Acceptor:
     """Accepts connections on listening sockets until `close`.
 
-    asyncio's own accept loop has no limit, and when descriptors run out it logs up to 1024 failures at each attempt.
-    Here at most `limit` connections are open at once. In favour of a new one the oldest idle one is closed; while none
-    is idle, new ones wait in the kernel's queue.
+    The accept loop of asyncio has no limit. When descriptors run out, it logs up to 1024 errors per attempt.
+    This class keeps at most `limit` connections open. At the limit, a new connection replaces the oldest idle one.
+    If no connection is idle, new ones wait in the kernel's queue.
 
     Args:
-        protocol: makes the protocol of a connection.
-        sockets: listening, non-blocking.
-        connections: told of each by the protocol.
-        limit: connections open at once.
+        protocol: creates the protocol object of a connection.
+        sockets: listening sockets.
+        connections: the open connections, updated by the protocol object.
+        limit: maximum number of open connections.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class Acceptor:
         self._logged = -_LOG_INTERVAL
 
     def start(self) -> None:
-        """Accept from now on."""
+        """Start accepting."""
         self._resume = None
         for listening in self._sockets:
             listening.setblocking(False)
             self._loop.add_reader(listening, self._accept, listening)
 
     async def close(self) -> None:
-        """Close the sockets, and wait until each connection already accepted has its protocol."""
+        """Close the sockets, and wait until every accepted connection has its protocol object."""
         self._remove_readers()
         if self._resume is not None:
             self._resume.cancel()
@@ -70,7 +70,7 @@ class Acceptor:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                if error.errno in _EXHAUSTED:  # by the rest of the process, or of the machine
+                if error.errno in _EXHAUSTED:  # the process or the machine has no descriptors or memory left
                     self._connections.close_oldest()
                 self._pause()
                 return
@@ -82,18 +82,18 @@ class Acceptor:
     async def _start(self, accepted: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(self._protocol, accepted)
-        except OSError:  # the client has left already
+        except OSError:  # the client has already disconnected
             accepted.close()
 
     def _make_room(self) -> bool:
         if self._connections.close_oldest():
-            self._warn("the oldest idle ones are closed")
+            self._warn("the oldest idle connections are closed")
             return True
         self._pause()
         return False
 
     def _pause(self) -> None:
-        self._warn("new ones wait")
+        self._warn("new connections wait")
         self._remove_readers()
         self._resume = self._loop.call_later(_PAUSE, self.start)
 
@@ -107,5 +107,5 @@ class Acceptor:
         if now >= self._logged + _LOG_INTERVAL:
             self._logged = now
             _log.warning(
-                "gateway: %d connections are open, as many as may be: %s", self._connections.count, consequence
+                "gateway: the limit of open connections is reached (%d): %s", self._connections.count, consequence
             )

@@ -1,4 +1,4 @@
-"""Where a profile in gateway mode sends its tools: the local key and the loopback URL."""
+"""The gateway's local key and URL, which tools get in gateway mode."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -13,26 +13,26 @@ LOOPBACK_NAMES = ("127.0.0.1", "localhost")
 
 
 def is_wanted(config: Config) -> bool:
-    """Whether the configuration asks for a gateway."""
+    """Return whether the configuration enables the gateway."""
     return config.gateway.enabled or any(profile.mode == "gateway" for profile in config.profiles.values())
 
 
 def lookup(config: Config, environ: Mapping[str, str]) -> Callable[[Profile], tuple[str, str]]:
-    """Tells the key and URL that stand for Google's with a profile in gateway mode; two empty texts in direct mode."""
+    """Return a function that maps a profile to the local key and URL, or to two empty strings in direct mode."""
 
-    def find(profile: Profile) -> tuple[str, str]:
+    def key_and_url(profile: Profile) -> tuple[str, str]:
         if profile.mode != "gateway":
             return "", ""
         return local_key(environ), base_url(config, profile.name)
 
-    return find
+    return key_and_url
 
 
 def local_key(environ: Mapping[str, str]) -> str:
-    """The local key, made at the first call.
+    """Return the local key; create it if it does not exist.
 
     Raises:
-        ConfigError: others may read it, or it cannot be kept.
+        ConfigError: other users can read the key, or it cannot be stored.
     """
     from vx_token.gateway.key import load_or_create_key
 
@@ -41,10 +41,10 @@ def local_key(environ: Mapping[str, str]) -> str:
 
 
 def rotate_key(environ: Mapping[str, str], grace: float) -> None:
-    """Make a new local key; the old ones count for at most `grace` more seconds.
+    """Create a new local key; the old ones stay valid for at most `grace` seconds.
 
     Raises:
-        ConfigError: it cannot be kept.
+        ConfigError: the key cannot be stored.
     """
     from vx_token.gateway.key import rotate_key
 
@@ -58,14 +58,19 @@ def _key_folder(environ: Mapping[str, str]) -> Iterator[Path]:
     try:
         yield folder
     except OSError as error:
-        hint = "make it a folder that you may write; VX_TOKEN_CONFIG and XDG_STATE_HOME say where it is"
-        raise ConfigError(f"cannot keep the gateway's key in {folder}: {error.strerror}", hint) from None
+        hint = "make that folder writable, or set XDG_STATE_HOME to another one"
+        raise ConfigError(f"cannot store the gateway's key in {folder}: {error.strerror}", hint) from None
 
 
 def base_url(config: Config, profile: str, address: str = "") -> str:
-    """The base URL of a profile on the gateway; `address` is `http://host:port` when it is not the configured one.
+    """Return the base URL of a profile on the gateway.
 
-    The host is the address that is bound, because a client that looks up `localhost` may try ::1 first.
+    The host is the numeric address, because a client that resolves `localhost` may try ::1 first.
+
+    Args:
+        config: the configuration.
+        profile: the name of the profile.
+        address: `http://host:port` of the gateway; by default the configured one.
     """
     ip = config.gateway.ip
     host = f"[{ip}]" if ":" in ip else ip
@@ -74,23 +79,24 @@ def base_url(config: Config, profile: str, address: str = "") -> str:
 
 
 def no_proxy_variables(environ: Mapping[str, str], host: str) -> dict[str, str]:
-    """NO_PROXY and no_proxy with loopback added, when a proxy would take what is meant for the gateway on `host`.
+    """Return NO_PROXY and no_proxy with the loopback addresses added; empty if no proxy is set.
 
-    Each keeps its own names; one that is not set begins with the other's, as programs read either.
+    Without them, a program sends its requests for the gateway on `host` to the proxy. Each variable keeps its names.
+    An unset one starts with the names of the other, because programs read either.
     """
     if not any(environ.get(name) for name in PROXIES):
         return {}
     changed: dict[str, str] = {}
     for name, other in (("NO_PROXY", "no_proxy"), ("no_proxy", "NO_PROXY")):
         listed = environ.get(name, environ.get(other, ""))
-        spared = _with_loopback(listed, host)
-        if spared != environ.get(name):
-            changed[name] = spared
+        extended = _with_loopback(listed, host)
+        if extended != environ.get(name):
+            changed[name] = extended
     return changed
 
 
 def _with_loopback(listed: str, host: str) -> str:
-    """As the shell hooks do it: a list that has 127.0.0.1 stays as it is, and a lone "*" that turns every proxy off."""
+    """Add the loopback names unless the first is listed or "*" disables every proxy, as the hooks do."""
     names = [name for name in (item.strip() for item in listed.split(",")) if name]
     added = ["::1", *LOOPBACK_NAMES] if host == "::1" else LOOPBACK_NAMES
     return listed if names == ["*"] or added[0] in names else ",".join([*names, *added])

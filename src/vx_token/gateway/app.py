@@ -1,4 +1,4 @@
-"""A reverse proxy on loopback that takes a local key and gives upstream the Google token of the moment."""
+"""The gateway's request handler: checks a request, then answers it or forwards it with the current Google token."""
 
 import asyncio
 import hmac
@@ -37,28 +37,28 @@ from vx_token.gateway.upstream import UpstreamRequest
 
 _log = logging.getLogger(__name__)
 _access = logging.getLogger(f"{__name__}.access")
-_CLIENT_CLOSED_REQUEST = 499  # nginx's number for it
+_CLIENT_CLOSED_REQUEST = 499  # the non-standard code of nginx
 
 
 @dataclass(slots=True)
 class _Exchange:
-    """What is known of one request when it has ended; never a body, key or token."""
+    """Log and metric fields of one request; never a body, key or token."""
 
     profile: str = ""
     path: str = ""
     status: int = 500
-    extra: dict[str, str] = field(default_factory=dict)  # headers of any answer to this client
+    extra: dict[str, str] = field(default_factory=dict)  # headers added to every response
 
 
 class GatewayApp:
-    """The application: `handle` answers one request.
+    """The gateway application: `handle` answers one request.
 
     Args:
-        settings: all it is told; `apply` changes them while it serves.
-        tokens: where tokens come from.
+        settings: the initial settings; `apply` replaces them.
+        tokens: provides the Google tokens.
 
     Attributes:
-        connections: the clients'; while they are `moving`, each answer asks for a new one.
+        connections: the client connections; while they are draining, each response closes its connection.
     """
 
     def __init__(self, settings: GatewaySettings, tokens: TokenProvider) -> None:
@@ -69,25 +69,25 @@ class GatewayApp:
         self._forwarder = Forwarder(self._token_source, self._metrics, settings.limits)
 
     def apply(self, settings: GatewaySettings) -> None:
-        """Take new routes, default, keys, origins and access log from the next request on; safe from any thread.
+        """Replace routes, default profile, keys, origins and access log for the next requests; thread-safe.
 
-        Addresses, limits, `wait` and `ca_file` stay as they were at the start.
+        Addresses, limits, `wait` and `ca_file` do not change until a restart.
         """
         self.settings = settings
         self._token_source.reset()
 
     def take_peak(self) -> int:
-        """How many requests were under way at once since the last look."""
+        """Return the maximum number of concurrent requests since the last call."""
         return self._metrics.take_peak()
 
     def snapshot(self) -> Snapshot:
-        """The gateway in a few numbers; safe from any thread."""
+        """Return the request counters; thread-safe."""
         return self._metrics.snapshot()
 
     async def handle(self, session: aiohttp.ClientSession, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request, count it, and log it when that is wanted; `session` is the way to upstream."""
+        """Answer one request, count it, and write the access log; `session` sends requests to upstream."""
         exchange = _Exchange(extra={"Connection": "close"} if self.connections.draining else {})
-        transport = request.transport  # a request whose client has left has none in the end
+        transport = request.transport  # None at the end if the client disconnects
         self.connections.request_started(transport)
         started = time.monotonic()
         self._metrics.request_started()
@@ -109,19 +109,19 @@ class GatewayApp:
     ) -> web.StreamResponse:
         try:
             response = await self._dispatch(session, request, exchange)
-        except UpstreamClosedError as gone:
+        except UpstreamClosedError as closed:
             exchange.status = 502
-            return gone.response
+            return closed.response
         except GatewayError as error:
             response = _error_response(error, exchange.extra)
         except ConnectionError:
             raise
-        except Exception as error:  # noqa: BLE001 - a bug must cost one request, not show a client a traceback
+        except Exception as error:  # noqa: BLE001 - a bug fails one request, and its traceback stays here
             _log.error("gateway: %s at %s", type(error).__name__, _location(error))
             if request.writer.output_size > 0:
                 raise ConnectionResetError from None
             response = _error_response(
-                GatewayError(500, "the gateway failed; its log says where", "internal_error"), exchange.extra
+                GatewayError(500, "internal error in the gateway; see its log", "internal_error"), exchange.extra
             )
         exchange.status = response.status
         return response
@@ -154,11 +154,11 @@ class GatewayApp:
         route = settings.routes[target.profile]
         if request.method in {"GET", "HEAD"} and target.path.partition("/")[0] == "models":
             return _models_response(route, target.path, exchange.extra)
-        call = UpstreamRequest(request.method, target, route)
-        return await self._forwarder.forward(session, request, call, list(exchange.extra.items()))
+        outgoing = UpstreamRequest(request.method, target, route)
+        return await self._forwarder.forward(session, request, outgoing, list(exchange.extra.items()))
 
     def _public_response(self, request: web.BaseRequest, settings: GatewaySettings) -> web.Response | None:
-        """Answer what needs no key: health, readiness and, on the user's own socket file or if configured, metrics."""
+        """Answer public endpoints: health, readiness, and metrics on the Unix socket or if `metrics_open` is set."""
         match request.path_qs:
             case "/healthz":
                 return _json({"status": "ok", "version": __version__})
@@ -172,17 +172,17 @@ class GatewayApp:
         candidate = bearer(request.headers.getall("Authorization", ()))
         if settings.accepts(candidate):
             return
-        what, hint = "this is not the local key of the vx-token gateway", "vx-token env shows the variables to set"
+        what, hint = "this is not the local key of the vx-token gateway", "run vx-token env for the variables to set"
         if self._is_google_token(candidate, settings):
-            what, hint = "the vx-token gateway takes its local key, not a Google token", "use: vx-token gateway key"
+            what, hint = "the vx-token gateway accepts its local key, not a Google token", "use: vx-token gateway key"
         raise GatewayError(401, f"{what}; {hint}", "invalid_api_key")
 
     def _is_google_token(self, candidate: str, settings: GatewaySettings) -> bool:
         if candidate.startswith("ya29."):
             return True
         tokens = [self._token_source.current(profile) for profile in settings.routes]
-        known = candidate.encode("utf-8", "surrogateescape")
-        matches = [hmac.compare_digest(known, token.value.encode()) for token in tokens if token is not None]
+        encoded = candidate.encode("utf-8", "surrogateescape")
+        matches = [hmac.compare_digest(encoded, token.value.encode()) for token in tokens if token is not None]
         return any(matches)
 
     def _metrics_response(self) -> web.Response:
@@ -201,12 +201,12 @@ class GatewayApp:
 
 
 def malformed_response(status: int) -> web.Response:
-    """The answer to what the HTTP library could not read as a request, without a word of it."""
-    return _error_response(GatewayError(status, "this is no HTTP request, or its head is too long", "bad_request"), {})
+    """Return the response to a malformed request; it quotes nothing of the request."""
+    return _error_response(GatewayError(status, "malformed HTTP request, or headers too long", "bad_request"), {})
 
 
 def _on_unix_socket(request: web.BaseRequest) -> bool:
-    """Whether the request came through the socket file, which only its owner can open (0600)."""
+    """Return whether the request came through the Unix socket, which only its owner can open (mode 0600)."""
     sock = request.get_extra_info("socket")
     return sock is not None and sock.family == socket.AF_UNIX
 
@@ -218,7 +218,7 @@ def _models_response(route: Route, path: str, headers: dict[str, str]) -> web.Re
         return _json(models, headers=headers)
     if name in {entry["id"] for entry in models["data"]}:
         return _json(model_entry(name, route), headers=headers)
-    raise GatewayError(404, f"the model list of profile {route.profile} has no {name}", "model_not_found")
+    raise GatewayError(404, f"the model list of profile {route.profile} does not contain {name}", "model_not_found")
 
 
 def _json(value: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -245,6 +245,6 @@ def _size(response: web.StreamResponse | None) -> int:
 
 
 def _log_access(method: str, exchange: _Exchange, size: int, seconds: float) -> None:
-    # A path is the client's, and may hold a key; a route is one of a few.
+    # Log the route, not the path, because a client may put a key in its path.
     route = f"{exchange.profile}/{known_route(exchange.path)}" if exchange.profile else exchange.path or "-"
     _access.info("%s %s %d %d bytes %.1f ms", method, route, exchange.status, size, seconds * 1000)

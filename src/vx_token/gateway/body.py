@@ -1,4 +1,4 @@
-"""A request's body: held when it is small enough for a second try, passed on as it comes when it is not."""
+"""A request body: buffered if it is small enough to be sent again, else streamed to upstream."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,70 +8,70 @@ from aiohttp import web
 from vx_token.gateway.errors import GatewayError
 from vx_token.gateway.settings import Limits
 
-_SLICE = 256 << 10  # bytes handed to the socket at once
+_SLICE = 256 << 10  # bytes per write to the socket
 
 
 class BufferBudget:
-    """Bytes of bodies that all requests together may still hold; the small ones do in any case."""
+    """Memory (bytes) left for the buffered bodies of all requests; small bodies are buffered regardless."""
 
     def __init__(self, free: int) -> None:
         self.free = free
 
 
 class RequestBody:
-    """One request's body, read once; made before the client is told to send it.
+    """One request body, read once.
 
     Attributes:
-        head: the bytes held so far: all of them when `whole`.
-        whole: whether a second try is possible.
-        length: in bytes, when it is known before the end; follows a change of `head`.
-        refusal: why the rest could not be read, when that is so.
+        buffered: the bytes in memory: the whole body if `complete`, else its beginning.
+        complete: whether the whole body is buffered, so that it can be sent again.
+        length: size in bytes if known; updated when `buffered` is replaced.
+        error: why the rest of the body could not be read.
 
     Raises:
-        GatewayError: 413.
+        GatewayError: 413, the announced length is over the limit.
     """
 
     def __init__(self, request: web.BaseRequest, limits: Limits, budget: BufferBudget) -> None:
         self.buffered = b""
         self.complete = not request.can_read_body
         self.length = request.content_length
-        self.refusal: GatewayError | None = None
+        self.error: GatewayError | None = None
         self._content = request.content
         self._limits = limits
         self._buffer_budget = budget
-        self._held = 0
+        self._size = 0
         if self.length is not None and self.length > limits.body:
             raise self._too_large()
 
     async def read_ahead(self) -> None:
-        """Read until the end, or until no more may be held.
+        """Buffer the body to its end or to the buffer limit.
 
         Raises:
-            GatewayError: 408 or 400.
+            GatewayError: 408 after a timeout, 400 for a malformed body.
         """
         chunks: list[bytes] = []
-        while not self.complete and self._may_hold():
+        while not self.complete and self._has_room():
             chunks.append(await self._next())
-            self._hold(len(chunks[-1]))
+            self._add(len(chunks[-1]))
             self.complete = self._content.at_eof()
         self.buffered = b"".join(chunks)
         if self.complete and self.buffered:
             self.length = len(self.buffered)
 
-    def replace_buffered(self, head: bytes) -> None:
-        """Put another beginning in place of the one held."""
+    def replace_buffered(self, data: bytes) -> None:
+        """Replace the buffered part."""
         if self.length is not None:
-            self.length += len(head) - len(self.buffered)
-        self.buffered = head
+            self.length += len(data) - len(self.buffered)
+        self.buffered = data
 
     def release(self) -> None:
-        """No second try will be needed: forget what is held."""
-        self._buffer_budget.free += self._held
-        self._held = 0
+        """Free the buffer; the body cannot be sent again."""
+        self._buffer_budget.free += self._size
+        self._size = 0
         self.buffered = b""
 
     def payload(self) -> bytes | AsyncIterator[bytes] | None:
-        """What to send upstream; asked for anew at each try, and only once when not `whole`."""
+        """Return the body for aiohttp; call it once per attempt, and only once if not `complete`."""
         if not self.complete:
             return self._rest()
         return self._slices() if len(self.buffered) > _SLICE else self.buffered or None
@@ -90,30 +90,30 @@ class RequestBody:
                 sent += len(chunk)
                 if sent > self._limits.body:
                     raise self._too_large()
-            except GatewayError as refusal:
-                self.refusal = refusal  # the HTTP client wraps it; the reason would be lost
+            except GatewayError as error:
+                self.error = error  # aiohttp raises another error in its place
                 raise
             yield chunk
 
     async def _next(self) -> bytes:
         try:
             if self._content.is_eof():
-                return self._content.read_nowait()  # small bodies come with their head: nothing to wait for
+                return self._content.read_nowait()  # a small body arrives with its headers, so skip the timeout
             async with asyncio.timeout(self._limits.pause):
                 return await self._content.readany()
         except TimeoutError:
-            raise GatewayError(408, "the request's body stopped coming", "body_timeout") from None
+            raise GatewayError(408, "timeout while reading the request body", "body_timeout") from None
         except web.RequestPayloadError:
-            raise GatewayError(400, "the request's body is malformed", "bad_body") from None
+            raise GatewayError(400, "the request body is malformed", "bad_body") from None
 
-    def _may_hold(self) -> bool:
+    def _has_room(self) -> bool:
         limits = self._limits
-        return self._held < limits.buffer and (self._held < limits.buffer_always or self._buffer_budget.free > 0)
+        return self._size < limits.buffer and (self._size < limits.buffer_always or self._buffer_budget.free > 0)
 
-    def _hold(self, size: int) -> None:
-        # Read already, so it is held whatever the budget says: that may go below zero.
+    def _add(self, size: int) -> None:
+        # The chunk is already in memory, so the budget may become negative.
         self._buffer_budget.free -= size
-        self._held += size
+        self._size += size
 
     def _too_large(self) -> GatewayError:
-        return GatewayError(413, f"the request's body is larger than {self._limits.body >> 20} MiB", "body_too_large")
+        return GatewayError(413, f"the request body is larger than {self._limits.body >> 20} MiB", "body_too_large")

@@ -1,4 +1,4 @@
-"""The clients' connections: which are idle, which do not read, and which can be closed without breaking a request."""
+"""Open client connections: which are idle, which are stalled, and which can be closed without breaking a request."""
 
 import asyncio
 import math
@@ -7,25 +7,26 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from weakref import WeakKeyDictionary, WeakSet
 
-_CLOSING = -math.inf
-_FIRST_REQUEST = 0.25  # seconds in which a new connection may bring its request, however many wait behind it
-_STALLED_AFTER = 10.0  # seconds without reading after which a client counts as one that may never read again
+_CLOSING = -math.inf  # in place of the time of the last response: the response closes the connection
+_FIRST_REQUEST = 0.25  # seconds in which a new connection is not closed, so that it can send its request
+_STALLED_AFTER = 10.0  # seconds without reading after which a connection may be closed for a new one
 
 
 class Connections:
-    """Keeps what must be known of each connection.
+    """Tracks the state of each client connection.
 
-    HTTP/1.1 has no word for "ask no more here" but the `Connection: close` of an answer. A connection without one that
-    is closed while its client asks breaks that request, so it is closed only after its client has forgotten it.
+    In HTTP/1.1 only the `Connection: close` header of a response asks a client not to reuse its connection. If the
+    gateway closes a connection without it, a request sent at the same moment fails. While `draining`, responses have
+    that header, and other connections are kept until clients do not reuse them any more.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
-        # The instant of the last answer; infinity while one is under way.
+        # Time of the last response; infinity during a request.
         self._last_response: WeakKeyDictionary[asyncio.BaseTransport, float] = WeakKeyDictionary()
-        # What each open connection has not read yet, in bytes, and since when that has not changed.
+        # Bytes that the client did not read yet, and the time at which that number last changed.
         self._unread: dict[asyncio.Transport, tuple[int, float]] = {}
-        # Idle ones, oldest first: those that have not shown the key, and those that have.
+        # Idle connections, oldest first, each with the time since when it is idle.
         self._idle_unauthenticated: OrderedDict[asyncio.BaseTransport, float] = OrderedDict()
         self._idle_authenticated: OrderedDict[asyncio.BaseTransport, float] = OrderedDict()
         self._authenticated: WeakSet[asyncio.BaseTransport] = WeakSet()
@@ -33,32 +34,32 @@ class Connections:
 
     @property
     def count(self) -> int:
-        """How many are open."""
+        """The number of open connections."""
         return len(self._unread)
 
     def opened(self, transport: asyncio.Transport) -> None:
-        """A client has connected."""
+        """Add a new connection."""
         self._unread[transport] = (0, self._monotonic())
         self._idle_unauthenticated[transport] = self._monotonic()
 
     def closed(self, transport: asyncio.Transport) -> None:
-        """The connection is gone."""
+        """Remove a closed connection."""
         self._unread.pop(transport, None)
         self._set_busy(transport)
 
     def request_started(self, transport: asyncio.BaseTransport | None) -> None:
-        """A request came; while clients move, its answer ends the connection."""
+        """Record a request; its response closes the connection while draining."""
         if transport is not None:
             self._last_response[transport] = _CLOSING if self.draining else math.inf
             self._set_busy(transport)
 
     def authenticated(self, transport: asyncio.BaseTransport | None) -> None:
-        """The request had the key."""
+        """Record that the client has sent a valid key."""
         if transport is not None:
             self._authenticated.add(transport)
 
     def request_ended(self, transport: asyncio.BaseTransport | None) -> None:
-        """It was answered, and the client may ask again."""
+        """Record the end of a request; the connection is idle again."""
         if transport is None:
             return
         if self._last_response.get(transport) == math.inf:
@@ -68,32 +69,32 @@ class Connections:
             idle[transport] = self._monotonic()
 
     def idle_for(self, seconds: float) -> bool:
-        """Whether each connection has moved, is closed, or brought nothing for `seconds`."""
+        """Return whether every connection is closing or has had no request for `seconds`."""
         recent = self._monotonic() - seconds
         return not any(since > recent and not each.is_closing() for each, since in self._last_response.items())
 
     def all_used(self, transports: Iterable[asyncio.BaseTransport | None]) -> bool:
-        """Whether all of them have brought a request: one just taken is about to."""
+        """Return whether every connection has had at least one request."""
         return all(each is None or each in self._last_response for each in transports)
 
     def abort_stalled(self, seconds: float) -> None:
-        """Close the connections whose clients have read nothing of what waits for them for `seconds`.
+        """Abort connections whose clients have read nothing of their pending data for `seconds`.
 
-        Called now and then, it notes what each has read since the last call.
+        Call it repeatedly: it compares with what was pending at the previous call.
         """
         now = self._monotonic()
-        for transport, (before, since) in list(self._unread.items()):
+        for transport, (previous, since) in list(self._unread.items()):
             unread = transport.get_write_buffer_size()
-            if not unread or unread != before:
+            if not unread or unread != previous:
                 self._unread[transport] = (unread, now)
             elif now - since >= seconds:
                 transport.abort()
 
     def close_oldest(self) -> bool:
-        """Close the connection that is missed least; False when each is new, or has a request and a client that reads.
+        """Close the least useful connection; return False if there is none.
 
-        In this order: the oldest idle one that has not shown the key, the oldest idle one, the one that is stalled for
-        longest.
+        In this order: the oldest idle connection without a valid key, the oldest idle one, the one stalled longest.
+        New connections, and those with a request whose client reads, are never closed.
         """
         for idle in (self._idle_unauthenticated, self._idle_authenticated):
             for transport, since in idle.items():

@@ -1,4 +1,4 @@
-"""Turns the daemon's gateway on, over and off as the configuration asks; its libraries are imported only then."""
+"""Starts, replaces and stops the gateway's thread as the configuration changes; imports aiohttp only when needed."""
 
 import os
 import socket
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def new_gateway(
     config: Config, refresher: Refresher, log: Log, sockets: Sequence[socket.socket] = ()
 ) -> "GatewayThread":
-    """A gateway, not yet started; `sockets` stand in for the configured addresses.
+    """Return a gateway that is not started yet; `sockets` replace the configured addresses.
 
     Raises:
-        ConfigError: the extra is not installed, or the local key cannot be kept safe.
+        ConfigError: the `gateway` extra is not installed, or the local key cannot be stored safely.
     """
     try:
         from vx_token.gateway.runner import GatewayThread
@@ -32,10 +32,10 @@ def new_gateway(
 
 
 def activation_sockets(environ: Mapping[str, str]) -> list[socket.socket]:
-    """The sockets that systemd holds for us, none outside of socket activation.
+    """Return the sockets passed by systemd; empty without socket activation.
 
     Raises:
-        ConfigError: one of them is open to other machines.
+        ConfigError: a socket is reachable from other machines.
     """
     if environ.get("LISTEN_PID") != str(os.getpid()):
         return []
@@ -45,7 +45,7 @@ def activation_sockets(environ: Mapping[str, str]) -> list[socket.socket]:
 
 
 class GatewayController:
-    """A gateway, or none."""
+    """The gateway of a process; it may be off."""
 
     def __init__(self, log: Log, sockets: Sequence[socket.socket] = ()) -> None:
         self._log = log
@@ -59,11 +59,11 @@ class GatewayController:
         return self._thread.address if self._thread else ""
 
     def apply(self, config: Config, refresher: Refresher) -> None:
-        """Have the gateway that `config` asks for; when it cannot be had, all stays as it was.
+        """Start, change or stop the gateway according to `config`; on an error the previous one keeps running.
 
         Raises:
-            ConfigError: the extra is not installed, or an address is taken.
-            TemporaryError: it does not start.
+            ConfigError: the `gateway` extra is not installed, or an address is in use.
+            TemporaryError: the gateway does not start.
         """
         gateway, previous = config.gateway, self._thread if self.alive() else None
         addresses = (gateway.ip, gateway.port, gateway.unix_socket) if not self._sockets else ()
@@ -72,7 +72,7 @@ class GatewayController:
             self._stop_current()
         elif previous is None or place != self._bound_to:
             new = new_gateway(config, refresher, self._log, self._sockets)
-            self._log.event("info", f"the gateway serves {new.start(previous)}")
+            self._log.event("info", f"the gateway listens at {new.start(previous)}")
             self._stop_current(new)
             self._thread, self._bound_to = new, place
             self._warn_if_unreachable(config)
@@ -80,27 +80,29 @@ class GatewayController:
             previous.apply(config, refresher)
 
     def request_token(self, profile: str) -> None:
-        """Have a token made where there is none, before the first request wants it."""
+        """Start a refresh if there is no valid token, before the first request needs one."""
         if self._thread is not None:
             self._thread.current(profile)
 
     def alive(self) -> bool:
-        """Whether it serves, if it is on."""
+        """Return whether the gateway is running or off."""
         return self._thread is None or self._thread.alive()
 
     def stop(self) -> None:
-        """Let the requests under way end, and close."""
+        """Finish the running requests, then stop."""
         if self._thread is not None:
             self._thread.stop()
 
     def _stop_current(self, successor: "GatewayThread | None" = None) -> None:
         if self._thread is not None:
             self._thread.begin_stop(successor)
-            self._log.event("info", f"the gateway leaves {self._thread.address}")
+            self._log.event("info", f"the gateway stops listening at {self._thread.address}")
             self._thread = None
 
     def _warn_if_unreachable(self, config: Config) -> None:
-        """Tools are sent where the configuration says, whichever sockets systemd holds."""
+        """Log a warning if the sockets of systemd do not have the configured address, which tools use."""
         expected = gateway_address.base_url(config, config.default_profile)
         if self._sockets and self.address != expected:
-            self._log.event("warning", f"tools look for the gateway at {expected}: let ListenStream= and port agree")
+            self._log.event(
+                "warning", f"tools use the gateway at {expected}: give ListenStream= and gateway.port one port"
+            )

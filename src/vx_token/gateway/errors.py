@@ -1,4 +1,4 @@
-"""Errors in the shape that OpenAI clients show to their users."""
+"""Error responses in the JSON form that OpenAI clients expect."""
 
 import codecs
 import json
@@ -9,15 +9,15 @@ from typing import Any
 
 from vx_token.errors import LoginNeededError, TemporaryError, VxTokenError
 
-MAX_ERROR_BODY = 256 << 10  # bytes of an error's body that are looked at
+MAX_ERROR_BODY = 256 << 10  # bytes of an error response that are converted
 
 
 class GatewayError(Exception):
-    """An answer of the gateway's own in place of upstream's.
+    """An error response of the gateway itself.
 
     Attributes:
         status: HTTP status.
-        message: one sentence for the tool's user.
+        message: one sentence for the user of the tool.
         code: for programs, such as `login_needed`.
         retry_after: seconds, or None.
     """
@@ -31,14 +31,14 @@ class GatewayError(Exception):
 
     @property
     def body(self) -> bytes:
-        """The error as JSON; `type` follows OpenAI's names."""
+        """The error as JSON; `type` is one of OpenAI's names."""
         kind = {401: "authentication_error", 429: "rate_limit_error"}.get(self.status)
         kind = kind or ("server_error" if self.status >= 500 else "invalid_request_error")
         return _dumps({"message": self.message, "type": kind, "param": None, "code": self.code})
 
     @property
     def headers(self) -> dict[str, str]:
-        """Content type, and when to come again."""
+        """Content-Type and Retry-After."""
         headers = {"Content-Type": "application/json"}
         if self.retry_after is not None:
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
@@ -46,8 +46,8 @@ class GatewayError(Exception):
 
 
 def token_error(profile: str, error: VxTokenError) -> GatewayError:
-    """Why there is no token, message to the tool's user: worth a retry or not, and what to do."""
-    what = f"vx-token has no Google token for profile {profile}: {error.message}"
+    """Return the response for a token error: 401 if a login is needed, 503 if a retry may help, else 500."""
+    what = f"no Google token for profile {profile}: {error.message}"
     if error.hint:
         what = f"{what}; {error.hint}"
     if isinstance(error, LoginNeededError):
@@ -58,9 +58,9 @@ def token_error(profile: str, error: VxTokenError) -> GatewayError:
 
 
 def to_openai_error(status: int, body: bytes, encoding: str) -> bytes | None:
-    """Google's error array as OpenAI's object; None when the body is anything else and stays as it is.
+    """Convert Google's error array to OpenAI's error object; return None for any other body.
 
-    Current SDKs look for an object and show nothing but the status for the array.
+    OpenAI's clients expect an object. For an array they show only the status.
     """
     plain = decode(body, encoding).removeprefix(codecs.BOM_UTF8)
     if not plain.lstrip().startswith(b"["):
@@ -73,11 +73,11 @@ def to_openai_error(status: int, body: bytes, encoding: str) -> bytes | None:
 
 
 def decode(body: bytes, encoding: str) -> bytes:
-    """The plain text of a small compressed body; empty when it cannot be read."""
+    """Decompress a small body; return empty bytes if that fails."""
     if encoding.lower() in {"", "identity"}:
         return body
     try:
-        return zlib.decompressobj(wbits=47).decompress(body, MAX_ERROR_BODY)  # 47: zlib or gzip, whichever it is
+        return zlib.decompressobj(wbits=47).decompress(body, MAX_ERROR_BODY)  # 47: zlib or gzip
     except zlib.error:
         return b""
 
@@ -92,5 +92,5 @@ def _openai(status: int, error: dict[str, Any]) -> dict[str, Any]:
 
 
 def _dumps(error: dict[str, Any]) -> bytes:
-    # Half a surrogate pair has no UTF-8 form, and JSON has no infinity (a ValueError).
+    # errors="replace": a lone surrogate has no UTF-8 form. allow_nan=False: JSON has no infinity (ValueError).
     return json.dumps({"error": error}, ensure_ascii=False, allow_nan=False).encode(errors="replace")

@@ -1,4 +1,4 @@
-"""One request on its way to upstream and back: the token put in, and a refused token replaced once."""
+"""Forwards one request to upstream with a token; after a 401 it sends the request once more with a new token."""
 
 import time
 from http import HTTPStatus
@@ -21,64 +21,72 @@ from vx_token.gateway.usage import UsageMeter
 
 
 class Forwarder:
-    """Passes requests on.
+    """Forwards requests.
 
     Args:
-        freshness: gives each request its token.
-        metrics: told of latency and usage.
-        limits: what one client may cost.
+        token_source: provides the token of each request.
+        metrics: records latency and usage.
+        limits: limits per client.
     """
 
-    def __init__(self, freshness: TokenSource, metrics: Metrics, limits: Limits) -> None:
-        self._token_source = freshness
+    def __init__(self, token_source: TokenSource, metrics: Metrics, limits: Limits) -> None:
+        self._token_source = token_source
         self._metrics = metrics
         self._limits = limits
         self._buffer_budget = BufferBudget(limits.buffer_total)
 
     async def forward(
-        self, session: aiohttp.ClientSession, request: web.BaseRequest, call: UpstreamRequest, extra: Headers
+        self,
+        session: aiohttp.ClientSession,
+        request: web.BaseRequest,
+        outgoing: UpstreamRequest,
+        extra: Headers,
     ) -> web.StreamResponse:
-        """Send the request to upstream, and its answer to the client with `extra` headers.
+        """Send the request to upstream, and upstream's response with `extra` headers to the client.
 
         Raises:
-            GatewayError: nothing has been sent to the client yet, and this is to be.
-            UpstreamClosedError: upstream broke off inside its answer.
+            GatewayError: the error response for the client, to which nothing has been sent yet.
+            UpstreamClosedError: the connection to upstream failed during the response.
         """
         body = RequestBody(request, self._limits, self._buffer_budget)
-        await _say_continue(request)
+        await _send_continue(request)
         try:
             await body.read_ahead()
-            if needs_rewrite(call.route) and _is_plain_json(request):
-                body.replace_buffered(rewrite(body.buffered, call.route, call.target.path, whole=body.complete))
-            upstream = await self._send_with_retry(session, request, call, body)
+            if needs_rewrite(outgoing.route) and _is_plain_json(request):
+                body.replace_buffered(rewrite(body.buffered, outgoing.route, outgoing.target.path, whole=body.complete))
+            upstream = await self._send_with_retry(session, request, outgoing, body)
         finally:
-            body.release()  # before the answer, which may last for minutes
-        return await self._relay_response(request, upstream, call.target.profile, extra)
+            body.release()  # free the memory before the response, which may take minutes
+        return await self._relay_response(request, upstream, outgoing.target.profile, extra)
 
     async def _send_with_retry(
-        self, session: aiohttp.ClientSession, request: web.BaseRequest, call: UpstreamRequest, body: RequestBody
+        self,
+        session: aiohttp.ClientSession,
+        request: web.BaseRequest,
+        outgoing: UpstreamRequest,
+        body: RequestBody,
     ) -> aiohttp.ClientResponse:
-        profile = call.target.profile
+        profile = outgoing.target.profile
 
-        async def ask(token: Token) -> aiohttp.ClientResponse:
-            headers = to_upstream(request.headers.items(), token, call.route.extra_headers)
+        async def attempt(token: Token) -> aiohttp.ClientResponse:
+            headers = to_upstream(request.headers.items(), token, outgoing.route.extra_headers)
             started = time.monotonic()
-            answer = await send(session, call, headers, body)
+            response = await send(session, outgoing, headers, body)
             self._metrics.upstream_responded(profile, time.monotonic() - started)
-            check_response(answer)
-            if answer.status != HTTPStatus.UNAUTHORIZED:
+            check_response(response)
+            if response.status != HTTPStatus.UNAUTHORIZED:
                 self._token_source.token_accepted(profile)
-            return answer
+            return response
 
         token = await self._token(profile)
-        upstream = await ask(token)
+        upstream = await attempt(token)
         if upstream.status != HTTPStatus.UNAUTHORIZED:
             return upstream
-        other = await self._replacement(profile, token, upstream)
-        if other is None or not body.complete:
+        replacement = await self._replacement(profile, token, upstream)
+        if replacement is None or not body.complete:
             return upstream
         release(upstream)
-        return await ask(other)
+        return await attempt(replacement)
 
     async def _token(self, profile: str) -> Token:
         try:
@@ -110,14 +118,14 @@ class Forwarder:
         return response
 
 
-async def _say_continue(request: web.BaseRequest) -> None:
+async def _send_continue(request: web.BaseRequest) -> None:
     expected = request.headers.get("Expect", "").lower()
     if not expected or request.version < HttpVersion11:
         return
     if expected != "100-continue":
-        raise GatewayError(417, "the gateway knows no expectation but 100-continue", "expectation_failed")
+        raise GatewayError(417, "the gateway supports no expectation but 100-continue", "expectation_failed")
     await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    request.writer.output_size = 0  # the answer itself has not begun
+    request.writer.output_size = 0  # the response starts after it
 
 
 def _is_plain_json(request: web.BaseRequest) -> bool:

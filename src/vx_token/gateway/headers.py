@@ -1,4 +1,4 @@
-"""Which headers cross the gateway."""
+"""Request and response headers: which are forwarded, replaced or dropped."""
 
 from collections.abc import Container, Iterable, Mapping
 
@@ -18,18 +18,18 @@ _HOP = {
     "transfer-encoding",
     "upgrade",
 }
-# The client's credentials end here, and so does what speaks of this host alone.
+# Never forwarded: the client's credentials, and headers about the connection to this host.
 _CREDENTIALS = {"authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie"}
 _ACCOUNT = {"openai-organization", "openai-project"}
 _CLIENT_ONLY = frozenset(_HOP | _CREDENTIALS | _ACCOUNT | {"host", "origin", "referer", "expect", "content-length"})
 _AGENT = f"vx-token/{__version__}"
-_PLAIN = {"", "keep-alive", "close"}  # what Connection says when it names no header
-# These speak of upstream's own host and port, or would open the gateway to web pages.
+_PLAIN = {"", "keep-alive", "close"}  # values of Connection that name no header
+# Never returned to clients: headers about upstream's host and port. CORS headers are dropped in `to_client`.
 _UPSTREAM_ONLY = frozenset(_HOP | {"alt-svc", "strict-transport-security", "set-cookie"})
 
 
 def to_upstream(client: Iterable[tuple[str, str]], token: Token, extra: Mapping[str, str]) -> Headers:
-    """The request's headers as upstream sees them, with the bearer put in."""
+    """Return the request headers for upstream, with the Google token."""
     own = {"authorization": f"Bearer {token.value}"}
     if token.quota_project:
         own["x-goog-user-project"] = token.quota_project
@@ -44,7 +44,7 @@ def to_upstream(client: Iterable[tuple[str, str]], token: Token, extra: Mapping[
 
 
 def to_client(upstream: Iterable[tuple[str, str]]) -> Headers:
-    """The answer's headers as the client sees them."""
+    """Return the response headers for the client."""
     headers = _without(upstream, _UPSTREAM_ONLY, ())
     return [pair for pair in headers if not pair[0].lower().startswith("access-control-")]
 

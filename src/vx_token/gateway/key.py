@@ -1,4 +1,4 @@
-"""The local key: 256 bits in a private file, stable until it is rotated."""
+"""The local key: 256 random bits in a private file, valid until it is rotated."""
 
 import contextlib
 import fcntl
@@ -17,17 +17,17 @@ from vx_token.system import atomic
 KEY_FILE = key_file.LOCAL_KEY
 PREVIOUS_FILE = "gateway.key.previous"
 PREFIX = key_file.LOCAL_KEY_PREFIX
-_MAX_BYTES = 8192  # bytes; anything longer is not a file of ours
-_MAX_PREVIOUS = 50  # previous keys; each takes some 75 bytes
+_MAX_BYTES = 8192  # bytes; a longer file is not a key file
+_MAX_PREVIOUS = 50  # previous keys kept, about 75 bytes each
 _Stamp = tuple[int, int, int]
 
 
 def load_or_create_key(folder: Path) -> str:
-    """The key of `folder`, made at the first call.
+    """Return the key in `folder`; create it if it does not exist.
 
     Raises:
-        ConfigError: the file is not ours, readable by others, or not a key.
-        OSError: the folder cannot be written.
+        ConfigError: other users own or can read the file, or it does not contain a key.
+        OSError: the folder is not writable.
     """
     with _locked(folder):
         if not (folder / KEY_FILE).exists():
@@ -36,19 +36,19 @@ def load_or_create_key(folder: Path) -> str:
 
 
 def rotate_key(folder: Path, grace: float, now: float | None = None) -> str:
-    """Make a new key; the old one counts for `grace` more seconds, and older ones to their own ends.
+    """Create a new key; the old one stays valid for `grace` seconds, older ones until their own expiry.
 
-    Without any grace none but the new one counts.
+    With `grace` 0 only the new key is valid.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder is not writable.
     """
     now = time.time() if now is None else now
     with _locked(folder):
         kept = [(key, expires_at) for key, expires_at in _read_previous(folder) if expires_at > now and grace > 0]
         with contextlib.suppress(ConfigError, FileNotFoundError):
             kept.append((_read(folder / KEY_FILE), now + grace))
-        # The old keys go first: a crash between the two writes then leaves one valid twice, never lost.
+        # Write the old keys first, so that a crash between the two writes loses no key.
         atomic.write(
             folder / PREVIOUS_FILE,
             "\n".join(f"{key} {expires_at}" for key, expires_at in kept[-_MAX_PREVIOUS:]).encode(),
@@ -58,7 +58,7 @@ def rotate_key(folder: Path, grace: float, now: float | None = None) -> str:
 
 
 class LocalKeys:
-    """Says whether a text is a local key now; sees a rotation by the files' stamps, without a restart."""
+    """Checks keys; reads the key files again when they change, so that a rotation needs no restart."""
 
     def __init__(self, folder: Path, now: Callable[[], float] = time.time) -> None:
         self._folder = folder
@@ -67,17 +67,17 @@ class LocalKeys:
         self._keys: list[tuple[bytes, float]] = []
 
     def __call__(self, candidate: str) -> bool:
-        """Compare in constant time with each key that counts."""
+        """Return whether `candidate` is a valid key; compares in constant time."""
         self._reload()
-        given = candidate.encode("utf-8", "surrogateescape")
+        encoded = candidate.encode("utf-8", "surrogateescape")
         now = self._now()
-        matches = [hmac.compare_digest(given, key) for key, expires_at in self._keys if now < expires_at]
+        matches = [hmac.compare_digest(encoded, key) for key, expires_at in self._keys if now < expires_at]
         return any(matches)
 
     def _reload(self) -> None:
         stamps = (_stamp(self._folder / KEY_FILE), _stamp(self._folder / PREVIOUS_FILE))
         if stamps != self._stamps:
-            # A file that is gone or broken changes nothing: clients keep the key they were given.
+            # If a file is missing or invalid, the keys already loaded stay valid.
             with contextlib.suppress(ConfigError, OSError):
                 self._keys = list(_load(self._folder))
             self._stamps = stamps
@@ -89,7 +89,7 @@ def _load(folder: Path) -> Iterator[tuple[bytes, float]]:
 
 
 def _read_previous(folder: Path) -> list[tuple[str, float]]:
-    """The keys before, each with its expires_at; none from a file that others may have read."""
+    """Return the previous keys with their expiry (epoch seconds); none if other users can read the file."""
     with contextlib.suppress(ConfigError, OSError, ValueError):
         pairs = [line.partition(" ") for line in _read(folder / PREVIOUS_FILE).splitlines()]
         return [(key, float(expires_at)) for key, _, expires_at in pairs]
@@ -103,10 +103,10 @@ def _read(path: Path) -> str:
         if not stat.S_ISREG(file_status.st_mode):
             raise ConfigError(f"{path} is not a regular file", "remove it")
         if file_status.st_uid != os.geteuid() or stat.S_IMODE(file_status.st_mode) & 0o077:
-            raise ConfigError(f"others may read the gateway's key in {path}", "run: vx-token gateway rotate-key")
+            raise ConfigError(f"other users can read the gateway key in {path}", "run: vx-token gateway rotate-key")
         text = file.read(_MAX_BYTES).decode("ascii", "replace").strip()
     if not text.startswith(PREFIX):
-        raise ConfigError(f"{path} does not hold a gateway key", "run: vx-token gateway rotate-key")
+        raise ConfigError(f"{path} does not contain a gateway key", "run: vx-token gateway rotate-key")
     return text
 
 
@@ -124,7 +124,7 @@ def _stamp(path: Path) -> _Stamp:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Two first starts at once must agree on one key."""
+    """Lock the folder, so that two processes started at once create only one key."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -1,4 +1,4 @@
-"""The name and the form of the local key."""
+"""File name and prefix of the local key."""
 
 LOCAL_KEY = "gateway.key"
 LOCAL_KEY_PREFIX = "vx-local-"

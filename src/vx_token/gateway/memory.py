@@ -1,37 +1,41 @@
-"""Memory that a burst of streams needed, given back to the system when it is over."""
+"""Returns freed memory to the operating system after many concurrent streams."""
 
 import asyncio
 import ctypes
 import gc
 from collections.abc import Callable
 
-_INTERVAL = 40.0  # seconds between looks; after a burst, idle connections to upstream are closed by the next but one
-_MIN_REQUESTS = 4  # requests at once whose memory is not worth a trim
+_INTERVAL = 40.0  # seconds between two checks; two of them exceed the idle time of a connection
+_MIN_REQUESTS = 4  # concurrent requests below which a trim is not worth its time
 
 
-def trim(over: bool) -> None:
-    """Return freed memory; without this glibc keeps what a thousand streams took (60 MiB) to the process's end.
+def trim(collect: bool) -> None:
+    """Return freed memory to the system; otherwise glibc keeps the 60 MiB that a thousand streams needed.
 
-    Only when the work is `over` garbage is looked for too: streams under way would feel that pause.
+    Args:
+        collect: run the garbage collector first; its pause would delay streams, so only when none is running.
     """
-    if over:
+    if collect:
         gc.collect()
-    give = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
-    if give is not None:
-        give(0)
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
+    if malloc_trim is not None:
+        malloc_trim(0)
 
 
 async def trim_periodically(
-    most: Callable[[], int], pause: float = _INTERVAL, trim: Callable[[bool], None] = trim
+    take_peak: Callable[[], int], pause: float = _INTERVAL, trim: Callable[[bool], None] = trim
 ) -> None:
-    """Trim now and then while many requests are under way, and once when they are over; never ends.
+    """Trim at intervals while many requests run, and once with a garbage collection afterwards; never returns.
 
-    `most` tells how many were under way at once since it was asked last.
+    Args:
+        take_peak: returns the maximum number of concurrent requests since its last call.
+        pause: seconds between two checks.
+        trim: replaced in tests.
     """
-    before = 0
+    previous = 0
     while True:
         await asyncio.sleep(pause)
-        now = most()
-        if max(before, now) >= _MIN_REQUESTS:
-            trim(now < _MIN_REQUESTS)
-        before = now
+        current = take_peak()
+        if max(previous, current) >= _MIN_REQUESTS:
+            trim(current < _MIN_REQUESTS)
+        previous = current

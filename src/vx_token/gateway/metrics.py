@@ -1,4 +1,4 @@
-"""What the gateway counts, in a registry of its own."""
+"""Prometheus metrics of the gateway, and the counters that `status` shows."""
 
 import time
 from collections.abc import Callable
@@ -10,25 +10,25 @@ from prometheus_client.exposition import generate_latest
 
 from vx_token.gateway.usage import Usage
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # the format of generate_latest in every version
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # the format that generate_latest returns
 _ROUTES = frozenset({"chat/completions", "completions", "embeddings", "responses", "models"})
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 def known_route(path: str) -> str:
-    """The route below a base URL, of the few that have a name."""
+    """Return the path if it is a known route, else "other"; this bounds the number of label values."""
     return path if path in _ROUTES else "other"
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The gateway in a few numbers, for `status`.
+    """The counters that `status` shows.
 
     Attributes:
-        requests: answered since the start.
-        errors: those with status 400 or more.
-        in_flight: under way now.
-        tokens_per_minute: counted by upstream over the last minute, prompts and answers together.
+        requests: completed since the start.
+        errors: completed with status 400 or higher.
+        in_flight: running now.
+        tokens_per_minute: model tokens of prompts and answers in the last minute, as counted by upstream.
         started_at: epoch seconds.
     """
 
@@ -40,26 +40,26 @@ class Snapshot:
 
 
 class LastMinute:
-    """A sum over the last sixty seconds, in sixty cells."""
+    """A sum over the last 60 seconds, in one cell per second."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._cells = [(0, 0)] * 60
 
     def add(self, amount: int) -> None:
-        """Count `amount` now."""
+        """Add `amount` to the current second."""
         second = int(self._monotonic())
-        stamp, sum_ = self._cells[second % 60]
-        self._cells[second % 60] = (second, sum_ + amount if stamp == second else amount)
+        stamp, total = self._cells[second % 60]
+        self._cells[second % 60] = (second, total + amount if stamp == second else amount)
 
     def total(self) -> int:
-        """The sum of what came in the last minute."""
+        """Return the sum over the last minute."""
         oldest = int(self._monotonic()) - 60
-        return sum(sum_ for stamp, sum_ in self._cells if stamp > oldest)
+        return sum(total for stamp, total in self._cells if stamp > oldest)
 
 
 class Metrics:
-    """Prometheus counters, and the same in short for `status`."""
+    """Records requests, and renders them for Prometheus and for `status`."""
 
     def __init__(self, seconds_left: Callable[[], dict[str, float]]) -> None:
         self.registry = CollectorRegistry()
@@ -84,22 +84,22 @@ class Metrics:
         self._left = Gauge("vx_token_seconds_left", "Life left in the token.", ["profile"], registry=self.registry)
         self._seconds_left = seconds_left
         self._minute = LastMinute()
-        self._answered = self._errors = self._under_way = self._peak = 0
+        self._completed = self._errors = self._in_progress = self._peak = 0
         self._started_at = time.time()
-        # Looking a child up in the library costs more than counting.
+        # Cached, because `labels` of prometheus_client costs more than incrementing.
         self._children: dict[tuple[str, str, int], Counter] = {}
         self._latencies: dict[str, Histogram] = {}
         self._kinds: dict[str, tuple[Counter, Counter]] = {}
 
     def request_started(self) -> None:
-        """A request came."""
-        self._under_way += 1
-        self._peak = max(self._peak, self._under_way)
+        """Record the start of a request."""
+        self._in_progress += 1
+        self._peak = max(self._peak, self._in_progress)
 
     def request_ended(self, profile: str, path: str, status: int) -> None:
-        """It was answered."""
-        self._under_way -= 1
-        self._answered += 1
+        """Record the end of a request."""
+        self._in_progress -= 1
+        self._completed += 1
         self._errors += status >= HTTPStatus.BAD_REQUEST
         route = known_route(path)
         child = self._children.get((profile, route, status))
@@ -108,18 +108,18 @@ class Metrics:
         child.inc()
 
     def upstream_responded(self, profile: str, seconds: float) -> None:
-        """Upstream's first byte came after `seconds`."""
+        """Record the time (seconds) to the first byte of upstream's response."""
         child = self._latencies.get(profile)
         if child is None:
             child = self._latencies[profile] = self._latency.labels(profile)
         child.observe(seconds)
 
     def refresh_ended(self, profile: str, result: str) -> None:
-        """A refresh that requests waited for has ended."""
+        """Record a refresh that requests waited for."""
         self._refreshes.labels(profile, result).inc()
 
     def tokens_used(self, profile: str, usage: Usage) -> None:
-        """Upstream counted the tokens of one request."""
+        """Record the model tokens of one request."""
         if usage == Usage():
             return
         children = self._kinds.get(profile)
@@ -131,17 +131,17 @@ class Metrics:
         self._minute.add(usage.prompt + usage.answer)
 
     def text(self) -> bytes:
-        """All of it in Prometheus' text format."""
-        self._in_flight.set(self._under_way)
+        """Return all metrics in Prometheus' text format."""
+        self._in_flight.set(self._in_progress)
         for profile, left in self._seconds_left().items():
             self._left.labels(profile).set(max(0.0, left))
         return generate_latest(self.registry)
 
     def take_peak(self) -> int:
-        """How many requests were under way at once since the last look."""
-        most, self._peak = self._peak, self._under_way
-        return most
+        """Return the maximum number of concurrent requests since the last call."""
+        peak, self._peak = self._peak, self._in_progress
+        return peak
 
     def snapshot(self) -> Snapshot:
-        """The gateway in a few numbers."""
-        return Snapshot(self._answered, self._errors, self._under_way, self._minute.total(), self._started_at)
+        """Return the counters that `status` shows."""
+        return Snapshot(self._completed, self._errors, self._in_progress, self._minute.total(), self._started_at)

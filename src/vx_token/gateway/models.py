@@ -1,4 +1,4 @@
-"""Model ids: what clients say, what upstream is told, and the list that upstream does not have."""
+"""Model ids: aliases and the default model in request bodies, and the model list."""
 
 import json
 import re
@@ -12,35 +12,35 @@ _OPENING = re.compile(rb"[ \t\n\r]*\{[ \t\n\r]*")
 _KEY = re.compile(rb"(" + _STRING + rb")[ \t\n\r]*:[ \t\n\r]*", re.DOTALL)
 _BRACKET = rb"(?:([\[{])|([\]}]))"
 _PART = re.compile(rb'[^"\[\]{},]*+(?:' + _STRING + rb"|" + _BRACKET + rb"|(,))", re.DOTALL)
-# Several strings at once, but a bounded number: a match cannot be interrupted.
+# Matches up to 16 strings at once; the number is bounded because a running match blocks the event loop.
 _INNER_PART = re.compile(rb'(?:[^"\[\]{}]++|' + _STRING + rb"){0,16}+" + _BRACKET + rb"?", re.DOTALL)
 _NEXT = re.compile(rb"[ \t\n\r]*")
 _DEFAULT_MODEL_PATHS = frozenset({"chat/completions", "completions", "responses"})
 _MAX_PARTS = 100_000
-"""Steps that are taken to find the model id, each some strings or a bracket; the event loop waits 0.1 s at most."""
+"""Maximum number of regular-expression matches per body; they block the event loop for at most 0.1 s."""
 
 
 def needs_rewrite(route: Route) -> bool:
-    """Whether any body of this route could need a change."""
+    """Return whether this route has any setting that changes request bodies."""
     return bool(route.aliases or route.publisher or route.model)
 
 
 def resolve(model: str, route: Route) -> str:
-    """What upstream calls `model`: the alias's target, then the publisher's prefix where none is there."""
+    """Return the upstream id of `model`: resolve the alias, then add the publisher if there is none."""
     model = route.aliases.get(model, model)
     return f"{route.publisher}/{model}" if route.publisher and model and "/" not in model else model
 
 
 def rewrite(body: bytes, route: Route, path: str, *, whole: bool = True) -> bytes:
-    """The body with its top-level model id resolved, and every other byte as it was.
+    """Resolve the top-level model id of a JSON body; every other byte stays the same.
 
-    No value but the model id is read, so neither depth nor number of the others costs memory.
+    Other values are skipped, not parsed, so deep or large ones need no memory.
 
     Args:
-        body: JSON, or anything else, which is left alone; so is one whose id stands behind very many small values.
-        route: the aliases and the prefix.
-        path: below the base URL; only some routes take the default model.
-        whole: False when `body` is only the beginning of a larger one.
+        body: a JSON object. Anything else is returned unchanged, and so is a body with too many values before the id.
+        route: aliases, publisher and default model.
+        path: path below the base URL; only some paths get the default model.
+        whole: False if `body` is only the beginning of the request body.
     """
     try:
         for key, start, end in _members(body):
@@ -54,13 +54,13 @@ def rewrite(body: bytes, route: Route, path: str, *, whole: bool = True) -> byte
 
 
 def model_list(route: Route) -> dict[str, Any]:
-    """OpenAI's model list from the configuration: Vertex has no such route."""
+    """Return OpenAI's model list from the configuration; Vertex has no such endpoint."""
     names = dict.fromkeys([*route.aliases, *([route.model] if route.model else []), *route.models])
     return {"object": "list", "data": [model_entry(name, route) for name in names]}
 
 
 def model_entry(name: str, route: Route) -> dict[str, Any]:
-    """One entry of the list."""
+    """Return one entry of the model list."""
     owner, slash, _ = resolve(name, route).partition("/")
     return {"id": name, "object": "model", "created": 0, "owned_by": owner if slash else "google"}
 
@@ -83,10 +83,10 @@ def _insert_id(body: bytes, model: str) -> bytes:
 
 
 def _members(body: bytes) -> Iterator[tuple[str, int, int]]:
-    """The top-level members of a JSON object as (key, start, end of the value); stops reading when you do.
+    """Yield the top-level members of a JSON object as (key, start and end of the value).
 
     Raises:
-        ValueError: it is not a JSON object, ends too soon, or has too many parts.
+        ValueError: the body is not a JSON object, is incomplete, or has too many values.
     """
     opening = _OPENING.match(body)
     if opening is None:
@@ -107,7 +107,7 @@ def _members(body: bytes) -> Iterator[tuple[str, int, int]]:
 
 
 def _end_of_value(body: bytes, at: int, parts: int) -> tuple[int, int]:
-    """The index of the comma or bracket behind the value that begins at `at`, and how many parts are still allowed."""
+    """Return the end index of the value that starts at `at`, and the number of parts left of `parts`."""
     depth = 0
     for left in range(parts - 1, -1, -1):
         part = (_INNER_PART if depth else _PART).match(body, at)
@@ -120,4 +120,4 @@ def _end_of_value(body: bytes, at: int, parts: int) -> tuple[int, int]:
             return at - 1, left
         elif part.lastindex == 2:
             depth -= 1
-    raise ValueError("it ends too soon, or has too many parts")
+    raise ValueError("incomplete, or too many values")

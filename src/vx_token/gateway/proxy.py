@@ -1,4 +1,4 @@
-"""The HTTP proxy on the way to an upstream, as the environment names it."""
+"""The HTTP proxy for an upstream, from the environment variables."""
 
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -7,12 +7,13 @@ from vx_token.errors import ConfigError
 
 
 def proxy_for(base_url: str, environ: Mapping[str, str]) -> str:
-    """The proxy's URL, empty for a direct way: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY less NO_PROXY; lower case wins.
+    """Return the proxy URL for `base_url`, or "" for a direct connection.
 
-    Found once per route: a look-up at every request costs more than the rest of the gateway.
+    Reads HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY; lower case has priority. Called once per route, because a
+    look-up per request would cost more than the rest of the gateway.
 
     Raises:
-        ConfigError: it is no HTTP proxy.
+        ConfigError: the proxy is not an HTTP proxy.
     """
     parts = urlsplit(base_url)
     proxy = _named(environ, f"{parts.scheme}_proxy") or _named(environ, "all_proxy")
@@ -22,13 +23,13 @@ def proxy_for(base_url: str, environ: Mapping[str, str]) -> str:
         return ""
     kind, separator, _ = proxy.partition("://")
     if separator and kind.lower() not in {"http", "https"}:
-        hint = f"set HTTPS_PROXY to an HTTP proxy, or except {parts.hostname} by NO_PROXY"
+        hint = f"set HTTPS_PROXY to an HTTP proxy, or add {parts.hostname} to NO_PROXY"
         raise ConfigError(f"the gateway cannot use a {kind} proxy", hint)
     return proxy if separator else f"http://{proxy}"
 
 
 def _named(environ: Mapping[str, str], name: str) -> str:
-    # HTTP_PROXY in capitals is safe here: this is no CGI program whose callers choose it (CVE-2016-5385).
+    # HTTP_PROXY in upper case is safe here: only in CGI programs can a client set it (CVE-2016-5385).
     return environ.get(name) or environ.get(name.upper()) or ""
 
 

@@ -1,4 +1,4 @@
-"""An answer on its way to the client: each chunk as it comes, and a break that shows."""
+"""Relays upstream's response to the client chunk by chunk; a truncated response ends in a connection error."""
 
 import socket
 import struct
@@ -16,18 +16,22 @@ _FORMAT = frozenset({"content-length", "content-encoding", "content-type"})
 
 
 class UpstreamClosedError(Exception):
-    """Upstream broke off inside its answer; the client's connection is cut, `response` is what it had got so far."""
+    """Upstream closed the connection during its response; the client's connection is aborted.
+
+    Attributes:
+        response: the response as sent so far.
+    """
 
     def __init__(self, response: web.StreamResponse) -> None:
-        super().__init__("upstream broke off inside its answer")
+        super().__init__("upstream closed the connection during its response")
         self.response = response
 
 
 class StreamedResponse(web.StreamResponse):
-    """An answer that was passed on in pieces.
+    """A response sent in chunks.
 
     Attributes:
-        size: bytes of its body, known at the end.
+        size: bytes of its body, set at the end.
     """
 
     size = 0
@@ -36,11 +40,11 @@ class StreamedResponse(web.StreamResponse):
 async def relay(
     request: web.BaseRequest, upstream: aiohttp.ClientResponse, extra: Headers, meter: UsageMeter
 ) -> web.StreamResponse:
-    """Pass an answer on.
+    """Send upstream's response to the client.
 
     Raises:
-        UpstreamClosedError: it broke off after the client had got its beginning.
-        aiohttp.ClientError, TimeoutError: it broke off before.
+        UpstreamClosedError: upstream closed the connection after the client got the beginning.
+        aiohttp.ClientError, TimeoutError: upstream closed the connection before that.
     """
     headers = to_client(upstream.headers.items()) + extra
     prefix = b""
@@ -61,7 +65,7 @@ async def relay(
 def _send_buffered(
     upstream: aiohttp.ClientResponse, headers: Headers, prefix: bytes, meter: UsageMeter
 ) -> web.StreamResponse:
-    """All of it is here already: one write instead of three."""
+    """Send a response that has arrived completely, in one write instead of three."""
     body = prefix + upstream.content.read_nowait()
     meter.feed(body)
     return web.Response(status=upstream.status, reason=upstream.reason, headers=CIMultiDict(headers), body=body)
@@ -101,13 +105,13 @@ def _is_plain_error(upstream: aiohttp.ClientResponse) -> bool:
 
 
 def _abort_client(request: web.BaseRequest) -> None:
-    """End the client's connection without the mark of a clean end."""
+    """Close the client's connection so that the client detects a truncated response."""
     transport = request.transport
     if transport is None:
         return
     sock = transport.get_extra_info("socket")
     if request.version < HttpVersion11 and sock is not None:
-        # The end of the connection is the end of an HTTP/1.0 body: only a reset tells that this is not it.
+        # An HTTP/1.0 body ends with its connection, so only a reset (SO_LINGER 0) marks it as truncated.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
     transport.close()

@@ -1,4 +1,4 @@
-"""Joins the gateway to the store and the refresher, and runs it in a thread beside the keepers."""
+"""Runs the gateway in a thread, with tokens from the store and settings from the configuration."""
 
 import asyncio
 import logging
@@ -27,17 +27,17 @@ from vx_token.tokens.refresh import Refresher, error_of
 from vx_token.tokens.schedule import LONGEST_PAUSE, next_refresh
 
 MIN_LIFETIME = 5.0
-"""Seconds of life below which a waiting request rather has a new token."""
+"""Minimum remaining lifetime (seconds) of a token given to a waiting request."""
 
 START_TIMEOUT = 10.0
-"""Seconds that opening the sockets may take."""
+"""Timeout (seconds) for the start of the gateway."""
 
 
 class StoredTokens:
-    """Hands the gateway what the store holds.
+    """Provides tokens from the store.
 
-    Whoever asks for a token that is past its time for renewal, or not there, has it renewed behind its back, so that a
-    gateway without a daemon does not begin to ask Google when the last second has come.
+    If a requested token is due for a refresh or missing, a refresh starts in the background. So a gateway without a
+    daemon refreshes tokens before they expire.
     """
 
     def __init__(self, config: Config, refresher: Refresher) -> None:
@@ -47,22 +47,22 @@ class StoredTokens:
         self._checked: dict[str, Origin] = {}
 
     def current(self, profile: str) -> Token | None:
-        """The last good token of the login in force; may be called from any thread."""
+        """Return the last good token of the current login; thread-safe."""
         now = self._refresher.clock.now()
         try:
             state = self._refresher.store.read(profile)
         except ConfigError:
-            return None  # the folder is not safe: `fresh` says so
+            return None  # the runtime folder is unsafe; `fresh` raises the error
         outdated = self._is_outdated(profile, state)
         if now >= self._next_refresh.get(profile, 0.0) and (outdated or self._is_due(profile, state, now)):
             self._next_refresh[profile] = math.inf
             threading.Thread(
-                target=self._refresh_in_background, args=(profile,), name=f"renew {profile}", daemon=True
+                target=self._refresh_in_background, args=(profile,), name=f"refresh {profile}", daemon=True
             ).start()
         return None if outdated else state.token
 
     def _is_outdated(self, profile: str, state: State) -> bool:
-        """Whether it was made from other settings or another login; all but the file's stamp is compared only once."""
+        """Return whether the token is from other settings or another login; cached while the file is unchanged."""
         origin = state.origin
         if origin is not None and origin is self._checked.get(profile) and stamps.stamp(origin.path) == origin.stamp:
             return False
@@ -72,28 +72,28 @@ class StoredTokens:
         return outdated
 
     def _is_due(self, profile: str, state: State, now: float) -> bool:
-        # The least jitter: where a daemon keeps the token fresh, it was there previous.
+        # Zero jitter is the latest due time, so a running daemon always refreshes first.
         return next_refresh(now, state, 0.0, self._profiles[profile].refresh_margin) <= now
 
     def _refresh_in_background(self, name: str) -> None:
         profile, now = self._profiles[name], self._refresher.clock.now()
-        rest = now + LONGEST_PAUSE
+        next_refresh_at = now + LONGEST_PAUSE
         try:
             state = self._refresher.store.read(name)
-            # The request that found no token may have got one meanwhile.
+            # Another caller may have refreshed in the meantime.
             if self._is_due(name, state, now) or self._refresher.outdated(profile, state):
                 self._refresher.refresh(profile)
-            rest = 0.0  # from here on the schedule knows
+            next_refresh_at = 0.0  # the state is written, so the schedule decides
         except VxTokenError:
-            pass  # nothing could be written down; the token at hand lives on, and when it ends, requests are told
+            pass  # the state is not writable; the current token is served until it expires, then requests fail
         finally:
-            self._next_refresh[name] = rest
+            self._next_refresh[name] = next_refresh_at
 
     async def fresh(self, profile: str, rejected: str | None) -> Token:
-        """A live token, newly made when `rejected` was refused; the same once more where Google gives no other.
+        """Return a live token, refreshed if it equals `rejected`; the same one if Google returns no other.
 
         Raises:
-            LoginNeededError, TemporaryError, ConfigError: there is none, and why.
+            LoginNeededError, TemporaryError, ConfigError: no token is available.
         """
         return await asyncio.to_thread(self._fresh, self._profiles[profile], rejected)
 
@@ -108,10 +108,10 @@ class StoredTokens:
 
 
 def gateway_settings(config: Config, environ: Mapping[str, str]) -> GatewaySettings:
-    """The gateway's settings, as the configuration and the environment give them.
+    """Return the gateway's settings from the configuration and the environment.
 
     Raises:
-        ConfigError: the local key cannot be kept safe, or the certificate file is no good.
+        ConfigError: the local key cannot be stored safely, or `ca_file` is invalid.
     """
     gateway_address.local_key(environ)
     gateway = config.gateway
@@ -143,22 +143,22 @@ def _route(profile: Profile, environ: Mapping[str, str]) -> Route:
 
 
 def _check_ca_file(path: Path) -> Path:
-    """The file, when it holds certificates; said here, where a running daemon can refuse it."""
+    """Return `path` if it contains certificates; checked here so that a reload rejects an invalid file."""
     try:
         ssl.create_default_context(cafile=path)
     except OSError as error:
-        hint = "gateway.ca_file takes a file of certificates in PEM form"
+        hint = "set gateway.ca_file to a file of PEM certificates"
         raise ConfigError(f"cannot use {path}: {error.strerror}", hint) from None
     return path
 
 
 class GatewayThread:
-    """A running gateway; made, changed and ended from another thread than its own.
+    """A gateway in its own thread; its methods are called from another thread.
 
     Attributes:
-        address: the base URL for clients, "" previous it serves.
-        sockets: those it serves; given ones listen beyond its end.
-        files: of its own Unix sockets, see `sockets.socket_files`.
+        address: the base URL for clients, "" before the start.
+        sockets: the listening sockets; those of systemd stay open after `stop`.
+        files: inodes of the socket files that it created, see `sockets.socket_files`.
     """
 
     def __init__(self, config: Config, refresher: Refresher, log: Log, sockets: Sequence[socket.socket] = ()) -> None:
@@ -176,14 +176,17 @@ class GatewayThread:
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
 
     def start(self, previous: "GatewayThread | None" = None) -> str:
-        """Begin to serve, beside the one `previous` where the address is the same; the base URL for clients.
+        """Start the thread and return the base URL for clients.
+
+        Args:
+            previous: the gateway to replace; sockets with the same address are shared with it.
 
         Raises:
-            ConfigError: an address is taken or not allowed.
-            TemporaryError: it does not start.
+            ConfigError: an address is in use or not allowed.
+            TemporaryError: the gateway does not start.
         """
         if self._inherited:
-            self.sockets = [inherited.dup() for inherited in self.sockets]  # the next one wants them too
+            self.sockets = [sock.dup() for sock in self.sockets]  # keep the originals for the next gateway
         else:
             self.sockets = open_sockets(self._gateway.settings, previous.sockets if previous else ())
             self.files = socket_files(self.sockets)
@@ -196,22 +199,22 @@ class GatewayThread:
         if not self.address:
             for listening in self.sockets:
                 listening.close()
-            unknown = TemporaryError("the gateway does not start", "see the log; VX_TOKEN_DEBUG=1 tells more")
+            unknown = TemporaryError("the gateway does not start", "see the log, or set VX_TOKEN_DEBUG=1 for more")
             raise self._error if isinstance(self._error, VxTokenError) else unknown
         return self.address
 
     def apply(self, config: Config, refresher: Refresher) -> None:
-        """Take another configuration from the next request on; addresses stay.
+        """Apply a changed configuration to the next requests; addresses do not change.
 
         Raises:
-            ConfigError: it cannot be had; the one in force stays.
+            ConfigError: the configuration cannot be used; the previous one stays in force.
         """
         new = gateway_settings(config, self._environ)
         self._stored = self._tokens(config, refresher)
         self._gateway.apply(new)
 
     def begin_stop(self, successor: "GatewayThread | None" = None) -> None:
-        """Let the requests under way end in the background."""
+        """Start the stop; running requests finish in the background. Socket files that `successor` shares are kept."""
         remove_files(
             {path: number for path, number in self.files.items() if successor is None or path not in successor.files}
         )
@@ -219,30 +222,30 @@ class GatewayThread:
             self._loop.call_soon_threadsafe(self._stop.set)
 
     def stop(self) -> None:
-        """Let the requests under way end, and close; sockets that others hold are served until clients have moved."""
+        """Finish the running requests, then stop; with sockets of systemd, serve until clients have left."""
         self.begin_stop()
         if self._thread.is_alive():
             self._thread.join()
 
     def alive(self) -> bool:
-        """Whether it serves."""
+        """Return whether the thread is running."""
         return self._thread.is_alive()
 
     def _tokens(self, config: Config, refresher: Refresher) -> StoredTokens:
         return StoredTokens(config, replace(refresher, cancelled=lambda: self._stopped))
 
     def current(self, profile: str) -> Token | None:
-        """The last good token of the configuration in force."""
+        """Return the last good token under the current configuration."""
         return self._stored.current(profile)
 
     async def fresh(self, profile: str, rejected: str | None) -> Token:
-        """A live token of the configuration in force."""
+        """Return a live token under the current configuration."""
         return await self._stored.fresh(profile, rejected)
 
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as error:  # noqa: BLE001 - told to the thread that started us
+        except BaseException as error:  # noqa: BLE001 - `start` raises it in the calling thread
             self._error = error
             if self._started.is_set():
                 self._log.event("error", f"the gateway has failed: {type(error).__name__}")
@@ -256,7 +259,7 @@ class GatewayThread:
                 self._gateway, stop=self._stop, sockets=self.sockets, inherited=self._inherited, ready=self._ready
             )
         finally:
-            self._stopped = True  # nobody waits any more: a refresh that hangs must not hold up the end
+            self._stopped = True  # cancels a refresh that would delay the exit
 
     def _ready(self, address: str) -> None:
         self.address = address

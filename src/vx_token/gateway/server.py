@@ -1,4 +1,4 @@
-"""The gateway's life: sockets opened, requests served, streams ended in peace."""
+"""Serves the gateway on its sockets, and drains connections at the end."""
 
 import asyncio
 import functools
@@ -18,8 +18,8 @@ from vx_token.gateway.settings import Limits
 from vx_token.gateway.sockets import client_url, max_connections, open_sockets
 from vx_token.gateway.upstream import open_session
 
-_STALL_CHECK = 5.0  # seconds between two looks for clients that do not read
-_POLL = 0.05  # seconds between two looks at the connections when the gateway ends
+_STALL_CHECK = 5.0  # maximum seconds between two checks for stalled clients
+_POLL = 0.05  # seconds between two checks of the connections while draining
 
 
 async def serve(
@@ -30,17 +30,18 @@ async def serve(
     inherited: bool = False,
     ready: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Serve until `stop` is set; then give the requests under way `limits.drain` seconds.
+    """Serve until `stop` is set; running requests then have `limits.drain` seconds to finish.
 
     Args:
         gateway: the application.
-        stop: set in this event loop.
-        sockets: listening ones to take over, such as systemd's; without any, those that the settings name are opened.
-        inherited: the sockets listen beyond our end; until clients have left their connections, we serve on.
-        ready: told the base URL for clients once they can connect.
+        stop: an event of this event loop.
+        sockets: listening sockets; by default the addresses in the settings are opened.
+        inherited: whether another process keeps the sockets open. If so, serve after `stop` until clients have left
+            their connections.
+        ready: called with the base URL when clients can connect.
 
     Raises:
-        ConfigError: an address is taken or not allowed.
+        ConfigError: an address is in use or not allowed.
     """
     settings = gateway.settings
     limit = max_connections()
@@ -64,31 +65,31 @@ async def serve(
             for task in tasks:
                 task.cancel()
             await acceptor.close()
-            await asyncio.sleep(0)  # the requests that have just come begin
+            await asyncio.sleep(0)  # requests that have just arrived start
             server.pre_shutdown()
             await server.shutdown(settings.limits.drain)
 
 
 async def _wait_until_clients_leave(connections: Connections, limits: Limits) -> None:
-    """Serve on until no client is about to use a connection that it has; the next process gets their new ones."""
+    """Close connections with their next response, and serve until no client reuses one."""
     connections.draining = True
     await _until(lambda: connections.idle_for(limits.quiet), limits.drain)
 
 
 async def _wait_for_first_requests(server: web.Server, connections: Connections, seconds: float) -> None:
-    """Wait for the first request of each connection just accepted."""
+    """Wait for the first request of each newly accepted connection."""
     await _until(lambda: connections.all_used(each.transport for each in server.connections), seconds)
 
 
 async def _close_unread(connections: Connections, seconds: float) -> None:
-    """Close the connections whose clients read nothing for `seconds`; never ends."""
+    """Abort connections whose clients read nothing for `seconds`; never returns."""
     while True:
         await asyncio.sleep(min(_STALL_CHECK, seconds / 4))
         connections.abort_stalled(seconds)
 
 
 async def _until(condition: Callable[[], bool], seconds: float) -> None:
-    """Wait for `condition`, at most so long."""
+    """Wait for `condition`, for at most `seconds`."""
     for _ in range(round(seconds / _POLL)):
         if condition():
             return
@@ -96,7 +97,7 @@ async def _until(condition: Callable[[], bool], seconds: float) -> None:
 
 
 class _RequestHandler(web.RequestHandler):
-    """One client's, as the HTTP library has it, but for how it answers what is no request."""
+    """A connection of aiohttp with a different response to malformed requests."""
 
     __slots__ = ()
 
@@ -104,10 +105,10 @@ class _RequestHandler(web.RequestHandler):
         self,
         request: web.BaseRequest,
         status: int = 500,
-        exc: BaseException | None = None,  # noqa: ARG002 - it quotes the malformed line, and that may hold a key
+        exc: BaseException | None = None,  # noqa: ARG002 - it quotes the malformed line, which may contain a key
         message: str | None = None,  # noqa: ARG002 - the same
     ) -> web.StreamResponse:
-        """The answer to a head that is malformed or too long; it ends the connection."""
+        """Return the response to malformed or too long headers; it closes the connection."""
         if request.writer.output_size > 0:
             raise ConnectionResetError
         response = malformed_response(status)
@@ -116,7 +117,7 @@ class _RequestHandler(web.RequestHandler):
 
 
 class _Server(web.Server):
-    """The HTTP library's, which leaves a connection whose first request does not come."""
+    """A server of aiohttp that closes connections without a first request; aiohttp has no such timeout."""
 
     def __init__(self, gateway: GatewayApp, session: aiohttp.ClientSession, **options: Any) -> None:
         super().__init__(functools.partial(gateway.handle, session), **options)
@@ -124,20 +125,20 @@ class _Server(web.Server):
         self._first: dict[web.RequestHandler, tuple[asyncio.Transport, asyncio.TimerHandle]] = {}
 
     def __call__(self) -> web.RequestHandler:
-        """A connection's own part."""
+        """Create the protocol object of a connection."""
         handler = super().__call__()
-        handler.__class__ = _RequestHandler  # the library asks nobody which class to take
+        handler.__class__ = _RequestHandler  # aiohttp has no parameter for the class
         return handler
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        """Begin to wait for its first request."""
+        """Start the timeout for the first request."""
         super().connection_made(handler, transport)
         self._gateway.connections.opened(transport)
         wait = self._gateway.settings.limits.head
         self._first[handler] = transport, asyncio.get_running_loop().call_later(wait, self._close_if_unused, transport)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
-        """Wait no more."""
+        """Cancel the timeout."""
         if handler in self._first:
             transport, timer = self._first.pop(handler)
             timer.cancel()
@@ -165,5 +166,5 @@ def _server(gateway: GatewayApp, session: aiohttp.ClientSession, limits: Limits)
 
 
 def _silent_logger() -> logging.Logger:
-    """A logger that says nothing: the HTTP library quotes malformed headers, and one may hold a key."""
-    return logging.Logger("http", logging.CRITICAL + 1)  # noqa: LOG001 - outside of all configuration is the point
+    """A logger that drops everything, because aiohttp logs malformed headers, which may contain a key."""
+    return logging.Logger("http", logging.CRITICAL + 1)  # noqa: LOG001 - must not be reachable by logging configuration

@@ -1,4 +1,4 @@
-"""What the gateway is told at its start: frozen values, and the one question it asks of the outside."""
+"""The gateway's settings and limits, and the protocol of its token provider."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,32 +13,32 @@ LOOPBACK = ("127.0.0.1", "::1")
 
 
 class TokenProvider(Protocol):
-    """Where the gateway gets Google tokens from; it knows neither daemon nor store."""
+    """Provides Google tokens to the gateway."""
 
     def current(self, profile: str) -> Token | None:
-        """The profile's last good token, at once: asked at every request."""
+        """Return the profile's last good token without waiting; called for every request."""
 
     async def fresh(self, profile: str, rejected: str | None) -> Token:
-        """A live token; newly made by force when `rejected` is the value that upstream has just refused.
+        """Return a live token; force a refresh if `rejected` is its value, since upstream answered 401 to it.
 
         Raises:
-            LoginNeededError, TemporaryError, ConfigError: no token is to be had, and why.
+            LoginNeededError, TemporaryError, ConfigError: no token is available.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where one profile's requests go, and what is changed on the way.
+    """The upstream of one profile, and the changes to its requests.
 
     Attributes:
-        profile: its name.
-        base_url: what stands before `/chat/completions`.
-        extra_headers: set on each request, over the client's own.
-        aliases: model ids that clients say, and what upstream calls them.
+        profile: name of the profile.
+        base_url: URL before `/chat/completions`.
+        extra_headers: set on each request; replace headers of the client.
+        aliases: model ids of clients, each with its upstream id.
         models: further ids for the model list.
-        model: put into a chat, completions or responses body that names none.
-        publisher: put before a model id without one; empty leaves ids alone.
-        proxy: URL of the HTTP proxy on the way to upstream.
+        model: default model of chat, completions and responses requests.
+        publisher: prefix for model ids without one; "" adds none.
+        proxy: URL of the HTTP proxy, "" for a direct connection.
     """
 
     profile: str
@@ -53,25 +53,25 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one client may cost; sizes in bytes, times in seconds.
+    """Limits per client and per connection; sizes in bytes, times in seconds.
 
     Attributes:
-        line: the request line.
-        field: one header.
-        body: a request's body; more is refused with 413.
-        kept: as much of a body is held for a second try and for its model id; the rest is passed on as it comes.
-        buffer_total: the same over all requests at once.
-        buffer_always: the beginning of each body that is held even then: nearly all requests are smaller.
-        head: until the head of a connection's first request is complete.
-        idle: until the head of a further one is: how long an idle connection is kept.
-        pause: without a byte inside a request's body.
-        connect: until upstream takes the connection.
-        silence: without a byte from upstream; models think for minutes.
-        unread: until a client that reads nothing of its answer is cut off.
-        quiet: without a request, until a client has surely forgotten a connection; those of OpenAI for Python and Node
-            use one again for 5 and 4 seconds.
-        drain: for the requests under way when the gateway stops, and again for those that it took meanwhile.
-        first: then, until a connection just taken brings its first request.
+        line: size of the request line.
+        field: size of one header.
+        body: size of a request body; a larger one gets 413.
+        buffer: size up to which a body is buffered, for a second attempt and for its model id; the rest is streamed.
+        buffer_total: the same for all requests together.
+        buffer_always: size up to which a body is buffered even beyond `buffer_total`.
+        head: timeout for the headers of a connection's first request.
+        idle: time after which an idle connection is closed.
+        pause: timeout between two chunks of a request body.
+        connect: timeout for a connection to upstream.
+        silence: timeout between two chunks from upstream; a model may compute for minutes.
+        unread: time after which a client that reads nothing is disconnected.
+        quiet: time without a request after which clients do not reuse a connection. OpenAI's clients for Python and
+            Node reuse one for 5 and 4 seconds.
+        drain: time for running requests at a stop, and again for requests that arrive during that time.
+        first: after that, timeout for the first request of a new connection.
     """
 
     line: int = 8190
@@ -93,21 +93,21 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """All that the gateway is told.
+    """The settings of a gateway.
 
     Attributes:
-        routes: by profile name.
+        routes: routes by profile name.
         default: the profile of `/v1/…` and `/…`.
-        accepts: whether a text is a local key now; asked at every request, so that a rotation needs no restart.
+        accepts: returns whether a string is a valid local key; called for every request.
         host: 127.0.0.1 or ::1.
-        port: 0 takes a free one.
-        unix_socket: also served there, mode 0600.
-        origins: browser origins that may call, such as `https://chat.example`.
+        port: TCP port; 0 selects a free one.
+        unix_socket: path of an additional Unix socket (mode 0600).
+        origins: browser origins that may use the gateway, such as `https://chat.example`.
         metrics_open: whether /metrics on the TCP port needs no key.
-        access_log: one line a request: method, route, status, bytes, milliseconds.
-        wait: seconds that a request waits for a token.
-        ca_file: a private certificate authority for upstream, beside the system's.
-        limits: what one client may cost.
+        access_log: log one line per request: method, route, status, bytes, milliseconds.
+        wait: timeout (seconds) of a request that waits for a token.
+        ca_file: additional certificate authorities for upstream (PEM).
+        limits: limits per client and per connection.
     """
 
     routes: Mapping[str, Route]
@@ -126,7 +126,8 @@ class GatewaySettings:
     def __post_init__(self) -> None:
         if self.host not in LOOPBACK:
             raise ConfigError(
-                f"the gateway serves this machine alone, not {self.host!r}", f"set its host to {' or '.join(LOOPBACK)}"
+                f"the gateway serves only loopback, not {self.host!r}",
+                f"set the host to {' or '.join(LOOPBACK)}",
             )
         if self.default not in self.routes:
             raise ConfigError(f"the gateway's default profile {self.default!r} is not among its profiles")

@@ -1,4 +1,4 @@
-"""The sockets the gateway serves: its own, or those that systemd holds for it."""
+"""Listening sockets of the gateway: opened here, or passed by systemd."""
 
 import contextlib
 import errno
@@ -15,16 +15,16 @@ from vx_token.gateway.settings import GatewaySettings
 
 _FIRST = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 _MAX_FILES = 65536
-BACKLOG = 1024  # connections that wait while one process hands over to the next
+BACKLOG = 1024  # connections that wait in the kernel while one process replaces another
 
 
 def inherited_sockets(environ: Mapping[str, str], pid: int) -> list[socket.socket]:
-    """The listening sockets passed by systemd, none when they are meant for another process.
+    """Return the listening sockets passed by systemd; empty if they are for another process.
 
     Source: sd_listen_fds(3).
 
     Raises:
-        ConfigError: one of them is open to other machines, or they are no sockets.
+        ConfigError: a socket is reachable from other machines, or a descriptor is not a socket.
     """
     if environ.get("LISTEN_PID") != str(pid):
         return []
@@ -32,8 +32,8 @@ def inherited_sockets(environ: Mapping[str, str], pid: int) -> list[socket.socke
         count = int(environ.get("LISTEN_FDS", "0"))
         sockets = [socket.socket(fileno=descriptor) for descriptor in range(_FIRST, _FIRST + count)]
     except (ValueError, OSError):
-        hint = "unset LISTEN_PID and LISTEN_FDS; only systemd sets them"
-        raise ConfigError("LISTEN_FDS does not tell sockets that we were handed", hint) from None
+        hint = "unset LISTEN_PID and LISTEN_FDS, which only systemd should set"
+        raise ConfigError("LISTEN_FDS does not match the passed sockets", hint) from None
     for inherited in sockets:
         inherited.set_inheritable(False)
         inherited.setblocking(False)
@@ -42,10 +42,10 @@ def inherited_sockets(environ: Mapping[str, str], pid: int) -> list[socket.socke
 
 
 def open_sockets(settings: GatewaySettings, existing: Iterable[socket.socket] = ()) -> list[socket.socket]:
-    """Bind what the settings ask for; where one of `existing` listens already, that socket is shared.
+    """Open the sockets that the settings name; share those of `existing` with the same address.
 
     Raises:
-        AddressError: the port or the path is taken, or refused.
+        AddressError: the port or the path is in use or cannot be bound.
     """
     shared = {_bound_to(sock): sock for sock in existing}
     sockets: list[socket.socket] = []
@@ -62,16 +62,16 @@ def open_sockets(settings: GatewaySettings, existing: Iterable[socket.socket] = 
 
 
 def socket_files(sockets: Iterable[socket.socket]) -> dict[Path, int]:
-    """The files of the Unix sockets among them, and by which number (inode) each is existing for its own."""
+    """Return the paths of the Unix sockets with their inode numbers."""
     paths = [Path(sock.getsockname()) for sock in sockets if sock.family == socket.AF_UNIX]
     return {path: path.lstat().st_ino for path in paths}
 
 
 def remove_files(files: Mapping[Path, int]) -> None:
-    """Remove files of sockets, unless somebody has put others in their place."""
-    for path, number in files.items():
+    """Remove socket files, except those that another process has replaced (another inode)."""
+    for path, inode in files.items():
         with contextlib.suppress(OSError):
-            if path.lstat().st_ino == number:
+            if path.lstat().st_ino == inode:
                 path.unlink()
 
 
@@ -81,7 +81,7 @@ def _bound_to(sock: socket.socket) -> object:
 
 
 def client_url(sockets: Iterable[socket.socket]) -> str:
-    """The base URL for clients: of the first TCP socket, else the path of a Unix socket."""
+    """Return the base URL of the first TCP socket, else `unix:` and the path of a Unix socket."""
     for sock in sockets:
         name = sock.getsockname()
         if sock.family == socket.AF_INET6:
@@ -92,15 +92,15 @@ def client_url(sockets: Iterable[socket.socket]) -> str:
 
 
 def max_connections() -> int:
-    """Raise the soft limit of open files to the hard one, within reason, and return how many streams it allows.
+    """Raise the soft limit of open files to the hard limit (at most 65536), and return the number of streams it allows.
 
-    Each stream has two descriptors, the client's and upstream's. A quarter of all, at most 256, is kept free for the
-    rest of the process: refreshes, files, name look-ups.
+    A stream needs two descriptors: the client's and upstream's. A quarter of the limit, at most 256, is reserved for
+    the rest of the process (refreshes, files, DNS).
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):  # macOS allows fewer than its hard limit tells
+        with contextlib.suppress(OSError, ValueError):  # macOS rejects values close to its hard limit
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
     limit = _MAX_FILES if soft == resource.RLIM_INFINITY else min(soft, _MAX_FILES)
@@ -114,7 +114,7 @@ def _tcp(host: str, port: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
-        # Linux lets two programs bind with SO_REUSEADDR; only listening tells that the port is taken.
+        # On Linux two programs can bind with SO_REUSEADDR; only listen() fails if the port is in use.
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
@@ -127,7 +127,7 @@ def _unix(path: Path) -> socket.socket:
     try:
         _remove_stale(path)
         sock.bind(str(path))
-        path.chmod(0o600)  # before listen: until then nobody can connect, whatever the umask
+        path.chmod(0o600)  # before listen(), so that no other user can connect in between
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
@@ -136,7 +136,7 @@ def _unix(path: Path) -> socket.socket:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove the socket file of a process that is gone."""
+    """Remove the socket file of a process that no longer runs."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             return
@@ -151,8 +151,8 @@ def _remove_stale(path: Path) -> None:
 def _bind_error(key: str, what: str, error: OSError) -> AddressError:
     if error.errno == errno.EADDRINUSE:
         hint = f"stop the program that uses it, or change `{key}` in the configuration"
-        return AddressError(f"the gateway's {what} is taken", hint)
-    return AddressError(f"the gateway cannot serve {what}: {os.strerror(error.errno or 0)}", f"change `{key}`")
+        return AddressError(f"the gateway's {what} is in use", hint)
+    return AddressError(f"the gateway cannot listen on {what}: {os.strerror(error.errno or 0)}", f"change `{key}`")
 
 
 def _check_local(sock: socket.socket) -> None:
@@ -160,4 +160,4 @@ def _check_local(sock: socket.socket) -> None:
         return
     name = sock.getsockname()
     if not ipaddress.ip_address(str(name[0]).partition("%")[0]).is_loopback:
-        raise ConfigError(f"the gateway serves this machine alone, not {name[0]}", "set ListenStream=127.0.0.1:PORT")
+        raise ConfigError(f"the gateway serves only loopback, not {name[0]}", "set ListenStream=127.0.0.1:PORT")

@@ -1,4 +1,4 @@
-"""Asks a running gateway how it is, and sends the key only to a listener that is not another user's."""
+"""Queries a running gateway; sends no key to a listener of another user."""
 
 import contextlib
 import enum
@@ -16,23 +16,23 @@ from vx_token.errors import ConfigError
 from vx_token.gateway.listener import TABLES, owner_uid
 
 TIMEOUT = 1.0
-"""Seconds for connecting, and again for the whole answer."""
+"""Seconds for the connection, and again for the whole response."""
 
-_MAX_RESPONSE = 65536  # bytes of an answer that are read
+_MAX_RESPONSE = 65536  # bytes of a response
 _FIELDS = ("requests", "errors", "in_flight", "tokens_per_minute")
 
 
 class Owner(enum.Enum):
-    """Whose socket listens at an address."""
+    """The user whose socket listens at an address."""
 
-    SAME_USER = "ours"
-    OTHER_USER = "another user's"
+    SAME_USER = "same user"
+    OTHER_USER = "another user"
     UNKNOWN = "not verified"
-    NONE = "nobody's"
+    NONE = "no listener"
 
 
 def owner(address: str) -> tuple[Owner, int]:
-    """Return whose socket listens at the gateway's `address`, and that user's id (-1 if unknown).
+    """Return the owner of the socket that listens at `address`, and the user id (-1 if unknown).
 
     Args:
         address: `http://host:port/…` with a numeric host.
@@ -54,71 +54,71 @@ def owner(address: str) -> tuple[Owner, int]:
 
 
 def query(address: str, key: Callable[[], str]) -> Mapping[str, Any]:
-    """Return the gateway's address, `verified` and its numbers; without the numbers, the address and a `problem`.
+    """Return the gateway's address, `verified` and its counters; on failure, the address and a `problem`.
 
-    Nothing that the listener says is returned but numbers, since another program may have taken the gateway's place.
+    Only numbers of the response are returned, because another program may listen at the address.
 
     Args:
         address: `http://host:port/…` with a numeric host, or `unix:` and a path.
-        key: gives the local key; called when the listener is not another user's.
+        key: returns the local key; not called if the listener belongs to another user.
     """
     try:
-        connection, owner_, uid = _connect(address)
+        connection, whose, uid = _connect(address)
     except (OSError, ValueError):
         return {"address": address, "problem": "does not answer"}
     with contextlib.closing(connection):
-        if owner_ is Owner.OTHER_USER:
-            return {"address": address, "problem": f"belongs to another user (uid {uid}), and was sent no key"}
+        if whose is Owner.OTHER_USER:
+            return {"address": address, "problem": f"belongs to another user (uid {uid}); no key was sent"}
         try:
-            status, answer = _get(connection, "/statusz", key())
+            status, response = _get(connection, "/statusz", key())
         except ConfigError as error:
-            return {"address": address, "problem": f"cannot be asked: {error.message} ({error.hint})"}
+            return {"address": address, "problem": f"cannot be queried: {error.message} ({error.hint})"}
         except (OSError, ValueError, RecursionError):
-            return {"address": address, "problem": "does not answer as a gateway of vx-token's"}
+            return {"address": address, "problem": "is not a vx-token gateway"}
     if status == 401:
-        return {"address": address, "problem": "does not accept the local key: it has another, or is another program"}
-    numbers = _numbers(answer)
+        return {"address": address, "problem": "rejects the local key: it has another key, or is another program"}
+    numbers = _numbers(response)
     if numbers is None:
-        return {"address": address, "problem": "does not answer as a gateway of vx-token's"}
-    return {"address": address, "verified": owner_ is Owner.SAME_USER, **numbers}
+        return {"address": address, "problem": "is not a vx-token gateway"}
+    return {"address": address, "verified": whose is Owner.SAME_USER, **numbers}
 
 
 def probe(address: str) -> tuple[bool, Owner, int]:
-    """Return whether a gateway answers at `address`, whose listener that is, and the user id; sends no key.
+    """Return whether a gateway answers at `address`, its owner and the user id; sends no key.
 
     Raises:
         OSError: no connection is possible.
         ValueError: the address is invalid.
     """
-    connection, owner_, uid = _connect(address)
+    connection, whose, uid = _connect(address)
     with contextlib.closing(connection):
-        if owner_ is Owner.OTHER_USER:
-            return False, owner_, uid
+        if whose is Owner.OTHER_USER:
+            return False, whose, uid
         try:
-            _, answer = _get(connection, "/healthz")
+            _, response = _get(connection, "/healthz")
         except (OSError, ValueError, RecursionError):
-            return False, owner_, uid
-    return isinstance(answer, dict) and answer.get("status") == "ok" and "version" in answer, owner_, uid
+            return False, whose, uid
+    return isinstance(response, dict) and response.get("status") == "ok" and "version" in response, whose, uid
 
 
-def _numbers(answer: object) -> Mapping[str, Any] | None:
-    if not isinstance(answer, dict):
+def _numbers(response: object) -> Mapping[str, Any] | None:
+    if not isinstance(response, dict):
         return None
     numbers: dict[str, int] = {}
     for name in _FIELDS:
-        value = answer.get(name)
+        value = response.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
             return None
         numbers[name] = value
-    started_at = answer.get("started_at")
+    started_at = response.get("started_at")
     if not isinstance(started_at, int | float) or not 0 <= started_at < 1e12:
         return None
-    # The question itself is one of those under way.
+    # Subtract this request itself.
     return {**numbers, "in_flight": max(0, numbers["in_flight"] - 1), "started_at": float(started_at)}
 
 
 def _connect(address: str) -> tuple[socket.socket, Owner, int]:
-    """Connect, then find out whose listener it is: the other way round, it could change in between."""
+    """Connect, then look up the owner; in the other order the listener could change in between."""
     if not address.startswith("unix:"):
         connection = socket.create_connection(_host_and_port(address), TIMEOUT)
         return connection, *owner(address)
@@ -132,15 +132,15 @@ def _connect(address: str) -> tuple[socket.socket, Owner, int]:
     except BaseException:
         connection.close()
         raise
-    _, uid, _ = struct.unpack("3i", credentials)  # of the process that listens: unix(7)
+    _, uid, _ = struct.unpack("3i", credentials)  # credentials of the listening process: unix(7)
     return connection, (Owner.SAME_USER if uid == os.geteuid() else Owner.OTHER_USER), uid
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
-    """The numeric host and the port.
+    """Parse the numeric host and the port.
 
     Raises:
-        ValueError: there are none.
+        ValueError: the address has no numeric host or no port.
     """
     parts = urlsplit(address)
     host = ipaddress.ip_address(parts.hostname or "")
@@ -150,29 +150,29 @@ def _host_and_port(address: str) -> tuple[str, int]:
 
 
 def _get(connection: socket.socket, path: str, key: str = "") -> tuple[int, object]:
-    """Ask, and return the HTTP status and the JSON.
+    """Send a GET request, and return the HTTP status and the JSON.
 
-    Not by http.client, whose timeout begins anew with each byte.
+    Not with http.client, because its timeout restarts with each byte.
 
     Raises:
-        OSError: there is no complete answer in time.
-        ValueError: it is not HTTP, or not JSON.
+        OSError: no complete response within the timeout.
+        ValueError: the response is not HTTP or not JSON.
     """
     end = time.monotonic() + TIMEOUT
     authorization = f"Authorization: Bearer {key}\r\n" if key else ""
     head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{authorization}\r\n"
     connection.sendall(head.encode())
-    answer = b""
+    response = b""
     while True:
         left = end - time.monotonic()
-        if left <= 0 or len(answer) > _MAX_RESPONSE:
+        if left <= 0 or len(response) > _MAX_RESPONSE:
             raise TimeoutError
         connection.settimeout(left)
         chunk = connection.recv(_MAX_RESPONSE)
         if not chunk:
             break
-        answer += chunk
-    start, _, rest = answer.partition(b"\r\n")
+        response += chunk
+    start, _, rest = response.partition(b"\r\n")
     version, _, status = start.partition(b" ")
     if not version.startswith(b"HTTP/1."):
         raise ValueError("not HTTP")

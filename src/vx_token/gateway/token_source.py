@@ -1,4 +1,4 @@
-"""A live token for every request: one refresh for all who wait, and no storm when upstream refuses every token."""
+"""Provides tokens to requests: waiting requests share one refresh, and repeated 401s from upstream cause a back-off."""
 
 import asyncio
 import logging
@@ -11,19 +11,19 @@ from vx_token.errors import TemporaryError, VxTokenError
 from vx_token.gateway.settings import TokenProvider
 
 _log = logging.getLogger(__name__)
-_RETRY_DELAYS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between tries while requests wait
-_MAX_BACKOFF = 60.0  # seconds between forced refreshes when each new token is refused as well
-_RETRY_PAUSE = 2.0  # seconds between them while they fail, when the server asks for no other delay
+_RETRY_DELAYS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between attempts while requests wait
+_MAX_BACKOFF = 60.0  # maximum seconds between forced refreshes while upstream rejects every token
+_RETRY_PAUSE = 2.0  # seconds between them while they fail, unless the server sets a Retry-After
 
 
 @dataclass(slots=True)
 class _Backoff:
-    """When a refresh may be forced again (loop time), and what requests are told until then.
+    """The back-off of forced refreshes of one profile.
 
     Attributes:
-        until: the end of the backoff.
-        rejections: how many new tokens in a row upstream refused as well.
-        error: why the last forced refresh failed; None when it brought a token.
+        until: earliest time of the next forced refresh (loop time).
+        rejections: number of consecutive new tokens that upstream rejected.
+        error: error of the last forced refresh, returned to requests until then; None if it succeeded.
     """
 
     until: float = 0.0
@@ -32,13 +32,13 @@ class _Backoff:
 
 
 class TokenSource:
-    """Answers requests' wish for a token.
+    """Provides the token of each request.
 
     Args:
-        tokens: where they come from.
-        wait: seconds that a request waits.
-        on_result: told (profile, result) of each try; result is `ok` or an error's class name.
-        now: epoch seconds.
+        provider: reads and refreshes tokens.
+        wait: timeout (seconds) of a waiting request.
+        on_result: called with (profile, result) after each attempt; result is `ok` or an error's class name.
+        now: returns epoch seconds.
     """
 
     def __init__(
@@ -56,23 +56,23 @@ class TokenSource:
         self._backoffs: dict[str, _Backoff] = {}
 
     def current(self, profile: str) -> Token | None:
-        """The live token, without any waiting."""
+        """Return the live token without waiting; None if there is none."""
         token = self._provider.current(profile)
         return token if token is not None and token.alive(self._now()) else None
 
     async def token(self, profile: str) -> Token:
-        """A token with life left; waits for a refresh when there is none.
+        """Return a live token; wait for a refresh if there is none.
 
         Raises:
-            VxTokenError: there is none, and why; TemporaryError after `wait` seconds.
+            VxTokenError: the refresh failed; TemporaryError after `wait` seconds.
         """
         return self.current(profile) or await self._join_refresh(profile, None)
 
     async def replacement(self, profile: str, rejected: str) -> Token | None:
-        """Another token than the one that upstream refused; None when there is no better one to be had.
+        """Return a token other than the one that upstream rejected; None if there is no other.
 
         Raises:
-            VxTokenError: the refresh failed, now or a moment ago, and why.
+            VxTokenError: the refresh failed, now or within the back-off.
         """
         current = self.current(profile)
         if current is not None and current.value != rejected:
@@ -86,11 +86,11 @@ class TokenSource:
         return token if token.value != rejected else None
 
     def reset(self) -> None:
-        """Let go of what is under way: it may bring the token of a configuration that is no more. From any thread."""
+        """Forget running refreshes, which may return tokens of an old configuration; thread-safe."""
         self._tasks, self._backoffs = {}, {}
 
     def token_accepted(self, profile: str) -> None:
-        """Upstream took a token: the next refusal is a new story."""
+        """Reset the back-off, because upstream accepted a token."""
         self._backoffs.pop(profile, None)
 
     async def _join_refresh(self, profile: str, rejected: str | None) -> Token:
@@ -104,16 +104,16 @@ class TokenSource:
             async with asyncio.timeout(self._wait):
                 return await asyncio.shield(task)
         except TimeoutError:
-            raise TemporaryError("the refresh takes long", "see: vx-token status", retry_after=2.0) from None
+            raise TemporaryError("the token refresh is taking long", "run: vx-token status", retry_after=2.0) from None
 
     def _finished(self, key: tuple[str, str | None], task: "asyncio.Task[Token]") -> None:
         if self._tasks.get(key) is task:
             del self._tasks[key]
         if not task.cancelled():
-            task.exception()  # taken, so that a failure whose waiters have all left is not reported as forgotten
+            task.exception()  # retrieved, so that asyncio does not log it if all waiters have left
 
     async def _force_refresh(self, profile: str, rejected: str) -> Token:
-        """What a refresh brings, and a backoff after it; `accepted` ends the backoff."""
+        """Force a refresh, then start a back-off, which `token_accepted` ends."""
         backoff, clock = self._backoffs.setdefault(profile, _Backoff()), asyncio.get_running_loop().time
         try:
             token = await self._fetch(profile, rejected)
@@ -142,7 +142,7 @@ class TokenSource:
         try:
             token = await self._provider.fresh(profile, rejected)
             if not token.alive(self._now()):
-                raise TemporaryError("the new token had already ended", "check this machine's clock")
+                raise TemporaryError("the new token has already expired", "check this machine's clock")
         except VxTokenError as error:
             self._on_result(profile, type(error).__name__)
             _log.warning("gateway: profile %s: %s", profile, error.message)
@@ -152,7 +152,7 @@ class TokenSource:
 
 
 def _copy_error(error: VxTokenError, delay: float) -> VxTokenError:
-    """The same error for another request; one object raised twice would gather tracebacks."""
+    """Copy an error for another request; raising one object twice would accumulate tracebacks."""
     if isinstance(error, TemporaryError):
         return TemporaryError(error.message, error.hint, delay)
     return type(error)(error.message, error.hint)

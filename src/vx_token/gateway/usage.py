@@ -1,11 +1,11 @@
-"""Token counts read from the end of an answer; the rest of it is never kept."""
+"""Reads model token counts from the end of a response, without buffering the rest."""
 
 import re
 import zlib
 from dataclasses import dataclass
 
-_TAIL = 8 << 10  # bytes: usage is the last thing in a JSON answer and in the last events of a stream
-_MOST = 64 << 20  # bytes of plain text after which a compressed answer is no longer read
+_TAIL = 8 << 10  # bytes kept; usage is at the end of a JSON response and in the last events of a stream
+_MAX_PLAIN = 64 << 20  # decompressed bytes after which a compressed response is no longer read
 _USAGE = re.compile(rb'(?<!\\)"usage"\s*:\s*\{')
 _PROMPT = re.compile(rb'(?<!\\)"(?:prompt|input)_tokens"\s*:\s*(\d{1,12})\b')
 _ANSWER = re.compile(rb'(?<!\\)"(?:completion|output)_tokens"\s*:\s*(\d{1,12})\b')
@@ -13,17 +13,17 @@ _ANSWER = re.compile(rb'(?<!\\)"(?:completion|output)_tokens"\s*:\s*(\d{1,12})\b
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that upstream counted for one request."""
+    """Model tokens of one request, as counted by upstream."""
 
     prompt: int = 0
     answer: int = 0
 
 
 class UsageMeter:
-    """Is fed an answer's chunks as they pass and remembers only the last few KiB of plain text.
+    """Receives the chunks of a response and keeps only the last few KiB, decompressed.
 
     Attributes:
-        size: bytes that passed.
+        size: bytes received.
     """
 
     def __init__(self, encoding: str = "") -> None:
@@ -34,7 +34,7 @@ class UsageMeter:
         self._readable = encoding.lower() in {"", "identity", "gzip", "deflate"}
 
     def feed(self, chunk: bytes) -> None:
-        """Take note of the next chunk."""
+        """Add the next chunk."""
         self.size += len(chunk)
         if not self._readable:
             return
@@ -44,7 +44,7 @@ class UsageMeter:
             self._inflate(self._decoder, chunk)
 
     def usage(self) -> Usage:
-        """What the answer's end says; zeros when it says nothing."""
+        """Return the counts at the end of the response; zeros if there are none."""
         end = _last(self._tail)
         return Usage(_number(_PROMPT, end), _number(_ANSWER, end))
 
@@ -55,16 +55,16 @@ class UsageMeter:
                 chunk = decoder.unconsumed_tail
                 self._plain += len(plain)
                 self._tail = (self._tail + plain)[-_TAIL:]
-                self._readable = self._plain < _MOST
+                self._readable = self._plain < _MAX_PLAIN
         except zlib.error:
             self._readable = False
 
 
 def _last(text: bytes) -> bytes:
-    """What follows the beginning of the last usage object.
+    """Return what follows the start of the last usage object.
 
-    Not by `finditer`: CPython makes a new string "search" at each call of it and keeps hundreds of them in its cache of
-    methods, each on a page of its own that could go back to the system after a burst.
+    Not with `finditer`: CPython creates a new string "search" per call and keeps hundreds of them in its method cache.
+    Spread over the heap, they keep pages from being returned to the system.
     """
     at = len(text)
     while (at := text.rfind(b'"usage"', 0, at)) >= 0:
