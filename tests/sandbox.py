@@ -17,6 +17,7 @@ from vx_token.config.model import Profile
 from vx_token.credentials import google_worker
 from vx_token.credentials.token import Token
 from vx_token.gateway import address
+from vx_token.outputs.publisher import Publisher
 from vx_token.system import paths
 from vx_token.system.clock import SystemClock
 from vx_token.tokens.model import State
@@ -131,8 +132,9 @@ class Box:
         """Do what `vx-token refresh` does, in this process: a test that only needs a token starts no interpreters."""
         settings = load_config(self.environ)
         store = Store(paths.runtime_dir(self.environ))
-        gateway = address.lookup(settings, self.environ)
-        return Refresher(store, SystemClock(), fetch_here, self.environ, settings, gateway).refresh(settings.profile())
+        publisher = Publisher(store, SystemClock(), settings, address.lookup(settings, self.environ))
+        refresher = Refresher(store, publisher.clock, fetch_here, self.environ, settings, publisher.publish)
+        return refresher.refresh(settings.profile())
 
     def start(self, *words: str, **options: Any) -> "subprocess.Popen[str]":
         """Start the command and leave it running."""

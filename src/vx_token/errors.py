@@ -1,6 +1,11 @@
-"""The kinds of error, one for each exit status, and the text cleaning that all messages get."""
+"""The kinds of error, their exit codes, and the one mapping between an error and its recorded form."""
 
 import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+LONGEST_RETRY_AFTER = 3600.0
+"""Maximum Retry-After (seconds) that is honoured."""
 
 
 def printable(text: str) -> str:
@@ -57,6 +62,51 @@ class TemporaryError(VxTokenError):
     def __init__(self, message: str, hint: str = "", retry_after: float | None = None) -> None:
         super().__init__(message, hint)
         self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The recorded form of an error, which contains no secret.
+
+    Attributes:
+        kind: `temporary`, `login` or `config`.
+        message: one sentence.
+        hint: what the user should do.
+        retry_at: the earliest retry that the server allows, epoch seconds, or None.
+    """
+
+    kind: str
+    message: str
+    hint: str = ""
+    retry_at: float | None = None
+
+
+_RECORDED: Mapping[str, type[VxTokenError]] = {"config": ConfigError, "login": LoginNeededError}
+
+
+def failure_of(error: VxTokenError, now: float) -> Failure:
+    """Return the recorded form of `error`, raised at `now` (epoch seconds)."""
+    kind = next((name for name, each in _RECORDED.items() if error.exit_code == each.exit_code), "temporary")
+    pause = error.retry_after if isinstance(error, TemporaryError) else None
+    if not isinstance(pause, int | float) or not 0 <= pause < float("inf"):  # also excludes NaN
+        pause = None
+    retry_at = now + min(pause, LONGEST_RETRY_AFTER) if pause is not None else None
+    return Failure(kind, _encodable(error.message), _encodable(error.hint), retry_at)
+
+
+def error_of(failure: Failure | None, now: float) -> VxTokenError:
+    """Return the error that `failure` records; its `retry_after` counts from `now` (epoch seconds)."""
+    if failure is None:
+        return TemporaryError("there is no token yet", "run: vx-token refresh")
+    if failure.kind in _RECORDED:
+        return _RECORDED[failure.kind](failure.message, failure.hint)
+    pause = failure.retry_at - now if failure.retry_at is not None else 0.0
+    return TemporaryError(failure.message, failure.hint, min(pause, LONGEST_RETRY_AFTER) if pause > 0 else None)
+
+
+def _encodable(text: str) -> str:
+    """Replace what UTF-8 cannot encode: a path may contain bytes that are not UTF-8."""
+    return text.encode(errors="replace").decode()
 
 
 def shortage(error: BaseException) -> TemporaryError | None:

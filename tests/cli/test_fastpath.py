@@ -21,6 +21,7 @@ from vx_token.credentials.token import Token
 from vx_token.emulator import Emulator
 from vx_token.errors import TemporaryError
 from vx_token.outputs import exports
+from vx_token.outputs.publisher import Publisher
 from vx_token.system import config_path
 from vx_token.system.clock import SystemClock, Wake
 from vx_token.tokens.refresh import Refresher
@@ -37,7 +38,8 @@ def published(box: Box) -> Box:
     box.key.write_text("{}")
     box.profile()
     settings = load_config(box.environ)
-    refresher = Refresher(Store(box.runtime), SystemClock(), mint, {}, settings)
+    publisher = Publisher(Store(box.runtime), SystemClock(), settings)
+    refresher = Refresher(publisher.store, publisher.clock, mint, {}, settings, publisher.publish)
     assert refresher.refresh(settings.profile()).failure is None
     return box
 
@@ -304,7 +306,8 @@ def test_at_any_age_both_ways_say_the_same_or_the_quick_one_says_nothing(
     profile, clock = settings.profile(), Stopped(NOON)
     old, new = (Token(f"ya29.{word}", NOON + lifetime, NOON, "service_account") for word in ("old", "new"))
     shutil.rmtree(store.root, ignore_errors=True)
-    Refresher(store, clock, lambda *_: old, {}, settings).refresh(profile)
+    publish = Publisher(store, clock, settings).publish
+    Refresher(store, clock, lambda *_: old, {}, settings, publish).refresh(profile)
     clock.instant = NOON + age
     found = fastpath.answer(["vx-token", "print", "--format", form], environ, clock.now())
 
@@ -314,7 +317,7 @@ def test_at_any_age_both_ways_say_the_same_or_the_quick_one_says_nothing(
         return replace(new, issued_at=clock.now(), expires_at=clock.now() + lifetime)
 
     try:
-        token = Refresher(store, clock, later, {}, settings).current(profile)
+        token = Refresher(store, clock, later, {}, settings, publish).current(profile)
     except TemporaryError:
         assert found is None
     else:

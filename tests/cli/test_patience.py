@@ -11,7 +11,7 @@ import pytest
 
 from sandbox import Box, until
 from vx_token.emulator import Emulator
-from vx_token.tokens.refresh import CHANGED_PATIENCE
+from vx_token.tokens.pacing import CHANGED_PATIENCE
 
 LIMIT = 5.0
 """Seconds that tools give `print`, from its start to its end."""

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vx_token.credentials.token import Token
-from vx_token.tokens.model import Failure, Origin, State
+from vx_token.errors import Failure
+from vx_token.tokens.model import Origin, State
 
 SECRET = "ya29.secret"
 TOKEN = Token(SECRET, expires_at=1000.0, issued_at=400.0, account="someone@example.com")

@@ -23,6 +23,7 @@ from vx_token.credentials.token import Token
 from vx_token.daemon.keeper import keep_fresh
 from vx_token.emulator import Emulator, running
 from vx_token.errors import TemporaryError
+from vx_token.outputs.publisher import Publisher
 from vx_token.system.clock import NAP, SystemClock, Wake
 from vx_token.tokens.refresh import Refresher
 from vx_token.tokens.store import Store
@@ -108,7 +109,8 @@ class Laptop:
         self.profile = Profile("gemini", "demo", credentials=str(key))
         self.google, self.store = Google(self.timer), Store(self.root / "run")
         config = Config(self.root / "config.toml", {"gemini": self.profile}, "gemini")
-        self.refresher = Refresher(self.store, self.timer, self.google, {}, config)
+        self.publisher = Publisher(self.store, self.timer, config)
+        self.refresher = Refresher(self.store, self.timer, self.google, {}, config, self.publisher.publish)
         self.timer.look = self._look
 
     def offline(self, away: bool) -> None:
@@ -120,7 +122,7 @@ class Laptop:
         due = itertools.accumulate(pause for pause, _ in happenings)
         self._plan = [(at, action) for at, (_, action) in zip(due, happenings, strict=True)]
         self._end = sum(pause for pause, _ in happenings) + seconds
-        keep_fresh(self.profile, self.refresher, self.wake, lambda _: None, lambda: 0.5)
+        keep_fresh(self.profile, self.refresher, self.publisher, self.wake, lambda _: None, lambda: 0.5)
 
     def _look(self, seconds: float) -> None:
         token = self.token

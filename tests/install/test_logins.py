@@ -16,6 +16,7 @@ from vx_token.config.model import Config, Profile
 from vx_token.daemon.keeper import keep_fresh
 from vx_token.emulator import Emulator
 from vx_token.errors import LoginNeededError
+from vx_token.outputs.publisher import Publisher
 from vx_token.system.clock import Wake
 from vx_token.tokens.refresh import Refresher
 from vx_token.tokens.schedule import LOGIN_PAUSE
@@ -49,7 +50,8 @@ def test_a_day_of_waiting_and_asking_costs_a_try_every_five_minutes(tmp_path: Pa
     google = FakeGoogle(clock)
     google.error = LoginNeededError("Google wants you to log in again", COMMAND)
     config = Config(tmp_path / "config.toml", {"gemini": profile}, "gemini")
-    refresher = Refresher(Store(tmp_path / "run"), clock, google, {}, config)
+    publisher = Publisher(Store(tmp_path / "run"), clock, config)
+    refresher = Refresher(publisher.store, clock, google, {}, config, publisher.publish)
 
     def ask() -> None:
         with pytest.raises(LoginNeededError):
@@ -58,7 +60,7 @@ def test_a_day_of_waiting_and_asking_costs_a_try_every_five_minutes(tmp_path: Pa
     for second in range(5, 86400, 60):
         clock.at(second, ask)
     clock.at(86400, wake.stop)
-    keep_fresh(profile, refresher, wake, lambda _: None)
+    keep_fresh(profile, refresher, publisher, wake, lambda _: None)
     assert min(google.gaps) >= LOGIN_PAUSE
     assert len(google.asked) > 200
 

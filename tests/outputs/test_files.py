@@ -13,11 +13,12 @@ import pytest
 from fakes import NOON
 from vx_token.config.model import Profile
 from vx_token.credentials.token import Token
+from vx_token.errors import Failure
 from vx_token.outputs import exports, files, print_cache
 from vx_token.outputs.files import SINKS, Facts
 from vx_token.system import stamps
 from vx_token.tokens import model
-from vx_token.tokens.model import Failure, Origin, State
+from vx_token.tokens.model import Origin, State
 
 PROFILE = Profile("gemini", "demo", model="google/gemini-2.5-flash", export=("goose", "MY_TOKEN={token}"))
 TOKEN = Token("ya29.abc-._~+/=", NOON + 3600.9, NOON, "service_account", account="bot@p")

@@ -22,7 +22,9 @@ from vx_token.config.model import Config, Profile
 from vx_token.credentials import adc, google_worker
 from vx_token.emulator import Emulator, running
 from vx_token.errors import ConfigError
+from vx_token.gateway import address
 from vx_token.install import shell_startup
+from vx_token.outputs.publisher import Publisher
 from vx_token.report import doctor, doctor_live, doctor_token
 from vx_token.report.doctor_facts import Check, Surroundings, gather, llm_files
 from vx_token.system.clock import SystemClock
@@ -51,7 +53,11 @@ def around(box: Box) -> Surroundings:
         settings: Config | ConfigError = load_config(box.environ)
     except ConfigError as error:
         settings = error
-    return gather(settings, Store(box.runtime), SystemClock(), box.environ, box.root, None)
+    store, clock = Store(box.runtime), SystemClock()
+    publisher = None
+    if isinstance(settings, Config):
+        publisher = Publisher(store, clock, settings, address.lookup(settings, box.environ))
+    return gather(settings, store, clock, publisher, box.environ, box.root, None)
 
 
 def found(scene: Surroundings, name: str) -> list[Check]:

@@ -15,21 +15,19 @@ from fakes import NOON, FakeClock, FakeGoogle
 from vx_token.config.model import Config, Profile
 from vx_token.credentials.token import Token
 from vx_token.daemon.keeper import FORCED_GAP, keep_fresh
-from vx_token.errors import LoginNeededError, TemporaryError
+from vx_token.errors import LONGEST_RETRY_AFTER, Failure, LoginNeededError, TemporaryError
+from vx_token.outputs.publisher import Publisher
 from vx_token.system.clock import Wake
-from vx_token.tokens.model import Failure, Origin, State
-from vx_token.tokens.refresh import Refresher, failed, renewed
+from vx_token.tokens.model import Origin, State
+from vx_token.tokens.pacing import ASK_GAP, next_ask, unanswered_pause
+from vx_token.tokens.refresh import Refresher
 from vx_token.tokens.schedule import (
-    ASK_GAP,
     FIRST_PAUSE,
     LATE_WINDOW,
     LOGIN_PAUSE,
     LONGEST_PAUSE,
-    LONGEST_RETRY_AFTER,
     MIN_GAP,
-    next_ask,
     next_refresh,
-    unanswered_pause,
 )
 from vx_token.tokens.store import Store
 
@@ -45,7 +43,7 @@ margins = st.none() | st.floats(1, 12 * HOUR)
 
 def fresh(lifetime: float = HOUR, kind: str = "service_account", issued_at: float = NOON) -> State:
     """A profile just after a good answer."""
-    return renewed(State(), Token("t", issued_at + lifetime, issued_at, kind), ORIGIN, issued_at)
+    return State().after_success(Token("t", issued_at + lifetime, issued_at, kind), ORIGIN, issued_at)
 
 
 def offline(state: State, now: float, times: int = 1, retry_at: float | None = None) -> State:
@@ -167,7 +165,7 @@ def test_a_retry_after_is_kept_up_to_an_hour(jitter: float, asked: float, times:
 
 @given(chances, st.integers(1, 1000))
 def test_only_a_human_can_help_means_a_try_every_five_to_six_minutes(jitter: float, times: int) -> None:
-    state = failed(fresh(), LoginNeededError("log in"), ORIGIN, NOON)
+    state = fresh().after_failure(LoginNeededError("log in"), ORIGIN, NOON)
     pause = next_refresh(NOON, replace(state, failures=times), jitter) - NOON
     assert LOGIN_PAUSE <= pause <= 1.2 * LOGIN_PAUSE
 
@@ -197,7 +195,8 @@ class House:
         self.clock, self.wake, self.store = FakeClock(), Wake(), Store(root / "run")
         self.google = FakeGoogle(self.clock, lifetime, late)
         config = Config(root / "config.toml", {"gemini": self.profile}, "gemini")
-        self.refresher = Refresher(self.store, self.clock, self.google, {}, config)
+        self.publisher = Publisher(self.store, self.clock, config)
+        self.refresher = Refresher(self.store, self.clock, self.google, {}, config, self.publisher.publish)
         self.dead = 0.0
 
     def keep(self, seconds: float, chance: float = 0.5) -> None:
@@ -205,7 +204,7 @@ class House:
         self.clock.at(self.clock.elapsed + seconds, self.wake.stop)
         for second in range(0, int(seconds), 30):
             self.clock.at(self.clock.elapsed + second, self._look)
-        keep_fresh(self.profile, self.refresher, self.wake, lambda _: None, lambda: chance)
+        keep_fresh(self.profile, self.refresher, self.publisher, self.wake, lambda _: None, lambda: chance)
 
     def _look(self) -> None:
         if self.store.read("gemini").live(self.clock.now()) is None or self.token != self.google.live:

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from sandbox import plain_environment, until
 from vx_token.credentials.token import Token
-from vx_token.errors import ConfigError
-from vx_token.tokens.model import Failure, Origin, State
-from vx_token.tokens.store import LATEST, Store
+from vx_token.errors import ConfigError, Failure
+from vx_token.tokens.model import Origin, State
+from vx_token.tokens.state_file import LATEST
+from vx_token.tokens.store import Store
 
 TOKEN = Token("ya29.secret", 2000.0, 1000.0, "authorized_user", "billing", "someone@example.com", "a note")
 FULL = State(TOKEN, Origin("settings", "/key", "1:2:3"), 7, 2, 1, 1500.0, Failure("temporary", "m", "h", 1600.0))
@@ -282,7 +283,8 @@ def test_a_waiter_that_is_told_to_stop_stops(store: Store) -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from vx_token.tokens.store import LATEST, Store
+from vx_token.tokens.state_file import LATEST
+from vx_token.tokens.store import Store
 with Store(Path(sys.argv[1])).lock("p", time.monotonic() + 10, lambda: False) as mine:
     print(mine, flush=True)
     time.sleep(60)

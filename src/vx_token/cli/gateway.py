@@ -115,11 +115,11 @@ def rotate_key(grace: str) -> None:
 
 def _publish(settings: Config) -> None:
     """Bring the new key to where shells look for it."""
-    refresher = wiring.refresher(settings)
+    publisher = wiring.publisher(settings)
     for profile in settings.profiles.values():
-        state = refresher.store.read(profile.name)
+        state = publisher.store.read(profile.name)
         if profile.mode == "gateway" and state.attempts:
-            refresher.publish(profile, state)
+            publisher.publish(profile, state)
 
 
 class _Mute(log.Log):

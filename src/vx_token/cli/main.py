@@ -19,6 +19,7 @@ from vx_token.cli.options import given, with_profile
 from vx_token.config.load import load_config
 from vx_token.config.model import Config
 from vx_token.errors import ConfigError, TemporaryError, UsageError, VxTokenError, shortage
+from vx_token.outputs.publisher import Publisher
 from vx_token.system.clock import SystemClock
 from vx_token.tokens.refresh import Refresher
 
@@ -120,16 +121,21 @@ def run_(log_format: str | None, gateway: bool, **options: Any) -> None:
     events = log.Log(log.form(log_format or "", os.environ))
     stores: list[Store] = []
 
+    def outputs(settings: Config) -> Publisher:
+        # One store for keepers, gateway and reloads, because it holds what could not be written to disk.
+        publisher = wiring.publisher(settings, *stores)
+        stores[:] = [publisher.store]
+        return publisher
+
     def make(settings: Config) -> Refresher:
-        # One store for keepers, gateway and reloads: what cannot be written to disk is known to all of them. No other
-        # process is the daemon, so nothing attends our files but we.
-        made = wiring.refresher(settings, *stores)
-        stores[:] = [made.store]
-        return replace(made, attended=lambda: False, lockless=True)
+        # No other process is the daemon, so no other process keeps the files.
+        refresher = wiring.refresher(settings, outputs(settings).store)
+        return replace(refresher, attended=lambda: False, lockless=True)
 
     ours = daemon.Daemon(
         load=load,
         make=make,
+        outputs=outputs,
         environ=dict(os.environ),
         clock=SystemClock(),
         log=events,

@@ -72,11 +72,13 @@ def load(options: Mapping[str, Any]) -> tuple[Config, Refresher, Profile]:
     refresher = wiring.refresher(plain)
     # A token of another login than the file's must not stand in the files that all other tools read; nor must that of a
     # login which a variable of this shell alone names, in those that a daemon keeps.
-    origin = refresher.origin(profile)
-    configured = refresher.origin(plain.profile(profile.name))
-    if (plain is settings and told) or origin != configured or refresher.contested(profile):
+    ownership = refresher.ownership
+    origin, configured = ownership.origin(profile), ownership.origin(plain.profile(profile.name))
+    conflicts = ownership.conflicts(profile, lambda: refresher.store.read(profile.name).origin)
+    if (plain is settings and told) or origin != configured or conflicts:
         made_from = {"settings": origin.settings, "path": origin.path}
-        refresher = replace(wiring.refresher(settings), store=Store(paths.aside(refresher.store.root, made_from)))
+        store, attended = Store(paths.aside(refresher.store.root, made_from)), refresher.attended
+        return settings, replace(wiring.refresher(settings, store), attended=attended), profile
     return settings, refresher, profile
 
 

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vx_token.cli import help as cli_help
-from vx_token.cli import output
+from vx_token.cli import output, wiring
 from vx_token.cli import service as cli_service
 from vx_token.config.duration import shown
 from vx_token.config.load import load_config
-from vx_token.credentials.fetch import mint
 from vx_token.errors import ConfigError, UsageError
-from vx_token.gateway import address
 from vx_token.system import paths, shipped
 from vx_token.system.clock import SystemClock
-from vx_token.tokens.refresh import Refresher
 from vx_token.tokens.store import Store
 
 if TYPE_CHECKING:
@@ -98,11 +95,8 @@ def _world(*, silent: bool) -> "World":
 
     def prove(name: str) -> str:
         settings = load_config(os.environ, {"profile": name})
-        refresher = Refresher(
-            Store(paths.runtime_dir(os.environ)), clock, mint, environ, settings, address.lookup(settings, environ)
-        )
         profile = settings.profile(name)
-        token = refresher.current(profile)
+        token = wiring.refresher(settings).current(profile)
         left = f"{profile.name}: a live token, {shown(token.remaining(clock.now()))} left"
         return left + ("; tools with a key command take: vx-token gateway key" if profile.mode == "gateway" else "")
 
@@ -166,12 +160,16 @@ def _surroundings(profile: str | None) -> "Surroundings":
 
     environ, store = dict(os.environ), Store(paths.runtime_dir(os.environ))
     given = {"profile": profile} if profile else {}
+    publisher = None
     try:
-        settings: Config | ConfigError = load_config(environ, given)
+        loaded = load_config(environ, given)
+        settings: Config | ConfigError = loaded
+        publisher = wiring.publisher(loaded, store)
     except ConfigError as error:
         settings = error
     wanted = profile or environ.get("VX_TOKEN_PROFILE")
-    return gather(settings, store, SystemClock(), environ, paths.working_folder(environ), wanted, _standing)
+    folder = paths.working_folder(environ)
+    return gather(settings, store, SystemClock(), publisher, environ, folder, wanted, _standing)
 
 
 def _standing() -> "Standing | None":

@@ -68,5 +68,5 @@ def _status() -> tuple[Any, ConfigError | None]:
     except ConfigError as error:
         return report_status.gather(store, now, error, None, path), error
     return report_status.gather(
-        store, now, settings, wiring.refresher(settings), path, lambda: address.local_key(os.environ)
+        store, now, settings, wiring.publisher(settings, store), path, lambda: address.local_key(os.environ)
     ), None

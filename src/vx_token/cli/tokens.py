@@ -13,11 +13,11 @@ from vx_token.cli.execute import become
 from vx_token.cli.options import Ttl, load, with_profile
 from vx_token.config import duration
 from vx_token.config.model import Config, Profile
-from vx_token.errors import VxTokenError
+from vx_token.errors import VxTokenError, error_of
 from vx_token.gateway import address, statusz
 from vx_token.outputs import exports, shell
 from vx_token.tokens import lifetime
-from vx_token.tokens.refresh import Refresher, error_of
+from vx_token.tokens.refresh import Refresher
 
 
 @click.command("print", cls=cli_help.Command)
@@ -58,7 +58,7 @@ def env(kind: str, **options: Any) -> None:
 
 
 def _variables(settings: Config, refresher: Refresher, profile: Profile) -> dict[str, str]:
-    key, url = refresher.endpoint(profile)
+    key, url = address.lookup(settings, os.environ)(profile)
     # The gateway's key does not expire and the gateway refreshes the token, so nothing is asked for here.
     token = refresher.store.read(profile.name).live(refresher.clock.now()) if key else refresher.current(profile)
     found = exports.variables(profile, token, key, url)

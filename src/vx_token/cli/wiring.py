@@ -1,25 +1,43 @@
-"""The refresher of this process: the real clock, Google, environment and runtime folder."""
+"""Assembles this process's Refresher and Publisher: the real clock, Google, the environment and the runtime folder."""
 
 import os
 
 from vx_token.config.model import Config
 from vx_token.credentials.fetch import mint
 from vx_token.gateway import address
+from vx_token.outputs.publisher import Publisher
 from vx_token.system import daemon_lock, paths
 from vx_token.system.clock import SystemClock
 from vx_token.tokens.refresh import Refresher
 from vx_token.tokens.store import Store
 
 
-def refresher(settings: Config, store: Store | None = None) -> Refresher:
-    """A refresher under `settings`, in the user's own runtime folder unless another store is given.
+def publisher(settings: Config, store: Store | None = None) -> Publisher:
+    """Return a Publisher for the user's runtime folder, or for `store`.
 
     Raises:
         ConfigError: there is no safe runtime folder.
     """
     environ = dict(os.environ)
-    store = store or Store(paths.runtime_dir(environ))
-    gateway = address.lookup(settings, environ)
+    return Publisher(
+        store or Store(paths.runtime_dir(environ)), SystemClock(), settings, address.lookup(settings, environ)
+    )
+
+
+def refresher(settings: Config, store: Store | None = None) -> Refresher:
+    """Return a Refresher for the user's runtime folder, or for `store`; it publishes after each attempt.
+
+    Raises:
+        ConfigError: there is no safe runtime folder.
+    """
+    outputs = publisher(settings, store)
+    store = outputs.store
     return Refresher(
-        store, SystemClock(), mint, environ, settings, gateway, attended=lambda: daemon_lock.attended(store.root)
+        store,
+        outputs.clock,
+        mint,
+        dict(os.environ),
+        settings,
+        outputs.publish,
+        attended=lambda: daemon_lock.attended(store.root),
     )

@@ -30,6 +30,7 @@ from vx_token.gateway import controller
 from vx_token.gateway.controller import GatewayController
 from vx_token.outputs.exports import variables
 from vx_token.outputs.files import SINKS
+from vx_token.outputs.publisher import Publisher
 from vx_token.system import atomic, daemon_lock, hardening, paths, stamps
 from vx_token.system.clock import NAP, Clock
 from vx_token.system.log import Log, libraries
@@ -53,6 +54,7 @@ class Daemon:
 
     load: Callable[[], Config]
     make: Callable[[Config], Refresher]
+    outputs: Callable[[Config], Publisher]
     environ: Mapping[str, str]
     clock: Clock
     log: Log
@@ -186,11 +188,13 @@ class Daemon:
 
     def _begin(self, forced: Collection[str]) -> None:
         """Start a keeper for each profile; those of `forced` ask Google at once."""
-        refresher = self.make(self.config)
+        refresher, publisher = self.make(self.config), self.outputs(self.config)
         with contextlib.suppress(OSError):  # a full disk; every refresh tries again
             self.store.link_default(self.config.stable)
         for profile in self.config.profiles.values():
-            self.keepers[profile.name] = Keeper(profile, refresher, self._report, forced=profile.name in forced)
+            self.keepers[profile.name] = Keeper(
+                profile, refresher, publisher, self._report, forced=profile.name in forced
+            )
         self._note()
         self._follow()
         names = ", ".join(self.config.profiles)

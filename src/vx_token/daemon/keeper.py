@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from vx_token.config.model import Profile
-from vx_token.errors import TemporaryError, VxTokenError, shortage
+from vx_token.errors import Failure, TemporaryError, VxTokenError, failure_of, shortage
 from vx_token.outputs.files import SINKS
+from vx_token.outputs.publisher import Publisher
 from vx_token.system import atomic
 from vx_token.system import stamps as system_stamps
 from vx_token.system.clock import NAP, Wake
-from vx_token.tokens.model import Failure, State
-from vx_token.tokens.refresh import Refresher, draw, failure_of
+from vx_token.tokens.model import State
+from vx_token.tokens.refresh import Refresher, draw
 from vx_token.tokens.schedule import LONGEST_PAUSE, next_refresh
 from vx_token.tokens.store import Store
 
@@ -33,6 +34,7 @@ STUCK = 2 * NAP
 def keep_fresh(
     profile: Profile,
     refresher: Refresher,
+    publisher: Publisher,
     wake: Wake,
     report: Callable[[State], None],
     chance: Callable[[], float] = draw,
@@ -77,7 +79,7 @@ def keep_fresh(
             store.save(profile.name)
             look = _look(store, profile, state, now)
             if look != seen:
-                problems = refresher.publish(profile, state)
+                problems = publisher.publish(profile, state)
                 report(_troubled(state, refresher, profile))
                 seen = look  # as it was before: what somebody did meanwhile, or we ourselves, is looked at once more
             if problems or store.unsaved(profile.name):
@@ -88,7 +90,7 @@ def keep_fresh(
             failure = _failure(error, now)
         # Nothing is known for certain: the schedule has nothing to go by, so wait here.
         if state.token is not None and not state.token.alive(now):
-            refresher.withdraw(profile)
+            publisher.withdraw(profile)
         report(State(failures=1, failure=failure))
         sleep(_until(now + LONGEST_PAUSE, now, state))
         asked = True
@@ -160,7 +162,13 @@ class Keeper:
     """A thread that keeps one profile fresh, and its signs of life."""
 
     def __init__(
-        self, profile: Profile, refresher: Refresher, report: Callable[["Keeper", State], None], *, forced: bool
+        self,
+        profile: Profile,
+        refresher: Refresher,
+        publisher: Publisher,
+        report: Callable[["Keeper", State], None],
+        *,
+        forced: bool,
     ) -> None:
         self.profile = profile
         self.state = _known(refresher.store, profile)
@@ -170,7 +178,7 @@ class Keeper:
         if forced:
             self.wake.force()
         own = replace(refresher, cancelled=self._sign)
-        arguments = (profile, own, self.wake, lambda state: report(self, state))
+        arguments = (profile, own, publisher, self.wake, lambda state: report(self, state))
         self.thread = threading.Thread(target=keep_fresh, args=arguments, name=f"keep {profile.name}", daemon=True)
         self.thread.start()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vx_token.config.model import Config, Profile
 from vx_token.credentials.token import Token
-from vx_token.errors import ConfigError, TemporaryError, VxTokenError, shortage
+from vx_token.errors import ConfigError, TemporaryError, VxTokenError, error_of, shortage
 from vx_token.gateway import address as gateway_address
 from vx_token.gateway.app import GatewayApp
 from vx_token.gateway.key import LocalKeys
@@ -23,7 +23,7 @@ from vx_token.gateway.sockets import open_sockets, remove_files, socket_files
 from vx_token.system import paths, stamps
 from vx_token.system.log import Lines, Log
 from vx_token.tokens.model import Origin, State
-from vx_token.tokens.refresh import Refresher, error_of
+from vx_token.tokens.refresh import Refresher
 from vx_token.tokens.schedule import LONGEST_PAUSE, next_refresh
 
 MIN_LIFETIME = 5.0

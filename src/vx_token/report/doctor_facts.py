@@ -11,16 +11,15 @@ from vx_token import __version__
 from vx_token.config.model import Config, Profile
 from vx_token.credentials import adc
 from vx_token.credentials.credential_file import credential_file, metadata_likely
-from vx_token.credentials.fetch import mint
 from vx_token.daemon import environment, info
 from vx_token.errors import ConfigError
 from vx_token.gateway import address, statusz
 from vx_token.install import service, shell_startup
+from vx_token.outputs.publisher import Publisher
 from vx_token.report import status
 from vx_token.system import atomic, paths
 from vx_token.system.clock import Clock
 from vx_token.tokens.model import State
-from vx_token.tokens.refresh import Refresher
 from vx_token.tokens.store import Store
 
 
@@ -97,6 +96,7 @@ def gather(
     settings: Config | ConfigError,
     store: Store,
     clock: Clock,
+    publisher: Publisher | None,
     environ: Mapping[str, str],
     cwd: Path,
     wanted: str | None,
@@ -110,7 +110,7 @@ def gather(
         now=clock.now(),
         version=__version__,
         config=settings,
-        patients=tuple(_patients(good, _refresher(good, store, clock, environ))) if good else (),
+        patients=tuple(_patients(good, publisher, environ, clock.now())) if good and publisher else (),
         chosen=good.profile(wanted).name if good else "",
         runtime=store.root,
         runtime_problem=_folder_problem(store.root),
@@ -123,16 +123,12 @@ def gather(
     )
 
 
-def _refresher(config: Config, store: Store, clock: Clock, environ: Mapping[str, str]) -> Refresher:
-    return Refresher(store, clock, mint, environ, config, address.lookup(config, environ))
-
-
-def _patients(config: Config, refresher: Refresher) -> list[Patient]:
+def _patients(config: Config, publisher: Publisher, environ: Mapping[str, str], now: float) -> list[Patient]:
     found = []
     for profile in config.profiles.values():
-        state = status.known(refresher.store, profile.name, refresher.clock.now())
-        path = credential_file(profile, refresher.environ)
-        problems = tuple(refresher.problems(profile, state).values())
+        state = status.known(publisher.store, profile.name, now)
+        path = credential_file(profile, environ)
+        problems = tuple(publisher.problems(profile, state).values())
         found.append(Patient(profile, state, adc.look(path) if path else None, problems))
     return found
 

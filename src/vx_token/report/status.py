@@ -11,11 +11,11 @@ from vx_token import __version__
 from vx_token.config.duration import clock_time, shown
 from vx_token.config.model import Config, Profile
 from vx_token.daemon.info import daemon
-from vx_token.errors import ConfigError
+from vx_token.errors import ConfigError, failure_of
 from vx_token.gateway import address as gateway_address
 from vx_token.gateway import statusz
+from vx_token.outputs.publisher import Publisher
 from vx_token.tokens.model import State, condition
-from vx_token.tokens.refresh import Refresher, failure_of
 from vx_token.tokens.schedule import next_refresh
 from vx_token.tokens.store import Store
 
@@ -58,7 +58,7 @@ def gather(
     store: Store,
     now: float,
     config: Config | ConfigError,
-    refresher: Refresher | None,
+    publisher: Publisher | None,
     path: Path,
     key: Callable[[], str] = str,
 ) -> Status:
@@ -71,7 +71,7 @@ def gather(
         urls: Mapping[str, str] = dict.fromkeys(store.known(), "") | (running or {}).get("profiles", {})
         rows = tuple(_row(name, url, known(store, name, now), now, ()) for name, url in urls.items())
     else:
-        rows = tuple(_checked(profile, store, now, refresher) for profile in config.profiles.values())
+        rows = tuple(_checked(profile, store, now, publisher) for profile in config.profiles.values())
     rows = tuple(replace(row, problems=(*row.problems, *told.get(row.profile, ()))) for row in rows)
     problem = (running or {}).get("gateway_problem")
     address = _configured(config) if running is None or problem else str(running.get("gateway", ""))
@@ -98,9 +98,9 @@ def known(store: Store, profile: str, now: float) -> State:
         return State(attempts=1, failure=failure_of(error, now))
 
 
-def _checked(profile: Profile, store: Store, now: float, refresher: Refresher | None) -> Row:
+def _checked(profile: Profile, store: Store, now: float, publisher: Publisher | None) -> Row:
     state = known(store, profile.name, now)
-    wrong = refresher.problems(profile, state) if refresher else {}
+    wrong = publisher.problems(profile, state) if publisher else {}
     return _row(profile.name, profile.url, state, now, tuple(wrong.values()), profile.refresh_margin)
 
 

@@ -1,19 +1,20 @@
-"""The values that flow: a token, where it came from, and what is known of its profile."""
+"""The recorded state of a profile: its token, the token's origin, and the outcome of the last refresh attempt."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vx_token.credentials.token import Token
+from vx_token.errors import Failure, VxTokenError, failure_of
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a token was made from, so that a reader sees when that has changed.
+    """The inputs that a token was made from (see `ownership`).
 
     Attributes:
-        settings: the profile's settings that shape a token.
-        path: the credential file; for a metadata server the one whose coming would replace it.
-        stamp: that file's identity (inode, time, size), empty when it was not there.
-        checksum: of that file's content, so that a file that was only touched is no other login; not compared.
+        settings: the profile's settings that shape a token, joined by spaces.
+        path: the credential file; with a metadata server, the file that would replace it.
+        stamp: that file's identity (inode, time, size), empty when the file does not exist.
+        checksum: that file's checksum, so that rewriting the same content does not count as a change; not compared.
     """
 
     settings: str
@@ -23,35 +24,33 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """Why the last try failed, as data; it holds no secret.
+class CallerAttempt:
+    """The last refresh attempt that a caller (not the daemon) started.
 
     Attributes:
-        kind: `temporary`, `login` or `config`.
-        message: one sentence.
-        hint: what to do.
-        retry_at: the instant the server asked to wait for, epoch seconds, or None.
+        started_at: epoch seconds.
+        unanswered: number of attempts since the last response, this one included.
+        origin: fingerprint of the attempt's Origin.
     """
 
-    kind: str
-    message: str
-    hint: str = ""
-    retry_at: float | None = None
+    started_at: float
+    unanswered: int
+    origin: str
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All that is known of a profile; it survives restarts.
+    """The recorded state of a profile; survives restarts.
 
     Attributes:
-        token: the last good token, which may have ended.
-        origin: what the last try was made from.
-        attempts: tries ever made, so that a waiter sees that somebody tried meanwhile.
-        failures: failed tries since the last good one.
-        unmoved: good answers in a row that brought the same token again.
-        tried_at: when the last try ended, epoch seconds.
-        failure: why it failed, or None.
-        made_from: what the token was made from; `origin` is the last try's, good or bad.
+        token: the last token, which may have expired.
+        origin: the last attempt's inputs, whether it succeeded or failed.
+        attempts: number of attempts ever; a waiting process sees by it that another process made an attempt.
+        failures: number of failed attempts since the last success.
+        unmoved: number of successive successful attempts that returned the same token.
+        tried_at: end of the last attempt, epoch seconds.
+        failure: the last attempt's error, or None.
+        made_from: the token's inputs.
     """
 
     token: Token | None = None
@@ -64,12 +63,41 @@ class State:
     made_from: Origin | None = None
 
     def live(self, now: float) -> Token | None:
-        """The token if it is still good at `now`."""
+        """Return the token unless it has expired at `now`."""
         return self.token if self.token is not None and self.token.alive(now) else None
+
+    def after_success(self, token: Token, origin: Origin, now: float) -> "State":
+        """Return the state after an attempt that returned `token`."""
+        unmoved = 0
+        if self.token is not None and self.token.value == token.value:
+            # Keep the first issue time, or the token's lifetime would shrink with each attempt.
+            token = replace(token, issued_at=min(self.token.issued_at, token.issued_at))
+            unmoved = self.unmoved + 1
+        return State(token, origin, attempts=self.attempts + 1, unmoved=unmoved, tried_at=now, made_from=origin)
+
+    def after_failure(self, error: VxTokenError, origin: Origin, now: float) -> "State":
+        """Return the state after a failed attempt; the last token stays until it expires."""
+        return replace(
+            self,
+            origin=origin,
+            attempts=self.attempts + 1,
+            failures=self.failures + 1,
+            tried_at=now,
+            failure=failure_of(error, now),
+        )
+
+    def shifted(self, seconds: float) -> "State":
+        """Return the state with all instants moved by `seconds`, because the wall clock was set by as much."""
+        token, failure = self.token, self.failure
+        if token is not None:
+            token = replace(token, issued_at=token.issued_at + seconds, expires_at=token.expires_at + seconds)
+        if failure is not None and failure.retry_at is not None:
+            failure = replace(failure, retry_at=failure.retry_at + seconds)
+        return replace(self, token=token, failure=failure, tried_at=self.tried_at + seconds)
 
 
 def condition(state: State, now: float) -> str:
-    """One word for how things stand: fresh, retrying, login or expired."""
+    """Return the profile's condition: `fresh`, `retrying`, `login` or `expired`."""
     if state.failure is not None and state.failure.kind != "temporary":
         return "login"
     if state.live(now) is None:

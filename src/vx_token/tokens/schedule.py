@@ -8,6 +8,7 @@ less than `FIRST_PAUSE`; no answer lies further ahead than the token's own life 
 """
 
 from vx_token.credentials.token import Token
+from vx_token.errors import LONGEST_RETRY_AFTER
 from vx_token.tokens.model import State
 
 MIN_GAP = 0.5
@@ -25,15 +26,6 @@ LONGEST_PAUSE = 30.0
 
 LOGIN_PAUSE = 300.0
 """Seconds between tries while only a human can help; the credential file is watched meanwhile."""
-
-LONGEST_RETRY_AFTER = 3600.0
-"""Seconds for which a server's Retry-After is believed."""
-
-ASK_GAP = 5.0
-"""Seconds between two attempts that callers (`print`, `env`, `exec`, the gateway) start, all of them together."""
-
-CHANGED_GAP = 1.0
-"""The same after the credential file or a setting has changed: a retry is worth it, but not a thousand a second."""
 
 LATE_WINDOW = 240.0
 """Metadata servers give the same token until its last four to five minutes."""
@@ -62,27 +54,6 @@ def next_refresh(now: float, state: State, jitter: float, margin: float | None =
         return tried + _moveless_pause(token.remaining(now), state.unmoved, jitter)
     due = token.expires_at - _margin(token, jitter, margin)
     return max(due, tried + MIN_GAP)
-
-
-def next_ask(now: float, state: State) -> float:
-    """The instant from which a caller that needs a token may start an attempt, epoch seconds; at most `now`: at once.
-
-    A failure stands for at least ASK_GAP, and longer where the schedule waits longer. After a success the gap is
-    shorter for tokens so short-lived that they need another one sooner.
-    """
-    if state.tried_at > now + MIN_GAP:
-        return now
-    if state.failure is not None:
-        return max(next_refresh(now, state, 0.0), state.tried_at + ASK_GAP)
-    if state.token is None:
-        return now
-    due = state.tried_at + min(ASK_GAP, 0.1 * state.token.lifetime)
-    return max(due, next_refresh(now, state, 0.0)) if state.unmoved else due
-
-
-def unanswered_pause(count: int) -> float:
-    """Seconds between attempts by callers of which `count` in a row ended without an answer."""
-    return max(ASK_GAP, min(FIRST_PAUSE * 2.0 ** min(count - 1, 16), LONGEST_PAUSE))
 
 
 def _margin(token: Token, jitter: float, margin: float | None) -> float:

@@ -1,53 +1,26 @@
 """One profile's State on disk, under one lock: the only meeting place of processes."""
 
 import contextlib
-import errno
 import fcntl
-import json
 import os
 import re
 import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from vx_token.credentials.token import Token
 from vx_token.system import atomic, paths, stamps
 from vx_token.system.private_file import private_text
-from vx_token.tokens.model import Failure, Origin, State
-
-VERSION = 1
-
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-
-_BEARER = re.compile(r"[!-~]+")
+from vx_token.tokens import state_file
+from vx_token.tokens.model import CallerAttempt, State
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}")
 """The names of temporary files, here and in `atomic.write`."""
 
 LEFT_OVER = 60.0
 """Seconds after which a temporary file has no writer any more."""
-
-LATEST = 253402300799.0
-"""Epoch seconds of the last instant of the year 9999, behind which no date can be written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """The last attempt that a caller started.
-
-    Attributes:
-        at: when, epoch seconds.
-        count: how many have started since the last answer.
-        origin: what it was made from, as one word.
-    """
-
-    at: float
-    count: int
-    origin: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +98,16 @@ class Store:
         known = self._read.get(profile)
         if known is None or known[0] != stamp:
             try:
-                known = self._read[profile] = (stamp, _parse(path))
+                known = self._read[profile] = (stamp, state_file.read(path))
             except OSError:  # no descriptor, no memory: that says nothing of the file
                 return known[1] if known else State()
         return known[1]
 
     def write(self, profile: str, state: State) -> None:
         """Replace what is known, here and, when that is possible, on disk; see `unsaved`."""
-        content = {"version": VERSION, "profile": profile, **asdict(state)}
         path = self.folder(profile) / "state.json"
         try:
-            atomic.write(path, json.dumps(content, indent=1, allow_nan=False).encode())
+            atomic.write(path, state_file.encode(profile, state))
         except OSError as error:
             self._unsaved[profile] = _Unsaved(state, error, stamps.stamp(path))
         else:
@@ -218,43 +190,27 @@ class Store:
         finally:
             os.close(descriptor)
 
-    def mark(self, profile: str, mark: Mark) -> None:
-        """Note that a caller starts an attempt, before it does: it may be killed. To be called under the lock.
+    def record_attempt(self, profile: str, attempt: CallerAttempt) -> None:
+        """Record that a caller starts an attempt, beforehand, because it may be killed. Requires the lock.
 
-        It stands in the lock's own file, which is written in place: that needs no space on a full disk.
+        The record is written in place into the lock file, because that needs no space on a full disk.
         """
         with contextlib.suppress(OSError):
             descriptor = os.open(self.folder(profile) / "lock", os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
-                os.pwrite(descriptor, f"{mark.count:6} {mark.origin:>8}\n".encode(), 0)
-                os.utime(descriptor, (mark.at, mark.at))
+                os.pwrite(descriptor, f"{attempt.unanswered:6} {attempt.origin:>8}\n".encode(), 0)
+                os.utime(descriptor, (attempt.started_at, attempt.started_at))
             finally:
                 os.close(descriptor)
 
-    def marked(self, profile: str) -> Mark | None:
-        """The last attempt that a caller started, or None."""
+    def last_attempt(self, profile: str) -> CallerAttempt | None:
+        """Return the last attempt that a caller started, or None."""
         path = self.folder(profile) / "lock"
         try:
             count, origin = private_text(path).split()
-            return Mark(path.lstat().st_mtime, min(int(count), 1000), origin)
+            return CallerAttempt(path.lstat().st_mtime, min(int(count), 1000), origin)
         except (OSError, ValueError):
             return None
-
-
-def _parse(path: Path) -> State:
-    """What the file says.
-
-    Raises:
-        OSError: this process cannot read any file just now.
-    """
-    try:
-        return _decode(json.loads(private_text(path)))
-    except OSError as error:
-        if error.errno in _EXHAUSTED:
-            raise
-        return State()
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return State()
 
 
 def _regular_or_missing(path: Path) -> bool:
@@ -285,32 +241,3 @@ def _acquire(descriptor: int, deadline: float, cancelled: Callable[[], bool]) ->
             time.sleep(0.02)
         else:
             return True
-
-
-def _decode(content: dict[str, Any]) -> State:
-    if content.pop("version") != VERSION:
-        raise ValueError("another version's file")
-    content.pop("profile")
-    for key, kind in (("token", Token), ("origin", Origin), ("failure", Failure), ("made_from", Origin)):
-        if content[key] is not None:
-            content[key] = kind(**content[key])
-            _check_types(content[key])
-    state = State(**content)
-    _check_types(state)
-    if state.token is not None and not _BEARER.fullmatch(state.token.value):
-        raise ValueError("that is no token")
-    return state
-
-
-def _check_types(made: Token | Origin | Failure | State) -> None:
-    """Refuse a value with a field of another type than it is declared with, or outside what others can work with."""
-    for each in fields(made):
-        value: object = getattr(made, each.name)
-        kind: Any = each.type
-        whole = type(value) is int and isinstance(0.0, kind)  # JSON has one kind of number
-        if not (whole or isinstance(value, kind)):
-            raise TypeError(each.name)
-        if isinstance(value, int | float) and not -LATEST <= value <= LATEST:  # false for NaN, too
-            raise ValueError(each.name)
-        if isinstance(value, str):
-            value.encode("utf-8", "surrogateescape")  # a path may be no UTF-8, but nothing prints other surrogates
