@@ -1,5 +1,6 @@
 """No process that keeps a token can be dumped, or read by another process of the same user."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -55,6 +56,27 @@ def test_a_process_that_keeps_a_token_cannot_be_dumped(signed_in: Box, words: li
             assert psutil.Process(process.pid).rlimit(psutil.RLIMIT_CORE)[0] == 0
         finally:
             process.terminate()
+
+
+@pytest.mark.parametrize("words", [["print", "--format", "json"], ["env"]], ids=" ".join)
+def test_a_command_that_prints_a_token_cannot_be_dumped(signed_in: Box, words: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))  # a full pipe, at which the command waits with the token in its memory
+    os.set_blocking(writer, True)
+    argv = [*LOWERED, *signed_in.command(*words)]
+    with subprocess.Popen(argv, env=signed_in.environ, cwd=signed_in.root, stdout=writer) as process:
+        try:
+            running = psutil.Process(process.pid)
+            until(lambda: running.cmdline()[:4] == signed_in.command(), 30, "the end of setpriv, which nobody can read")
+            until(lambda: not readable(process.pid), 30, "not dumpable")
+            assert running.rlimit(psutil.RLIMIT_CORE)[0] == 0
+        finally:
+            process.kill()
+            os.close(reader)
+            os.close(writer)
 
 
 def test_the_command_behind_a_gateway_keeps_its_own_limit_and_can_be_dumped(signed_in: Box) -> None:

@@ -16,6 +16,7 @@ from vx_token.config.model import Config, Profile
 from vx_token.errors import VxTokenError, error_of
 from vx_token.gateway import address, statusz
 from vx_token.outputs import exports, shell
+from vx_token.system import hardening
 from vx_token.tokens import lifetime
 from vx_token.tokens.refresh import Refresher
 
@@ -39,6 +40,7 @@ def print_(min_ttl: float | None, form: str, **options: Any) -> None:
     _, refresher, profile = load(options)
     strict = min_ttl is not None
     token = refresher.current(profile, lifetime.DEFAULT_MIN_TTL if min_ttl is None else min_ttl, strict)
+    hardening.forbid_own_core_dumps()
     click.echo(exports.printed(profile, token, form, refresher.clock.now()))
 
 
@@ -54,7 +56,9 @@ def env(kind: str, **options: Any) -> None:
       vx-token env --shell fish | source
       docker run --env-file <(vx-token env --shell dotenv) …
     """
-    click.echo(shell.assignments(kind, _variables(*load(options))), nl=False)
+    variables = _variables(*load(options))
+    hardening.forbid_own_core_dumps()
+    click.echo(shell.assignments(kind, variables), nl=False)
 
 
 def _variables(settings: Config, refresher: Refresher, profile: Profile) -> dict[str, str]:
