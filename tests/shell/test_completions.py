@@ -134,7 +134,9 @@ def test_profiles_are_the_folders_of_the_runtime_folder(words: Words, line: str)
 
 @pytest.mark.parametrize("program", ["bash", *BASHES])
 @pytest.mark.parametrize("options", ["", "--posix"])
-def test_it_works_in_every_bash_whatever_is_set(program: str, options: str, environ: Mapping[str, str]) -> None:
+def test_completion_works_in_every_bash_with_any_options(
+    program: str, options: str, environ: Mapping[str, str]
+) -> None:
     ask = (
         f"source {FOLDER}/vx-token.bash; set -f; IFS=_v; COMP_WORDS=(vx-token prin); COMP_CWORD=1; "
         "__vx_token_complete; echo $COMPREPLY; COMP_WORDS=(vx-token print --profile gem); COMP_CWORD=3; "
@@ -145,7 +147,7 @@ def test_it_works_in_every_bash_whatever_is_set(program: str, options: str, envi
     assert re.fullmatch(r"print\ngemini \w*f\w*\n", done.stdout)
 
 
-def test_without_a_profile_fish_says_nothing(tmp_path: Path, environ: Mapping[str, str]) -> None:
+def test_without_a_profile_fish_prints_nothing(tmp_path: Path, environ: Mapping[str, str]) -> None:
     (tmp_path / "vx-token").mkdir()
     ask = f"source {FOLDER}/vx-token.fish; complete -C 'vx-token print --profile '"
     places = {"VX_TOKEN_RUNTIME_DIR": "", "XDG_RUNTIME_DIR": str(tmp_path)}
@@ -256,7 +258,7 @@ SPOILS: dict[str, tuple[str, Callable[[Path], object]]] = {
 
 @fallback
 @pytest.mark.parametrize("spoil", SPOILS)
-def test_no_profile_is_offered_from_a_folder_that_others_control(
+def test_no_profile_is_offered_from_a_folder_that_another_user_controls(
     kind: str, tmp_path: Path, temporary: Path, spoil: str
 ) -> None:
     place, make = SPOILS[spoil]

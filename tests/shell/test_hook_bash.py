@@ -36,7 +36,7 @@ def waiting(bash: Start) -> Start:
 
 
 def arm(shell: Shell, runtime: Runtime, token: str) -> None:
-    """A prompt drawn without a token, then a token: only a look between Enter and the command can find it."""
+    """The token arrives after the prompt, so only an update between Enter and the command can read it."""
     runtime.remove()
     shell.run()
     runtime.write(token)
@@ -73,7 +73,7 @@ def test_whatever_kind_of_command_comes_next_it_has_the_new_token(
     assert (tmp_path / "answer").read_text() == "tok-1\n"
 
 
-def test_what_a_command_leaves_behind_is_there_for_the_next_one(waiting: Start, runtime: Runtime) -> None:
+def test_what_a_command_sets_is_kept_for_the_next_one(waiting: Start, runtime: Runtime) -> None:
     show = 'echo "$?|${PIPESTATUS[*]}|$_|${BASH_REMATCH[*]}|$REPLY|${MAPFILE[*]}|$OPTIND|$!|$IFS|$-|$(umask)|$SHLVL"'
     setup = "umask 027; OPTIND=3; IFS=:_; read -r REPLY <<<r; mapfile -t <<<m; [[ abc =~ b ]]; sleep 0 & wait"
     with waiting(hook=False, after="set +m") as it:
@@ -90,7 +90,7 @@ def test_what_a_command_leaves_behind_is_there_for_the_next_one(waiting: Start, 
     assert plain[:2] == ["4", "0:3:4"]
 
 
-def test_the_last_argument_survives_a_look_at_the_file(waiting: Start, runtime: Runtime) -> None:
+def test_the_last_argument_survives_an_update(waiting: Start, runtime: Runtime) -> None:
     with waiting() as it:
         runtime.remove()
         it.run("true one two")
@@ -169,7 +169,7 @@ def test_the_user_s_prompt_hooks_see_the_status_of_each_part_of_a_pipeline(bash:
                     found.append(it.out('{ echo "$seen"; set +eu +o pipefail; }').strip())
     plain, hooked = found[: len(found) // 2], found[len(found) // 2 :]
     assert hooked == plain
-    assert plain[: len(STATUSES)] == [*STATUSES.values()]  # in bash 3.2 a DEBUG trap loses them by itself
+    assert plain[: len(STATUSES)] == [*STATUSES.values()]  # in bash 3.2 a DEBUG trap loses them even without the hook
 
 
 def test_an_empty_enter_leaves_the_status_of_a_pipeline(bash: Start, runtime: Runtime) -> None:
@@ -183,7 +183,7 @@ def test_an_empty_enter_leaves_the_status_of_a_pipeline(bash: Start, runtime: Ru
 
 
 @pytest.mark.parametrize("strict", ["", "; set -e"])
-def test_a_read_only_ps0_leaves_the_prompt(waiting: Start, runtime: Runtime, strict: str) -> None:
+def test_with_a_read_only_ps0_the_update_at_prompts_works(waiting: Start, runtime: Runtime, strict: str) -> None:
     with waiting(before=f"readonly PS0=x{strict}") as it:
         assert it.banner == ""
         runtime.write("tok-1")
@@ -192,7 +192,7 @@ def test_a_read_only_ps0_leaves_the_prompt(waiting: Start, runtime: Runtime, str
 
 
 @pytest.mark.parametrize("strict", ["", "; set -e"])
-def test_a_read_only_prompt_command_leaves_the_look_before_the_command(
+def test_with_a_read_only_prompt_command_the_update_before_commands_works(
     waiting: Start, runtime: Runtime, strict: str
 ) -> None:
     with waiting(before=f"readonly PROMPT_COMMAND=true{strict}") as it:
@@ -201,7 +201,7 @@ def test_a_read_only_prompt_command_leaves_the_look_before_the_command(
         assert it.seen("OPENAI_API_KEY") == "tok-1"
 
 
-def test_a_child_shell_that_inherits_the_prompt_but_not_the_hook_does_not_complain(
+def test_a_child_shell_with_an_inherited_prompt_command_but_no_hook_prints_no_error(
     bash: Start, runtime: Runtime
 ) -> None:
     runtime.write("tok-1")
@@ -232,7 +232,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_options_that_change_the_language_change_nothing(bash: Start, runtime: Runtime, option: str) -> None:
+def test_options_that_change_the_syntax_have_no_effect(bash: Start, runtime: Runtime, option: str) -> None:
     runtime.write("tok-1", extra={"OTHER_KEY": "a b_c*"})
     found = []
     for hook in (False, True):
@@ -261,9 +261,7 @@ def test_off_on_and_use_work_under_such_options(bash: Start, runtime: Runtime, o
 
 
 @pytest.mark.parametrize("option", ["v", "k"])
-def test_options_that_show_what_is_read_or_move_assignments_show_nothing_of_ours(
-    bash: Start, runtime: Runtime, option: str
-) -> None:
+def test_options_that_print_or_reinterpret_commands_show_no_value(bash: Start, runtime: Runtime, option: str) -> None:
     runtime.write("tok-1")
     with bash() as it:
         it.run(f"set -{option}")
@@ -277,7 +275,7 @@ def test_options_that_show_what_is_read_or_move_assignments_show_nothing_of_ours
 
 
 @pytest.mark.parametrize("attribute", ["-i", "-u"])
-def test_an_attribute_of_the_user_s_does_not_change_our_value(bash: Start, runtime: Runtime, attribute: str) -> None:
+def test_an_attribute_set_by_the_user_does_not_change_the_token(bash: Start, runtime: Runtime, attribute: str) -> None:
     runtime.write("tok-1")
     with bash(before=f"declare {attribute} OPENAI_API_KEY 2>&-") as it:
         assert not notices(it.run() + it.run())
@@ -286,7 +284,7 @@ def test_an_attribute_of_the_user_s_does_not_change_our_value(bash: Start, runti
         assert not it.seen("OPENAI_API_KEY")
 
 
-def test_a_restricted_shell_is_served_too(bash: Start, runtime: Runtime) -> None:
+def test_the_hook_works_in_a_restricted_shell(bash: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     with bash(flags=("-r",)) as it:
         assert "restricted" not in it.banner
@@ -309,7 +307,7 @@ def test_hostile_aliases_and_functions_are_not_called(bash: Start, runtime: Runt
         assert it.seen("OPENAI_API_KEY") == "tok-2"
 
 
-def test_aliases_are_not_called_by_what_the_hook_makes_at_a_prompt(bash: Start, runtime: Runtime) -> None:
+def test_aliases_are_not_called_at_a_prompt(bash: Start, runtime: Runtime) -> None:
     words = "builtin export unset printf read mapfile local eval declare return true test"
     runtime.write("tok-1")
     with bash(before="\n".join(f"alias {word}='builtin echo HIJACKED'" for word in words.split())) as it:
@@ -320,7 +318,7 @@ def test_aliases_are_not_called_by_what_the_hook_makes_at_a_prompt(bash: Start, 
         assert it.seen("OPENAI_API_KEY") == "tok-2"
 
 
-def test_a_read_only_key_leaves_a_usable_shell_and_one_complaint(bash: Start, runtime: Runtime) -> None:
+def test_a_read_only_key_leaves_a_usable_shell_and_prints_one_notice(bash: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     with bash(before="readonly OPENAI_API_KEY=mine") as it:
         assert it.banner == ""
@@ -349,14 +347,14 @@ def test_a_trace_shows_no_token(bash: Start, runtime: Runtime) -> None:
 # --- living with others --------------------------------------------------------------------------------------------
 
 
-def test_a_debug_trap_sees_the_user_s_commands_and_not_ours(waiting: Start, runtime: Runtime) -> None:
+def test_a_debug_trap_sees_only_the_user_s_commands(waiting: Start, runtime: Runtime) -> None:
     with waiting(after="""log=(); trap 'log+=("$BASH_COMMAND")' DEBUG""") as it:
         arm(it, runtime, "tok-1")
         it.run("log=()")
         arm(it, runtime, "tok-2")
         it.run("true first")
         shown = it.out('printf "%s\\n" "${log[@]}"').splitlines()
-    entry = {"__vx_token_prompt", "__vx_token_pending", "[[ -n 1 ]]"}  # what stands in PROMPT_COMMAND itself
+    entry = {"__vx_token_prompt", "__vx_token_pending", "[[ -n 1 ]]"}  # the words of the entry in PROMPT_COMMAND
     assert [line for line in shown if "vx_token" in line and not any(word in line for word in entry)] == []
     assert "true first" in shown
 
@@ -378,7 +376,7 @@ def test_a_debug_trap_does_not_fire_for_a_prompt_that_waited_while_nothing_chang
     assert "true first" in logs[0]
 
 
-def test_a_terminal_that_asks_the_history_at_the_first_debug_trap_finds_what_was_typed(
+def test_a_terminal_that_reads_the_history_at_the_first_debug_trap_gets_the_typed_command(
     waiting: Start, runtime: Runtime
 ) -> None:
     """As VS Code and bash-preexec do; ours is there first, with the command before as BASH_COMMAND."""
@@ -397,7 +395,7 @@ trap seen DEBUG
     assert [line.split()[1:] for line in shown[:2]] == [["true", "one"], ["true", "two"]]
 
 
-def test_a_vetoed_command_is_vetoed_and_the_next_one_fresh(waiting: Start, runtime: Runtime) -> None:
+def test_a_debug_trap_can_veto_a_command_and_the_next_one_has_the_new_token(waiting: Start, runtime: Runtime) -> None:
     after = "shopt -s extdebug; trap '[[ $BASH_COMMAND != *forbidden* ]]' DEBUG"
     with waiting(after=after) as it:
         arm(it, runtime, "tok-1")
@@ -405,7 +403,7 @@ def test_a_vetoed_command_is_vetoed_and_the_next_one_fresh(waiting: Start, runti
         assert it.seen("OPENAI_API_KEY") == "tok-1"
 
 
-def test_a_ps0_of_the_user_s_is_shown_and_one_that_is_set_again_is_healed(waiting: Start, runtime: Runtime) -> None:
+def test_the_user_s_ps0_is_shown_and_ours_is_restored_when_it_is_set_again(waiting: Start, runtime: Runtime) -> None:
     with waiting(before="PS0='[ps0]'") as it:
         assert "[ps0]" in it.run("true")
         it.run("PS0='[other $(echo sub)]'")
@@ -417,7 +415,7 @@ def test_a_ps0_of_the_user_s_is_shown_and_one_that_is_set_again_is_healed(waitin
         assert it.out('echo "$PS0"') == "[other $(echo sub)]\n"
 
 
-def test_a_substitution_that_is_appended_to_ps0_after_us_leaves_the_prompt(waiting: Start, runtime: Runtime) -> None:
+def test_with_a_substitution_after_ours_in_ps0_the_update_at_prompts_works(waiting: Start, runtime: Runtime) -> None:
     """As kitty did before 0.35: a trap that runs while bash reads the substitution ends the shell or its command."""
     after = r"""
 theirs() { PS0=${PS0//'\[a\]'*'\[b\]'}; PS0+='\[a\]$(echo "[theirs]")\[b\]'; }
@@ -432,7 +430,7 @@ PROMPT_COMMAND+=(theirs)
     assert "EOF" not in shown
 
 
-def test_a_prompt_that_rewrites_everything_each_time_keeps_us_at_the_prompt(bash: Start, runtime: Runtime) -> None:
+def test_with_a_prompt_that_is_rewritten_each_time_the_update_at_prompts_works(bash: Start, runtime: Runtime) -> None:
     """starship and VS Code keep PROMPT_COMMAND in a variable of their own and put theirs in its place."""
     after = 'saved=$PROMPT_COMMAND; theirs() { eval "$saved"; PS0=; }; PROMPT_COMMAND=theirs'
     runtime.write("tok-1")
@@ -446,7 +444,7 @@ def test_a_prompt_that_rewrites_everything_each_time_keeps_us_at_the_prompt(bash
         assert it.seen("OPENAI_API_KEY") is None
 
 
-def test_ps0_is_healed_although_nothing_else_has_changed(waiting: Start, runtime: Runtime) -> None:
+def test_ps0_is_restored_although_nothing_else_has_changed(waiting: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     with waiting() as it:
         for _ in range(3):
@@ -461,9 +459,7 @@ def test_ps0_is_healed_although_nothing_else_has_changed(waiting: Start, runtime
 
 @pytest.mark.parametrize("clock", ["unset EPOCHSECONDS", "unset EPOCHSECONDS; EPOCHSECONDS=0", "EPOCHSECONDS=0"])
 @pytest.mark.parametrize("strict", [":", "set -u"])
-def test_a_clock_that_the_user_has_stopped_keeps_no_dead_token(
-    bash: Start, runtime: Runtime, clock: str, strict: str
-) -> None:
+def test_a_stopped_clock_keeps_no_expired_token(bash: Start, runtime: Runtime, clock: str, strict: str) -> None:
     runtime.write("tok-1")
     with bash(before=strict) as it:
         runtime.write("tok-2", life=5)
@@ -483,7 +479,7 @@ def test_a_urg_trap_of_the_user_s_stays(bash: Start, runtime: Runtime) -> None:
         assert it.seen("OPENAI_API_KEY") == "tok-2"
 
 
-def test_a_urg_trap_that_the_user_sets_later_is_left_alone_and_ours_leaves(waiting: Start, runtime: Runtime) -> None:
+def test_a_urg_trap_that_the_user_sets_later_stays_and_ours_is_removed(waiting: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     with waiting() as it:
         it.run("vx-token-off")
@@ -496,7 +492,7 @@ def test_a_urg_trap_that_the_user_sets_later_is_left_alone_and_ours_leaves(waiti
         assert "urgent" in it.out("trap")
 
 
-def test_traps_of_the_user_s_run_as_ever(bash: Start, runtime: Runtime) -> None:
+def test_the_user_s_traps_run_as_without_the_hook(bash: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     with bash(after="trap 'echo bye' EXIT; trap 'echo usr' USR1") as it:
         assert "usr" in it.run("kill -USR1 $$")
@@ -504,7 +500,7 @@ def test_traps_of_the_user_s_run_as_ever(bash: Start, runtime: Runtime) -> None:
         it.child.expect_exact("bye")
 
 
-def test_exec_starts_over_with_what_is_inherited(bash: Start, runtime: Runtime) -> None:
+def test_a_shell_started_by_exec_uses_the_inherited_values(bash: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     with bash(before="export OPENAI_API_KEY=${OPENAI_API_KEY-sk-user}") as it:
         assert it.seen("OPENAI_API_KEY") == "tok-1"
@@ -514,7 +510,7 @@ def test_exec_starts_over_with_what_is_inherited(bash: Start, runtime: Runtime) 
         assert it.seen("OPENAI_API_KEY") == "tok-2"
 
 
-def test_direnv_may_bring_an_old_token_back_or_a_key_of_its_own(bash: Start, runtime: Runtime, tmp_path: Path) -> None:
+def test_direnv_may_restore_an_old_token_or_set_its_own_key(bash: Start, runtime: Runtime, tmp_path: Path) -> None:
     direnv = need("direnv")
     runtime.write("tok-1")
     folder = tmp_path / "home" / "work"

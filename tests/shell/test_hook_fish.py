@@ -24,7 +24,7 @@ def fish(tmp_path: Path, runtime: Runtime) -> Start:
     return partial(interactive, "fish", tmp_path / "home", runtime)
 
 
-def test_a_universal_variable_is_covered_and_shows_again_after_off(fish: Start, runtime: Runtime) -> None:
+def test_a_universal_variable_is_hidden_until_off(fish: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     with fish(before="set -Ux OPENAI_API_KEY sk-universal") as it:
         assert it.seen("OPENAI_API_KEY") == "tok-1"
@@ -36,7 +36,7 @@ def test_a_universal_variable_is_covered_and_shows_again_after_off(fish: Start, 
         assert it.seen("OPENAI_API_KEY") == "sk-universal"
 
 
-def test_a_variable_made_universal_in_this_shell_does_not_end_ours(fish: Start, runtime: Runtime) -> None:
+def test_a_variable_made_universal_in_this_shell_does_not_remove_ours(fish: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     with fish() as it:
         it.run("set -Ux OPENAI_API_KEY sk-universal")
@@ -57,7 +57,7 @@ def test_a_variable_made_universal_in_this_shell_does_not_end_ours(fish: Start, 
         "set -gx PATH /usr/bin",
     ],
 )
-def test_settings_of_the_user_s_change_nothing(fish: Start, runtime: Runtime, setting: str) -> None:
+def test_the_user_s_settings_have_no_effect(fish: Start, runtime: Runtime, setting: str) -> None:
     runtime.write("tok-1")
     with fish(before=setting) as it:
         runtime.write("tok-2")
@@ -67,7 +67,7 @@ def test_settings_of_the_user_s_change_nothing(fish: Start, runtime: Runtime, se
 
 
 @pytest.mark.parametrize("flags", [("--private",), ("--login",), ("--features=no-stderr-nocaret",)])
-def test_ways_to_start_change_nothing(fish: Start, runtime: Runtime, flags: tuple[str, ...]) -> None:
+def test_start_options_have_no_effect(fish: Start, runtime: Runtime, flags: tuple[str, ...]) -> None:
     runtime.write("tok-1")
     with fish(flags=flags) as it:
         runtime.write("tok-2")
@@ -92,7 +92,7 @@ def test_functions_that_shadow_builtins_are_not_called(fish: Start, runtime: Run
         assert "vx-token: log in" in shown
 
 
-def test_what_a_command_leaves_behind_is_there_for_the_next_one(fish: Start, runtime: Runtime) -> None:
+def test_what_a_command_sets_is_kept_for_the_next_one(fish: Start, runtime: Runtime) -> None:
     found = []
     for hook in (False, True):
         with fish(hook=hook) as it:
@@ -117,7 +117,7 @@ def test_a_trace_shows_no_token(fish: Start, runtime: Runtime) -> None:
         assert "tok-secret" not in shown
 
 
-def test_no_name_but_ours_is_left_and_none_of_them_is_exported(fish: Start, runtime: Runtime) -> None:
+def test_all_names_have_our_prefix_and_none_is_exported(fish: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     found = []
     for hook in (False, True):
@@ -128,10 +128,10 @@ def test_no_name_but_ours_is_left_and_none_of_them_is_exported(fish: Start, runt
     assert not found[0] - found[1]
 
 
-def test_without_proc_a_prompt_is_answered_at_once_and_a_token_ends_in_time(
+def test_without_proc_a_prompt_runs_no_update_and_a_token_expires_in_time(
     fish: Start, runtime: Runtime, tmp_path: Path
 ) -> None:
-    """As on a Mac, where only the age of the root folder tells how time passes."""
+    """As on macOS, where the age of the root folder is the only clock."""
     hook = tmp_path / "hook.fish"
     hook.write_text(HOOKS["fish"].read_text().replace("/proc/uptime", "/nowhere"))
     runtime.write("tok-1")

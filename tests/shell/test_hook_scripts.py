@@ -1,4 +1,4 @@
-"""Hooks without a terminal, the snippet in plain POSIX shells, and what linters say."""
+"""Hooks without a terminal, the env file in plain POSIX shells, and linters."""
 
 import os
 import re
@@ -58,7 +58,7 @@ def test_a_strict_script_gets_the_variables_and_nothing_else(
 
 @pytest.mark.parametrize("kind", HOOKS)
 @pytest.mark.parametrize("state", ["missing", "login", "bad", "dead"])
-def test_without_a_token_a_strict_script_goes_on_in_silence(
+def test_without_a_token_a_strict_script_continues_silently(
     kind: str, state: str, runtime: Runtime, environ: Mapping[str, str]
 ) -> None:
     need(kind)
@@ -102,7 +102,7 @@ def test_a_fish_without_path_can_load_the_hook(runtime: Runtime, environ: Mappin
 
 
 @pytest.mark.parametrize("kind", HOOKS)
-def test_a_child_in_another_locale_knows_our_values_again(
+def test_a_child_in_another_locale_recognizes_our_values(
     kind: str, runtime: Runtime, environ: Mapping[str, str]
 ) -> None:
     need(kind)
@@ -157,7 +157,9 @@ def names_of_all_kinds(environ: Mapping[str, str]) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", HOOKS)
-def test_the_hooks_take_exactly_the_names_that_the_configuration_takes(kind: str, environ: Mapping[str, str]) -> None:
+def test_the_hooks_accept_exactly_the_names_that_the_configuration_accepts(
+    kind: str, environ: Mapping[str, str]
+) -> None:
     names = names_of_all_kinds(environ)
     taken = [name for name in names if presets.exportable(name)]
     assert set(SET_BY_FILES.split()) <= set(taken)
@@ -173,7 +175,7 @@ def test_the_hooks_take_exactly_the_names_that_the_configuration_takes(kind: str
 
 
 @pytest.mark.parametrize("kind", HOOKS)
-def test_a_file_that_sets_what_a_shell_acts_on_is_refused_whole(
+def test_a_file_that_sets_a_variable_of_the_shell_is_ignored(
     kind: str, runtime: Runtime, environ: Mapping[str, str], tmp_path: Path
 ) -> None:
     need(kind)
@@ -184,7 +186,7 @@ def test_a_file_that_sets_what_a_shell_acts_on_is_refused_whole(
     assert not (tmp_path / "run").exists()
 
 
-# What the documentation tells the user to put into the start-up file.
+# The documented lines of the start-up files.
 LOAD = {
     "bash": 'eval "$(vx-token hook bash)"',
     "zsh": 'eval "$(vx-token hook zsh)"',
@@ -251,7 +253,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_the_documented_line_works_whatever_aliases_and_options_are_set_before_it(
+def test_the_documented_line_works_with_any_aliases_and_options_before_it(
     case: str, runtime: Runtime, tmp_path: Path
 ) -> None:
     kind, before, after = HOSTILE[case]
@@ -268,7 +270,9 @@ def test_the_documented_line_works_whatever_aliases_and_options_are_set_before_i
         assert shell.seen("OPENAI_API_KEY") is None
 
 
-def test_bash_env_serves_every_script(runtime: Runtime, environ: Mapping[str, str], tmp_path: Path) -> None:
+def test_the_hook_in_bash_env_works_for_every_script(
+    runtime: Runtime, environ: Mapping[str, str], tmp_path: Path
+) -> None:
     runtime.write("tok-1")
     (tmp_path / "script").write_text("set -u\nprintenv OPENAI_API_KEY; echo $OPENAI_API_BASE >&2")
     for argv in (["bash"], ["bash", "-r"], ["bash", "-e"]):
@@ -282,7 +286,9 @@ def test_bash_env_serves_every_script(runtime: Runtime, environ: Mapping[str, st
         assert (done.returncode, done.stdout, done.stderr) == (0, "tok-1\n", f"{URL}\n")
 
 
-def test_zshenv_serves_every_script(runtime: Runtime, environ: Mapping[str, str], tmp_path: Path) -> None:
+def test_the_hook_in_zshenv_works_for_every_script(
+    runtime: Runtime, environ: Mapping[str, str], tmp_path: Path
+) -> None:
     need("zsh")
     runtime.write("tok-1")
     (tmp_path / ".zshenv").write_text(f"source {HOOKS['zsh']}\n")
@@ -290,7 +296,7 @@ def test_zshenv_serves_every_script(runtime: Runtime, environ: Mapping[str, str]
     assert (done.stdout, done.stderr) == ("tok-1\n", "")
 
 
-def test_a_fish_script_is_served_by_its_configuration(
+def test_the_hook_in_config_fish_works_for_every_script(
     runtime: Runtime, environ: Mapping[str, str], tmp_path: Path
 ) -> None:
     need("fish")
@@ -302,10 +308,10 @@ def test_a_fish_script_is_served_by_its_configuration(
 
 
 @pytest.mark.parametrize("kind", HOOKS)
-def test_a_token_given_to_a_script_of_a_shell_with_the_hook_wins(
+def test_a_prefix_assignment_to_a_script_has_priority(
     kind: str, runtime: Runtime, environ: Mapping[str, str], tmp_path: Path
 ) -> None:
-    """The variables that the parent's hook exports tell its values from one that was put in front of the command."""
+    """The marker that the parent's hook exports distinguishes its values from a prefix assignment."""
     need(kind)
     runtime.write("tok-1")
     (tmp_path / "script").write_text("printenv OPENAI_API_KEY")
@@ -358,7 +364,7 @@ def stranger(path: Path) -> None:
 
 
 def sticky_stranger(path: Path) -> None:
-    """Give a folder to another user who lets everyone write there."""
+    """Give a folder to another user and make it writable by all."""
     stranger(path)
     path.chmod(0o1777)
 

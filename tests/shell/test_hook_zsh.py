@@ -49,7 +49,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_options_that_change_the_language_change_nothing(zsh: Start, runtime: Runtime, option: str) -> None:
+def test_options_that_change_the_syntax_have_no_effect(zsh: Start, runtime: Runtime, option: str) -> None:
     runtime.write("tok-1", extra={"OTHER_KEY": "a b_c*"})
     runtime.write("tok-other", folder="other")
     found = []
@@ -69,7 +69,7 @@ def test_options_that_change_the_language_change_nothing(zsh: Start, runtime: Ru
     assert found[0] == found[1]
 
 
-def test_loading_changes_no_option_and_leaves_no_name_but_ours(zsh: Start, runtime: Runtime) -> None:
+def test_loading_changes_no_option_and_all_names_have_our_prefix(zsh: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     show = "{ set -o; print -l ${(ok)parameters} ${(ok)functions} ${(ok)aliases} ${(ok)builtins}; trap; }"
     found = []
@@ -111,7 +111,7 @@ def test_the_user_s_hooks_run_and_see_the_status(zsh: Start, runtime: Runtime) -
         assert it.out("echo $ran").startswith("echo $ran")
 
 
-def test_what_a_command_leaves_behind_is_there_for_the_next_one(zsh: Start, runtime: Runtime) -> None:
+def test_what_a_command_sets_is_kept_for_the_next_one(zsh: Start, runtime: Runtime) -> None:
     show = 'echo "$?|$pipestatus|$_|$MATCH|$match|$REPLY|$reply|$OPTIND|$-|$(umask)|$IFS"'
     setup = "umask 027; OPTIND=3; REPLY=r; reply=(a b); [[ abc =~ (b) ]]"
     found = []
@@ -160,7 +160,7 @@ def test_whatever_kind_of_command_comes_next_it_has_the_new_token(
     assert (tmp_path / "answer").read_text() == "tok-1\n"
 
 
-def test_a_read_only_key_leaves_a_usable_shell_and_one_complaint(zsh: Start, runtime: Runtime) -> None:
+def test_a_read_only_key_leaves_a_usable_shell_and_prints_one_notice(zsh: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     with zsh(before="readonly OPENAI_API_KEY=mine") as it:
         assert it.banner == ""
@@ -186,7 +186,7 @@ def test_a_trace_shows_no_token(zsh: Start, runtime: Runtime) -> None:
 
 
 def test_nothing_is_written_while_an_instant_prompt_is_shown(zsh: Start, runtime: Runtime) -> None:
-    """powerlevel10k captures what is written until the first prompt and complains about it."""
+    """powerlevel10k captures output before the first prompt and prints a warning about it."""
     runtime.write("", status="login", notice="log in")
     before = (
         "exec 4>&1 1>$HOME/captured 2>&1; release() { exec 1>&4 2>&4; precmd_functions=(${precmd_functions:#release}) }"

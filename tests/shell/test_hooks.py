@@ -1,4 +1,4 @@
-"""What every hook promises, in real interactive bash, zsh and fish."""
+"""Behaviour that all hooks share, in real interactive bash, zsh and fish."""
 
 import os
 import re
@@ -38,7 +38,7 @@ NAMES = ("OPENAI_API_KEY", *COMPANIONS, "OPENAI_AGENTS_DISABLE_TRACING", "VX_TOK
 
 @pytest.fixture
 def runtime() -> Iterator[Runtime]:
-    """In memory, as a user's runtime folder is: a busy disk would keep who writes short-lived tokens waiting."""
+    """A runtime folder in memory, as a user's is, because a busy disk would delay short-lived tokens."""
     memory = "/dev/shm"
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         yield Runtime(Path(folder) / "runtime")
@@ -54,7 +54,7 @@ def kind_of(shell: Start) -> str:
     return str(shell.args[0])  # type: ignore[attr-defined]
 
 
-def need_a_look_before_commands(shell: Start) -> None:
+def need_updates_before_commands(shell: Start) -> None:
     program = shell.keywords["program"]  # type: ignore[attr-defined]
     if program and version_of(program) < (4, 4):
         pytest.skip("bash < 4.4 has no PS0: the prompt is the only moment")
@@ -72,7 +72,7 @@ def ours(environ: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name in NAMES}
 
 
-def past(expiry: float) -> None:
+def wait_until_past(expiry: float) -> None:
     """Wait until `expiry` has passed for shells too, whose clock may lag by a tick."""
     until(lambda: time.time() > expiry + 0.05)
 
@@ -80,7 +80,7 @@ def past(expiry: float) -> None:
 # --- loading -------------------------------------------------------------------------------------------------------
 
 
-def test_a_command_finds_the_token_and_its_companions(shell: Start, runtime: Runtime) -> None:
+def test_a_command_gets_the_token_and_the_related_variables(shell: Start, runtime: Runtime) -> None:
     runtime.write("tok-1", extra={"OPENAI_MODEL": "google/gemini-2.5-flash", "OTHER_KEY": 'a $b `c` "d" e\\f %s *'})
     with shell() as it:
         found = it.environment()
@@ -100,7 +100,7 @@ def test_the_terminal_shows_the_same_bytes_with_and_without_the_hook(shell: Star
     assert shown[0] == shown[1]
 
 
-def test_loading_again_and_again_registers_once(shell: Start, runtime: Runtime) -> None:
+def test_loading_repeatedly_registers_once(shell: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     load = f"source {HOOKS[kind_of(shell)]}\n"
     count = {
@@ -118,7 +118,7 @@ def test_loading_again_and_again_registers_once(shell: Start, runtime: Runtime) 
         assert it.out(count) == once
 
 
-def test_a_token_as_long_as_google_may_issue_and_many_variables_arrive_whole(shell: Start, runtime: Runtime) -> None:
+def test_the_longest_token_and_many_variables_arrive_complete(shell: Start, runtime: Runtime) -> None:
     token = "ya29." + "Ab-_~+/." * 2040 + "=="
     runtime.write(token, extra={f"EXTRA_{number}_KEY": "x" for number in range(100)})
     with shell() as it:
@@ -153,7 +153,7 @@ def vertex() -> Iterator[str]:
                 self.wfile.write(f" {late:.3f} s late: {bearer}".encode())
 
         def log_message(self, *args: object) -> None:
-            """Say nothing."""
+            """Prints nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
@@ -167,24 +167,24 @@ def vertex() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
-def test_a_shell_left_idle_past_two_lives_of_a_token_gets_a_200_by_its_very_next_command(
+def test_after_two_idle_token_lifetimes_the_next_command_gets_a_200(
     shell: Start, runtime: Runtime, rounds: int
 ) -> None:
     need("curl")
-    need_a_look_before_commands(shell)
+    need_updates_before_commands(shell)
     ask = "curl -s -w '%{http_code}\\n' -H \"Authorization: Bearer $OPENAI_API_KEY\""
     with vertex() as url, rotating(runtime), shell() as it:
-        # What is idle is the prompt: it was drawn more than two lives of its token ago.
+        # The prompt was drawn more than two lifetimes of its token ago.
         answers = [after_idling(it, 4.2, f"{ask} {url}") for _ in range(rounds)]
     assert answers == ["200\n"] * rounds
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
-def test_a_shell_idle_while_the_daemon_renews_its_token_is_answered_by_vertex(
+def test_after_the_daemon_refreshed_the_token_the_next_command_gets_a_200(
     shell: Start, tmp_path: Path, google: Emulator, rounds: int
 ) -> None:
     """The same with the real daemon and the emulator's Google."""
-    need_a_look_before_commands(shell)
+    need_updates_before_commands(shell)
     google.lifetime = LIFE
     (tmp_path / "user").mkdir()
     user = Box(tmp_path / "user")
@@ -207,8 +207,8 @@ def after_idling(shell: Shell, seconds: float, line: str) -> str:
     return shell.out(line)
 
 
-def given_a_short_life(shell: Shell, runtime: Runtime) -> float:
-    """Let the shell hold a token of few seconds, more of them where the machine is slow; the second of its end."""
+def short_lived_token(shell: Shell, runtime: Runtime) -> float:
+    """Give the shell a token of few seconds, more on a slow machine, and return the second in which it expires."""
     for life in (4, 8, 16, 32):
         runtime.write("short-lived", life=life)
         shell.run()
@@ -219,13 +219,13 @@ def given_a_short_life(shell: Shell, runtime: Runtime) -> float:
     pytest.fail("the machine is too slow")
 
 
-def test_a_dead_token_is_not_handed_to_a_command_typed_after_its_end(shell: Start, runtime: Runtime) -> None:
-    need_a_look_before_commands(shell)
+def test_a_command_never_gets_an_expired_token(shell: Start, runtime: Runtime) -> None:
+    need_updates_before_commands(shell)
     runtime.write()
     with shell() as it:
-        expiry = given_a_short_life(it, runtime)
+        expiry = short_lived_token(it, runtime)
         it.run()
-        past(expiry)
+        wait_until_past(expiry)
         assert not ours(it.environment())
 
 
@@ -240,18 +240,18 @@ def test_a_file_replaced_as_fast_as_possible_is_never_seen_in_part(shell: Start,
 # --- trouble with the file -----------------------------------------------------------------------------------------
 
 
-def test_a_file_that_comes_later_is_picked_up_without_a_word(shell: Start, runtime: Runtime) -> None:
+def test_a_file_that_appears_later_is_used_silently(shell: Start, runtime: Runtime) -> None:
     with shell() as it:
         found = it.environment()
         assert not ours(found)
-        assert found["VX_TOKEN_HOOK"], "doctor sees by it that this shell has the hook"
+        assert found["VX_TOKEN_HOOK"], "doctor detects the hook by this variable"
         assert not notices(it.run())
         runtime.write("tok-1")
         assert not notices(it.run() + it.run())
         assert it.seen("OPENAI_API_KEY") == "tok-1"
 
 
-def test_when_the_file_is_gone_the_variables_are_withdrawn_with_one_notice(shell: Start, runtime: Runtime) -> None:
+def test_when_the_file_is_removed_the_variables_are_unset_with_one_notice(shell: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     with shell() as it:
         it.run()
@@ -264,19 +264,19 @@ def test_when_the_file_is_gone_the_variables_are_withdrawn_with_one_notice(shell
         assert it.seen("OPENAI_API_KEY") == "tok-2"
 
 
-def test_the_end_of_a_token_is_told_once(shell: Start, runtime: Runtime) -> None:
+def test_an_expired_token_gives_one_notice(shell: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     with shell() as it:
         runtime.write("tok-2", life=2)
         shown = it.run()
-        past(runtime.expires())
+        wait_until_past(runtime.expires())
         assert notices(shown + it.run() + it.run() + it.run()) == [
             "the token of gemini has expired; run: vx-token status"
         ]
         assert it.seen("VX_TOKEN_STATUS") == "gemini expired"
 
 
-def test_a_needed_login_is_told_once_each_time_it_is_needed(shell: Start, runtime: Runtime) -> None:
+def test_each_required_login_gives_one_notice(shell: Start, runtime: Runtime) -> None:
     words = "Google wants you to log in again; run: gcloud auth application-default login"
     runtime.write("tok-1")
     with shell() as it:
@@ -291,21 +291,21 @@ def test_a_needed_login_is_told_once_each_time_it_is_needed(shell: Start, runtim
             assert it.seen("OPENAI_API_KEY") == "tok-2"
 
 
-def test_a_token_that_still_lives_is_used_while_a_login_is_needed(shell: Start, runtime: Runtime) -> None:
+def test_a_valid_token_is_used_while_a_login_is_required(shell: Start, runtime: Runtime) -> None:
     runtime.write("tok-1", status="login", notice="log in")
     with shell() as it:
         assert notices(it.run()) == ["log in"]
         assert it.seen("OPENAI_API_KEY") == "tok-1"
 
 
-def test_nothing_is_said_before_the_first_prompt(shell: Start, runtime: Runtime) -> None:
+def test_nothing_is_printed_before_the_first_prompt(shell: Start, runtime: Runtime) -> None:
     runtime.write("", status="login", notice="log in")
     with shell() as it:
         assert not notices(it.banner)
         assert notices(it.run()) == ["log in"]
 
 
-def test_a_failed_refresh_is_silent_while_the_token_lives(shell: Start, runtime: Runtime) -> None:
+def test_a_failed_refresh_is_silent_while_the_token_is_valid(shell: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     with shell() as it:
         it.run()
@@ -346,9 +346,7 @@ BAD = {
 }
 
 
-def test_a_file_that_is_not_as_the_daemon_writes_it_runs_nothing_and_takes_nothing_away(
-    shell: Start, runtime: Runtime, tmp_path: Path
-) -> None:
+def test_a_malformed_file_executes_nothing_and_removes_nothing(shell: Start, runtime: Runtime, tmp_path: Path) -> None:
     """A shell with a live token keeps it to its end."""
     runtime.write("tok-1")
     canary = tmp_path / "home" / "CANARY"
@@ -364,7 +362,7 @@ def test_a_file_that_is_not_as_the_daemon_writes_it_runs_nothing_and_takes_nothi
         assert it.seen("OPENAI_API_KEY") == "tok-2"
 
 
-def test_a_bad_file_gives_a_new_shell_nothing_and_is_told_once(shell: Start, runtime: Runtime) -> None:
+def test_a_malformed_file_sets_nothing_in_a_new_shell_and_gives_one_notice(shell: Start, runtime: Runtime) -> None:
     runtime.put(BAD["a command"])
     with shell() as it:
         assert not ours(it.environment())
@@ -372,14 +370,14 @@ def test_a_bad_file_gives_a_new_shell_nothing_and_is_told_once(shell: Start, run
         assert len(notices(it.run() + it.run())) <= 1
 
 
-def test_a_live_token_ends_in_time_although_the_file_is_bad(shell: Start, runtime: Runtime) -> None:
+def test_a_valid_token_expires_in_time_although_the_file_is_malformed(shell: Start, runtime: Runtime) -> None:
     runtime.write()
     with shell() as it:
-        expiry = given_a_short_life(it, runtime)
+        expiry = short_lived_token(it, runtime)
         runtime.put(BAD["no end mark"])
         it.run()
         assert it.seen("OPENAI_API_KEY") == "short-lived" or time.time() > expiry
-        past(expiry)
+        wait_until_past(expiry)
         it.run()
         assert not ours(it.environment())
 
@@ -406,7 +404,7 @@ SPOILT = ["folder", "fifo", "dangling link", "unreadable" if os.geteuid() else "
 
 
 @pytest.mark.parametrize("what", SPOILT)
-def test_only_a_plain_file_of_ours_is_read(shell: Start, runtime: Runtime, what: str) -> None:
+def test_only_a_regular_file_of_the_user_is_read(shell: Start, runtime: Runtime, what: str) -> None:
     runtime.write("tok-1")
     path = runtime.file(kind_of(shell))
     with shell(lowered=os.geteuid() == 0) as it:
@@ -416,7 +414,7 @@ def test_only_a_plain_file_of_ours_is_read(shell: Start, runtime: Runtime, what:
         assert not ours(it.environment())
 
 
-def test_a_folder_that_another_user_has_made_anew_in_a_shared_one_is_not_read(shell: Start, tmp_path: Path) -> None:
+def test_a_folder_that_another_user_has_created_again_in_a_sticky_one_is_not_read(shell: Start, tmp_path: Path) -> None:
     """As in /tmp, where a cleaner may remove our folder while the shell lives. Its file is ours, through a link."""
     if os.geteuid() != 0:
         pytest.skip("only root can give a folder to another user")
@@ -445,7 +443,7 @@ def test_a_folder_that_another_user_has_made_anew_in_a_shared_one_is_not_read(sh
 # --- whose value it is ---------------------------------------------------------------------------------------------
 
 
-def test_off_gives_back_what_the_user_had_and_on_brings_ours_again(shell: Start, runtime: Runtime) -> None:
+def test_off_restores_the_user_s_values_and_on_sets_ours_again(shell: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     before = assign(kind_of(shell), "OPENAI_API_KEY", "sk-user")
     with shell(before=before) as it:
@@ -462,12 +460,12 @@ def test_off_gives_back_what_the_user_had_and_on_brings_ours_again(shell: Start,
         assert it.seen("OPENAI_BASE_URL") == URL
 
 
-def test_off_unsets_what_was_not_there_and_leaves_an_unexported_value_unexported(
+def test_off_unsets_variables_that_did_not_exist_and_restores_the_export_attribute(
     shell: Start, runtime: Runtime
 ) -> None:
     program = shell.keywords["program"]  # type: ignore[attr-defined]
     if program and version_of(program) < (4, 4):
-        pytest.skip("bash < 4.4 cannot tell without a fork")
+        pytest.skip("bash < 4.4 cannot read attributes without a fork")
     runtime.write("tok-1")
     plain = "set -g OPENAI_API_KEY sk-user" if kind_of(shell) == "fish" else "OPENAI_API_KEY=sk-user"
     with shell(before=plain) as it:
@@ -477,7 +475,7 @@ def test_off_unsets_what_was_not_there_and_leaves_an_unexported_value_unexported
         assert it.out('echo "$OPENAI_API_KEY"') == "sk-user\n"
 
 
-def test_a_key_set_by_hand_wins_whole_until_it_is_unset(shell: Start, runtime: Runtime) -> None:
+def test_a_key_set_by_the_user_pauses_the_hook_until_it_is_unset(shell: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     kind = kind_of(shell)
     with shell() as it:
@@ -509,7 +507,7 @@ def become(it: Shell, line: str) -> str:
     return it.wait() + it.run()
 
 
-def test_a_key_above_the_hook_in_a_start_up_file_is_kept_aside_each_time_it_is_read(
+def test_a_key_above_the_hook_in_a_start_up_file_is_set_aside_each_time_it_is_read(
     shell: Start, runtime: Runtime
 ) -> None:
     kind = kind_of(shell)
@@ -525,7 +523,7 @@ def test_a_key_above_the_hook_in_a_start_up_file_is_kept_aside_each_time_it_is_r
         assert ours(it.environment()) == {"OPENAI_API_KEY": "sk-user"}
 
 
-def test_a_key_set_by_hand_stays_in_a_nested_shell(shell: Start, runtime: Runtime) -> None:
+def test_a_key_set_by_the_user_stays_in_a_nested_shell(shell: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     with shell() as it:
         it.run(assign(it.kind, "OPENAI_API_KEY", "sk-mine"))
@@ -534,8 +532,8 @@ def test_a_key_set_by_hand_stays_in_a_nested_shell(shell: Start, runtime: Runtim
         assert ours(it.environment()) == {"OPENAI_API_KEY": "sk-mine"}
 
 
-def test_what_vx_token_env_sets_in_a_shell_with_the_hook_is_ours(shell: Start, runtime: Runtime) -> None:
-    """The token on offer, and one that nobody offered here before another took its place."""
+def test_values_from_vx_token_env_are_treated_as_ours(shell: Start, runtime: Runtime) -> None:
+    """The offered token, and one that was replaced before this shell read it."""
     runtime.write("tok-1")
     aside = runtime.file(kind_of(shell), "aside")
     with shell() as it:
@@ -554,7 +552,7 @@ def test_what_vx_token_env_sets_in_a_shell_with_the_hook_is_ours(shell: Start, r
 
 
 @pytest.mark.parametrize("url", [URL, "https://other.example/v1"])
-def test_what_vx_token_exec_gives_a_shell_is_no_value_of_the_user_s(shell: Start, runtime: Runtime, url: str) -> None:
+def test_values_from_vx_token_exec_are_treated_as_ours(shell: Start, runtime: Runtime, url: str) -> None:
     given = dict.fromkeys(COMPANIONS, url) | {"OPENAI_API_KEY": "tok-0", "VX_TOKEN_EXPIRES_AT": "1700000000"}
     runtime.write("tok-1")
     with shell(environ=given) as it:
@@ -566,7 +564,7 @@ def test_what_vx_token_exec_gives_a_shell_is_no_value_of_the_user_s(shell: Start
         assert not ours(it.environment())
 
 
-def test_a_pause_is_told_once(shell: Start, runtime: Runtime) -> None:
+def test_a_pause_gives_one_notice(shell: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     with shell() as it:
         it.run()
@@ -581,7 +579,7 @@ def test_a_pause_is_told_once(shell: Start, runtime: Runtime) -> None:
         assert ours(it.environment()) == {"OPENAI_BASE_URL": "https://elsewhere.example/v1"}
 
 
-def test_another_setting_set_by_hand_is_left_alone_and_stops_nothing_else(shell: Start, runtime: Runtime) -> None:
+def test_another_variable_set_by_the_user_stays_and_does_not_pause_the_hook(shell: Start, runtime: Runtime) -> None:
     runtime.write("tok-1", extra={"OPENAI_MODEL": "google/gemini-2.5-flash"})
     with shell() as it:
         it.run(assign(kind_of(shell), "OPENAI_MODEL", "google/other"))
@@ -591,7 +589,7 @@ def test_another_setting_set_by_hand_is_left_alone_and_stops_nothing_else(shell:
         assert (found["OPENAI_MODEL"], found["OPENAI_API_KEY"]) == ("google/other", "tok-2")
 
 
-def test_an_earlier_token_of_ours_that_comes_back_is_replaced(shell: Start, runtime: Runtime) -> None:
+def test_an_earlier_token_that_is_restored_is_replaced(shell: Start, runtime: Runtime) -> None:
     """As direnv does when a folder is left."""
     runtime.write("tok-1")
     with shell() as it:
@@ -602,14 +600,14 @@ def test_an_earlier_token_of_ours_that_comes_back_is_replaced(shell: Start, runt
         assert it.seen("OPENAI_API_KEY") == "tok-2"
 
 
-def test_a_prefix_assignment_wins(shell: Start, runtime: Runtime) -> None:
+def test_a_prefix_assignment_has_priority(shell: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     with shell() as it:
         assert it.out("OPENAI_API_KEY=mine printenv OPENAI_API_KEY") == "mine\n"
         assert it.seen("OPENAI_API_KEY") == "tok-1"
 
 
-def test_a_name_no_longer_offered_is_withdrawn(shell: Start, runtime: Runtime) -> None:
+def test_a_variable_no_longer_in_the_file_is_unset(shell: Start, runtime: Runtime) -> None:
     runtime.write("tok-1", extra={"OPENAI_MODEL": "google/gemini-2.5-flash"})
     with shell() as it:
         assert it.seen("OPENAI_MODEL")
@@ -640,7 +638,7 @@ def test_use_switches_this_shell_to_another_profile_and_back(shell: Start, runti
         assert "VX_TOKEN_PROFILE" not in it.environment()
 
 
-def test_another_profile_without_a_token_does_not_leave_the_first_one_s(shell: Start, runtime: Runtime) -> None:
+def test_use_of_a_profile_without_a_token_unsets_the_first_one_s(shell: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     runtime.folder("other")
     with shell() as it:
@@ -649,7 +647,7 @@ def test_another_profile_without_a_token_does_not_leave_the_first_one_s(shell: S
 
 
 @pytest.mark.parametrize("child", list(HOOKS))
-def test_a_shell_in_the_shell_takes_over_what_it_inherits(
+def test_a_nested_shell_treats_inherited_values_as_ours(
     shell: Start, runtime: Runtime, child: str, tmp_path: Path
 ) -> None:
     runtime.write("tok-1")
@@ -673,7 +671,7 @@ def test_a_shell_in_the_shell_takes_over_what_it_inherits(
         assert outer
 
 
-def test_a_value_put_before_a_nested_shell_by_hand_wins_there(shell: Start, runtime: Runtime, tmp_path: Path) -> None:
+def test_a_value_set_for_a_nested_shell_has_priority_there(shell: Start, runtime: Runtime, tmp_path: Path) -> None:
     runtime.write("tok-1")
     hook = HOOKS["bash"]
     with shell() as it:
@@ -681,7 +679,7 @@ def test_a_value_put_before_a_nested_shell_by_hand_wins_there(shell: Start, runt
         assert it.out(line) == "mine\n"
 
 
-def test_gateway_mode_keeps_the_loopback_off_the_proxy(shell: Start, runtime: Runtime) -> None:
+def test_gateway_mode_excludes_the_loopback_from_the_proxy(shell: Start, runtime: Runtime) -> None:
     kind = kind_of(shell)
     before = "\n".join([assign(kind, "HTTPS_PROXY", "http://proxy:3128"), assign(kind, "NO_PROXY", "corp.example")])
     runtime.write("vx-local-1", mode="gateway", url="http://127.0.0.1:8490/v1", life=-5)
@@ -699,7 +697,7 @@ def test_gateway_mode_keeps_the_loopback_off_the_proxy(shell: Start, runtime: Ru
         assert "no_proxy" not in found
 
 
-def test_without_a_proxy_nothing_is_said_about_proxies(shell: Start, runtime: Runtime) -> None:
+def test_without_a_proxy_no_proxy_is_not_set(shell: Start, runtime: Runtime) -> None:
     runtime.write("vx-local-1", mode="gateway", url="http://127.0.0.1:8490/v1")
     with shell() as it:
         assert not {"NO_PROXY", "no_proxy"} & it.environment().keys()
@@ -716,7 +714,7 @@ WATCH = {
 
 
 def settled(it: Shell) -> None:
-    """Bring a shell to where prompts are answered at once, and make it say so when one takes the long way."""
+    """Bring a shell to where prompts run no update, and make it print a word when one does."""
     for _ in range(3):
         it.run()
     it.run(WATCH[it.kind])
@@ -755,8 +753,8 @@ CHANGES: dict[str, Callable[[Runtime, Shell], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_prompt_is_answered_at_once_until_something_changes(shell: Start, runtime: Runtime, change: str) -> None:
-    need_a_look_before_commands(shell)
+def test_a_prompt_runs_no_update_until_something_changes(shell: Start, runtime: Runtime, change: str) -> None:
+    need_updates_before_commands(shell)
     runtime.write("tok-1", life=3600 + 40)
     with shell() as it:
         settled(it)
@@ -765,8 +763,8 @@ def test_a_prompt_is_answered_at_once_until_something_changes(shell: Start, runt
         assert "LOOKED" in f"{shown}{it.run()}"
 
 
-def test_odd_characters_are_compared_and_not_run(shell: Start, runtime: Runtime, tmp_path: Path) -> None:
-    need_a_look_before_commands(shell)
+def test_unusual_characters_are_compared_and_not_executed(shell: Start, runtime: Runtime, tmp_path: Path) -> None:
+    need_updates_before_commands(shell)
     odd = f'a]b[c"d $(touch {tmp_path}/run) `touch {tmp_path}/run` $HOME ${{x}} (e) * ? \\\\ ü'
     runtime.write("tok-1", life=3640, extra={"ODD_KEY": odd})
     with shell() as it:
@@ -778,7 +776,7 @@ def test_odd_characters_are_compared_and_not_run(shell: Start, runtime: Runtime,
     assert not (tmp_path / "run").exists()
 
 
-def test_gateway_mode_is_answered_at_once_until_a_proxy_is_set(shell: Start, runtime: Runtime) -> None:
+def test_in_gateway_mode_a_prompt_runs_no_update_until_a_proxy_is_set(shell: Start, runtime: Runtime) -> None:
     runtime.write("vx-local-1", mode="gateway", url="http://127.0.0.1:8490/v1")
     with shell() as it:
         for _ in range(3):
@@ -789,7 +787,7 @@ def test_gateway_mode_is_answered_at_once_until_a_proxy_is_set(shell: Start, run
         assert it.seen("NO_PROXY") == "mine,127.0.0.1,localhost"
 
 
-def test_a_folder_of_a_higher_rank_is_taken_as_soon_as_it_is_there(shell: Start, tmp_path: Path) -> None:
+def test_a_folder_with_precedence_is_used_as_soon_as_it_exists(shell: Start, tmp_path: Path) -> None:
     low, high = (Runtime(tmp_path / name / "vx-token") for name in (f"runtime-{os.geteuid()}", "xdg"))
     place = {"TMPDIR": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path / "xdg"), "VX_TOKEN_RUNTIME_DIR": ""}
     low.write("tok-low")
@@ -802,7 +800,7 @@ def test_a_folder_of_a_higher_rank_is_taken_as_soon_as_it_is_there(shell: Start,
 
 
 @pytest.mark.parametrize("seconds", [3, 63, 3603])
-def test_the_shown_minutes_are_those_that_are_left(shell: Start, runtime: Runtime, seconds: int) -> None:
+def test_the_status_shows_the_minutes_until_the_token_expires(shell: Start, runtime: Runtime, seconds: int) -> None:
     """Also at the change from one minute to the next, which a prompt that is answered at once must not miss."""
     runtime.write("tok-1")
     with shell() as it:
@@ -810,7 +808,7 @@ def test_the_shown_minutes_are_those_that_are_left(shell: Start, runtime: Runtim
         expires = runtime.expires()
         for _ in range(3):
             it.run()
-        past(expires - seconds // 60 * 60 + 1)
+        wait_until_past(expires - seconds // 60 * 60 + 1)
         it.run()
         after = (expires - int(time.time())) // 60
         assert it.seen("VX_TOKEN_STATUS") == ("gemini expired" if after < 0 else f"gemini {after}m")
@@ -866,7 +864,7 @@ def test_the_token_is_in_one_variable_only(shell: Start, runtime: Runtime) -> No
     assert [name for name, value in found.items() if "tok-secret" in value] == ["OPENAI_API_KEY"]
 
 
-def test_the_history_holds_what_was_typed_and_nothing_else(shell: Start, runtime: Runtime) -> None:
+def test_the_history_contains_only_the_typed_lines(shell: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     after = {"zsh": "HISTSIZE=100\n"}.get(kind_of(shell), "")
     show = {"bash": "history", "zsh": "fc -l 1", "fish": "history"}[kind_of(shell)]
@@ -880,7 +878,7 @@ def test_the_history_holds_what_was_typed_and_nothing_else(shell: Start, runtime
     assert "tok-" not in shown
 
 
-def test_it_stays_fresh_without_path_and_in_a_folder_that_is_gone(
+def test_the_token_is_updated_without_path_and_in_a_removed_folder(
     shell: Start, runtime: Runtime, tmp_path: Path
 ) -> None:
     kind = kind_of(shell)
@@ -898,7 +896,7 @@ def test_it_stays_fresh_without_path_and_in_a_folder_that_is_gone(
         assert it.seen("OPENAI_API_KEY") == "tok-2"
 
 
-def test_an_interrupted_line_and_an_interrupted_command_change_nothing(shell: Start, runtime: Runtime) -> None:
+def test_an_interrupted_line_or_command_has_no_effect(shell: Start, runtime: Runtime) -> None:
     runtime.write("tok-1")
     with shell() as it:
         it.child.send("echo half")

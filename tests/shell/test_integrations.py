@@ -127,10 +127,10 @@ INTEGRATIONS = [
     *(of("iterm2", kind, f"iterm2/iterm2.{kind}") for kind in HOOKS),
     of("powerlevel10k", "zsh", "powerlevel10k/powerlevel10k.zsh-theme", early=POWERLEVEL),
 ]
-# Those that no registry has are tried where somebody has put them: there is nothing to install them from.
+# No registry has these integrations, so they are tested only if VX_TOKEN_INTEGRATIONS has them.
 CASES = [each for each in INTEGRATIONS if each.packaged or each.path()]
 
-# What is typed, and whether a new token comes while the prompt waits.
+# Each typed line, and whether a new token arrives while the prompt waits.
 LINES = {
     "bash": [
         ("(exit 3) | (exit 5)", True),
@@ -160,7 +160,7 @@ LINES = {
 }
 # The token that each line with `keys` must have had: the newest one.
 HAD = {"bash": ["tok-3", "tok-3", "tok-6"], "zsh": ["tok-3", "tok-3"], "fish": ["tok-3", "tok-3"]}
-# The same where a look between Enter and the command is not possible: the newest one at the prompt.
+# Without an update before commands: the newest token at the prompt.
 HAD_AT_PROMPT = ["tok-2", "tok-3", "tok-5"]
 
 
