@@ -1,7 +1,7 @@
 # vx-token for fish: keeps OPENAI_API_KEY and related variables current in an interactive shell.
 #
 # The hook reads the file <runtime>/<profile>/env.fish at each prompt and before each command. It parses the file and
-# never executes it. It runs only builtins, which never fork in fish. It exports only the variables of the file; a
+# never executes it. It starts no program, except `ls` once for each folder. It exports only the variables of the file; a
 # universal variable of the same name is hidden by our global one until vx-token-off. See docs/shell.md.
 #
 # The sections are in the order in which a shell runs them. Sourcing the file runs the last one, Loading. The functions

@@ -419,7 +419,7 @@ def test_with_a_substitution_after_ours_in_ps0_the_update_at_prompts_works(waiti
     """As kitty did before 0.35: a trap that runs while bash reads the substitution ends the shell or its command."""
     after = r"""
 theirs() { PS0=${PS0//'\[a\]'*'\[b\]'}; PS0+='\[a\]$(echo "[theirs]")\[b\]'; }
-PROMPT_COMMAND+=(theirs)
+PROMPT_COMMAND+=$'\ntheirs'
 """
     with waiting(after=after) as it:
         it.run()
