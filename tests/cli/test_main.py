@@ -212,7 +212,7 @@ def test_a_signal_reaches_the_command(signed_in: Box) -> None:
 def test_exec_ends_as_shells_do_when_there_is_no_such_command(signed_in: Box) -> None:
     missing = signed_in.vx("exec", "--", "no-such-command")
     assert (missing.returncode, missing.stdout) == (127, "")
-    assert missing.stderr == "vx-token: there is no command 'no-such-command'\nhint: check the name and PATH\n"
+    assert missing.stderr == "vx-token: command not found: 'no-such-command'\nhint: check the name and PATH\n"
     done = signed_in.vx("exec", "--", str(signed_in.config))
     assert (done.returncode, done.stdout) == (126, "")
     assert "hint: " in done.stderr
@@ -222,7 +222,7 @@ def test_exec_ends_as_shells_do_when_there_is_no_such_command(signed_in: Box) ->
 def test_an_empty_name_is_no_command(signed_in: Box, words: tuple[str, ...]) -> None:
     done = signed_in.vx(*words, "--", "")
     assert (done.returncode, done.stdout) == (127, "")
-    assert done.stderr == "vx-token: there is no command ''\nhint: check the name and PATH\n"
+    assert done.stderr == "vx-token: command not found: ''\nhint: check the name and PATH\n"
 
 
 def test_exec_starts_nothing_without_a_token(signed_in: Box, google: Emulator) -> None:
@@ -284,7 +284,7 @@ def test_an_answer_that_cannot_be_written_is_told(signed_in: Box, command: str) 
     argv = ["/bin/sh", "-c", 'exec "$@" >/dev/full', "sh", *signed_in.command(*command.split())]
     done = subprocess.run(argv, env=signed_in.environ, cwd=signed_in.root, capture_output=True, text=True, check=False)
     first, second = done.stderr.splitlines()
-    assert first == "vx-token: cannot write the answer: No space left on device"
+    assert first == "vx-token: cannot write the output: No space left on device"
     assert second.startswith("hint: ")
     assert done.returncode == 5
     silent = [*argv[:2], 'exec "$@" >/dev/full 2>/dev/full', *argv[3:]]

@@ -484,7 +484,7 @@ def test_a_rotated_key_reaches_the_shells_at_once_and_the_old_one_has_its_grace(
         until(lambda: behind.read("env.sh"))
         old = local_key(behind)
         done = behind.vx("gateway", "rotate-key", "--grace", "1h")
-        assert done.stdout.startswith("there is a new local key; the old one counts until ")
+        assert done.stdout.startswith("created a new local key; the old one stays valid until ")
         new = local_key(behind)
         assert f"export OPENAI_API_KEY='{new}'" in behind.read("env.sh")
         assert [ask(port, "/v1/models", key)[0] for key in (old, new)] == [200, 200]

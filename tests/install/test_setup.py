@@ -119,9 +119,9 @@ def test_a_second_run_changes_nothing_and_undo_leaves_nothing(logged_in: Box, go
 
     assert setup(logged_in, "--undo", "--dry-run").startswith("remove ~/.bashrc\nremove ~/.profile\n")
     assert tree(logged_in) == between
-    assert setup(logged_in, "--undo", "--yes").endswith("done; shells that are open keep the hook until they end\n")
+    assert setup(logged_in, "--undo", "--yes").endswith("done; open shells keep the hook until they exit\n")
     assert tree(logged_in) == before
-    assert setup(logged_in, "--undo", "--yes") == "there is nothing to take back\n"
+    assert setup(logged_in, "--undo", "--yes") == "there is nothing to undo\n"
 
 
 @pytest.mark.parametrize("named", ["", "tokens"])
@@ -165,7 +165,7 @@ def test_a_credential_file_that_cannot_work_is_named(fresh: Box, content: str, w
 
 def test_questions_need_a_terminal(logged_in: Box) -> None:
     assert setup(logged_in, status=2) == (
-        "vx-token: setup asks questions, and there is no terminal\nhint: add --yes to take every default\n"
+        "vx-token: setup asks questions, but stdin is not a terminal\nhint: add --yes to use all defaults\n"
     )
 
 

@@ -83,7 +83,7 @@ ok    live token          Google knows it, with the scope cloud-platform
 ok    live clock          right
 ok    live completion     google/gemini-2.5-flash answered in 0.0 s
 
-wrong: 0, worth a look: 0
+0 failures, 0 warnings
 """
 
 

@@ -152,7 +152,7 @@ def test_a_gateway_that_is_configured_and_does_not_run_ends_with_1(signed_in: Bo
 
 
 def test_the_last_good_configuration_in_force_is_told(signed_in: Box) -> None:
-    sentence = "  the running daemon goes on with the last good configuration"
+    sentence = "  the running daemon still uses the last good configuration"
     good = signed_in.config.read_text()
     signed_in.config.write_text(good + "colour = 1\n")
     assert sentence not in signed_in.vx("status").stdout

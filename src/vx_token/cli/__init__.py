@@ -1,1 +1,1 @@
-"""The command line: what the options are called and what is printed, no logic."""
+"""The command line: options, printed output and exit statuses, without logic."""

@@ -1,4 +1,4 @@
-"""Shows the whole thing on loopback: a Google, a throw-away login, the real daemon, and stock clients."""
+"""The demo: a Google emulator on loopback, a temporary login, the real daemon, and unmodified clients."""
 
 import contextlib
 import os
@@ -16,10 +16,10 @@ from vx_token.emulator import Emulator, running
 from vx_token.errors import TemporaryError
 
 LIFETIME = 10.0
-"""Seconds a token of the demo lives."""
+"""Seconds until a token of the demo expires."""
 
 LENGTH = 32.0
-"""Seconds the clients are driven: more than three lives."""
+"""Seconds for which the clients run: more than three token lifetimes."""
 
 CLIENT = """
 import sys, openai
@@ -30,14 +30,14 @@ try:
 except openai.APIStatusError as error:
     print(error.status_code)
 """
-"""A stock client: it reads OPENAI_API_KEY and OPENAI_BASE_URL and knows nothing of us."""
+"""An unmodified client, which reads OPENAI_API_KEY and OPENAI_BASE_URL."""
 
-SOURCED = '. "$1"; shift; exec "$@"'
+SOURCE_AND_RUN = '. "$1"; shift; exec "$@"'
 
 
 @dataclass
 class Stage:
-    """Where the demo plays: folders of its own, an environment of its own."""
+    """The demo's temporary folder, its emulator and the environment of its programs; `say` prints a line."""
 
     root: Path
     google: Emulator
@@ -61,14 +61,14 @@ class Stage:
         return self.root / "run" / "default"
 
     def configure(self) -> None:
-        """Write the configuration and make the login that it names."""
+        """Write the configuration and the credential file that it names."""
         self.google.service_account(self.root / "account.json")
         (self.root / "config.toml").write_text(
             f'[profiles.demo]\nbase_url = "{self.google.base_url()}"\ncredentials = "account.json"\n', encoding="utf-8"
         )
 
     def run(self, *command: str, **extra: str) -> str:
-        """The last line that a program prints, in the demo's environment."""
+        """Run a program in the demo's environment and return the last line that it prints."""
         done = subprocess.run(
             command, env=self.environ | extra, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
         )
@@ -77,39 +77,42 @@ class Stage:
 
 
 def run(say: Callable[[str], None], length: float = LENGTH) -> bool:
-    """Play the demo; true when every client of ours was served and the naive one died as it does in life.
+    """Run the demo.
 
     Args:
         say: prints a line.
-        length: seconds to drive the clients for.
+        length: seconds for which the clients run.
+
+    Returns:
+        Whether the clients with vx-token were always served and the one with a fixed key failed.
 
     Raises:
-        TemporaryError: the daemon of the demo brings no token.
+        TemporaryError: the demo's daemon fetches no token.
     """
-    say("vx-token demo: all of this happens on this machine; your own settings, logins and files are not touched.")
+    say("vx-token demo: everything runs on this machine; your settings, logins and files stay unchanged.")
     with (
-        _ending_tidily(),
+        _exiting_on_signals(),
         tempfile.TemporaryDirectory(prefix="vx-token-demo-") as folder,
         running(lifetime=LIFETIME) as google,
     ):
         stage = Stage(Path(folder), google, say)
-        say(f"1. A Google on loopback: {google.url}; its tokens live {LIFETIME:.0f} seconds, not an hour.")
+        say(f"1. A Google emulator on loopback: {google.url}; its tokens expire after {LIFETIME:.0f} seconds.")
         stage.configure()
-        say("2. A throw-away service account, and a configuration that names it.")
+        say("2. A temporary service account, and a configuration that uses it.")
         with _daemon(stage):
-            say("3. The daemon (vx-token run) is up and has fetched a token.")
-            say(f"4. For {length:.0f} seconds, stock clients ask the same API:")
+            say("3. The daemon (vx-token run) has started and fetched a token.")
+            say(f"4. For {length:.0f} seconds, unmodified clients call the same API:")
             return _drive(stage, length)
 
 
 @contextlib.contextmanager
-def _ending_tidily() -> Iterator[None]:
-    """Let a signal that ends us, such as a closed terminal's, end the daemon and remove the folder first."""
+def _exiting_on_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into SystemExit, so that the daemon is stopped and the folder removed."""
 
-    def leave(number: int, _: object) -> None:
+    def exit_(number: int, _: object) -> None:
         sys.exit(128 + number)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, exit_) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
@@ -127,7 +130,7 @@ def _daemon(stage: Stage) -> Iterator[None]:
         end = time.monotonic() + 20
         while not (stage.files / "token").exists():
             if process.poll() is not None or time.monotonic() > end:
-                raise TemporaryError("the demo's daemon brings no token", log.read_text(encoding="utf-8")[-500:])
+                raise TemporaryError("the demo's daemon fetches no token", log.read_text(encoding="utf-8")[-500:])
             time.sleep(0.05)
         yield
     finally:
@@ -146,7 +149,7 @@ def _drive(stage: Stage, length: float) -> bool:
         lives = len(stage.google.issued)
         row = (
             stage.run(sys.executable, "-c", CLIENT, **naive),
-            stage.run("sh", "-c", SOURCED, "sh", str(stage.files / "env.sh"), sys.executable, "-c", CLIENT),
+            stage.run("sh", "-c", SOURCE_AND_RUN, "sh", str(stage.files / "env.sh"), sys.executable, "-c", CLIENT),
             _curl(stage, curl) if curl else "no curl here",
             _print(stage),
         )
@@ -171,14 +174,12 @@ def _print(stage: Stage) -> str:
 
 
 def _summary(stage: Stage, lives: int, answers: list[tuple[str, str, str, str]], ways: list[str]) -> bool:
-    stage.say(f"5. {lives} token lives, {stage.google.count('token')} requests to the token endpoint:")
+    stage.say(f"5. {lives} token lifetimes, {stage.google.count('token')} requests to the token endpoint:")
     for number, way in enumerate(ways):
         served = sum(answer[number] == "200" for answer in answers)
         stage.say(f"   {way:<22} {served} of {len(answers)} answered")
     naive = [answer[0] for answer in answers]
     ours = [answer[number] for answer in answers for number in (1, 2, 3)]
     good = lives >= 3 and "401" in naive and all(answer in ("200", "no curl here") for answer in ours)
-    stage.say(
-        "The naive client died with its token; the others never noticed." if good else "That is not as it should be."
-    )
+    stage.say("The naive client failed when its token expired; the others did not." if good else "The demo has failed.")
     return good

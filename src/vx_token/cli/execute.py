@@ -1,4 +1,4 @@
-"""Become another program, as a shell would start it."""
+"""Replaces this process by another program, started as a shell starts it."""
 
 import os
 import signal
@@ -7,12 +7,12 @@ from typing import NoReturn
 
 
 def become(command: Sequence[str], environ: Mapping[bytes, bytes]) -> NoReturn:
-    """Replace this process by `command`, which is looked for in PATH.
+    """Replace this process by `command`, which is searched in PATH.
 
     Raises:
         OSError: it cannot be started.
     """
-    # Python ignores these for itself, and what is ignored stays so; what was ignored when we came (nohup) does, too.
+    # Python ignores these signals, and ignored signals stay ignored across exec, so they are reset.
     for name in ("SIGPIPE", "SIGXFSZ"):
         if number := getattr(signal, name, None):
             signal.signal(number, signal.SIG_DFL)

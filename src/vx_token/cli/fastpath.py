@@ -17,7 +17,7 @@ from vx_token.system.runtime_path import runtime_path
 from vx_token.system.safe_path import unsafe_part
 from vx_token.system.stamps import stamp
 
-# Variables of ours that do not change what `print` answers; any other VX_TOKEN_* is a setting and goes the long way.
+# The VX_TOKEN_* variables that are not settings; with any other one the whole program answers.
 _NEUTRAL = {
     "VX_TOKEN_CONFIG",
     "VX_TOKEN_EXPIRES_AT",
@@ -29,7 +29,7 @@ _NEUTRAL = {
 
 
 def answer(argv: Sequence[str], environ: Mapping[str, str], now: float) -> str | None:
-    """What `vx-token print …` or `vx-token gateway key` writes to stdout; None when the whole program must decide."""
+    """Return the output of `vx-token print …` or `vx-token gateway key`; None when the whole program must answer."""
     if list(argv[1:]) == ["gateway", "key"]:
         return _local_key(environ)
     if len(argv) < 2 or argv[1] != "print" or any(n.startswith("VX_TOKEN_") and n not in _NEUTRAL for n in environ):
@@ -54,7 +54,7 @@ def answer(argv: Sequence[str], environ: Mapping[str, str], now: float) -> str |
 
 
 def _local_key(environ: Mapping[str, str]) -> str | None:
-    """The gateway's local key and a newline; `gateway.key` in the gateway's package makes the file and its rules."""
+    """Return the gateway's local key and a newline; `gateway/key.py` writes the file and defines its rules."""
     from vx_token.gateway.key_file import LOCAL_KEY, LOCAL_KEY_PREFIX
 
     folder = _state_folder(environ)
@@ -65,8 +65,8 @@ def _local_key(environ: Mapping[str, str]) -> str | None:
     except (OSError, ValueError):
         return None
     try:
-        found = os.fstat(descriptor)
-        private = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+        status = os.fstat(descriptor)
+        private = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
         key = os.read(descriptor, 1024).decode("ascii", "replace").strip() if private else ""
     except OSError:
         return None
@@ -76,7 +76,7 @@ def _local_key(environ: Mapping[str, str]) -> str | None:
 
 
 def _state_folder(environ: Mapping[str, str]) -> str:
-    """`paths.state_dir` where that is certain, else ""."""
+    """Return `paths.state_dir` on Linux and for an absolute VX_TOKEN_CONFIG; "" otherwise."""
     if explicit := environ.get("VX_TOKEN_CONFIG"):
         folder, _, name = explicit.rpartition("/")
         return folder if folder.startswith("/") and name not in ("", ".", "..") else ""
@@ -94,7 +94,7 @@ def _folder(environ: Mapping[str, str], profile: str) -> str | None:
         try:
             target = os.readlink(folder)
         except OSError:
-            pass  # it is no link
+            pass  # not a link
         else:
             folder = f"{root}/{target}" if "/" not in target else ""
     return folder if not unsafe_part(root)[0] and _ours(root) and _ours(folder) else None
@@ -102,10 +102,10 @@ def _folder(environ: Mapping[str, str], profile: str) -> str | None:
 
 def _ours(folder: str) -> bool:
     try:
-        found = os.lstat(folder)
+        status = os.lstat(folder)
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
 
 
 def _token(folder: str, environ: Mapping[str, str], now: float) -> str | None:

@@ -1,4 +1,4 @@
-"""The commands that print a file that ships with the package, or where one lies: hook, completion, path."""
+"""The commands that print a shipped file or the path of a file: hook, completion, path."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from vx_token.system import paths, shipped
 @click.command(cls=cli_help.Command)
 @click.argument("shell_name", metavar="SHELL", type=click.Choice(shipped.HOOKS))
 def hook(shell_name: str) -> None:
-    """Print the line that loads the hook, which keeps a live shell's variables fresh.
+    """Print the line that loads the hook, which keeps a shell's variables fresh.
 
     \b
     Example:
@@ -29,7 +29,7 @@ def hook(shell_name: str) -> None:
 @click.command(cls=cli_help.Command)
 @click.argument("shell_name", metavar="SHELL", type=click.Choice(shipped.HOOKS))
 def completion(shell_name: str) -> None:
-    """Print the completion of commands, options and profiles; it starts no program when you press Tab.
+    """Print the shell completion of commands, options and profiles.
 
     \b
     Example:
@@ -49,10 +49,10 @@ FILES = ("token", "header", "env.sh", "env.fish", "state.json", "lock")
 
 
 @click.command(cls=cli_help.Command)
-@click.option("--profile", metavar="NAME", help="The profile whose file it is.")
+@click.option("--profile", metavar="NAME", help="The profile of the file.")
 @click.argument("name", type=click.Choice([*PLACES, *FILES]))
 def path(name: str, profile: str | None) -> None:
-    """Print where a thing is kept.
+    """Print the path of a file or folder.
 
     \b
     Example:

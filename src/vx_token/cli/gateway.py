@@ -1,4 +1,4 @@
-"""`vx-token gateway …`, and `exec --gateway`: the loopback gateway alone, without the daemon."""
+"""The commands `vx-token gateway …` and `exec --gateway`: the loopback gateway without the daemon."""
 
 import os
 import queue
@@ -24,11 +24,15 @@ from vx_token.tokens.refresh import Refresher
 
 
 @click.group(cls=cli_help.Group, invoke_without_command=True)
-@click.option("--port", type=click.IntRange(0, 65535), help="Another port than the configured; 0 takes a free one.")
-@click.option("--access-log", is_flag=True, help="One line a request, without bodies and keys.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="The port, instead of the configured one; 0 chooses a free one."
+)
+@click.option("--access-log", is_flag=True, help="Log one line a request, without bodies and keys.")
 @click.pass_context
 def gateway(context: click.Context, port: int | None, access_log: bool) -> None:
-    """Serve the loopback gateway in the foreground, without the daemon. SIGHUP reads the configuration again.
+    """Serve the loopback gateway in the foreground, without the daemon.
+
+    SIGHUP reloads the configuration.
 
     \b
     Example:
@@ -62,21 +66,21 @@ def gateway(context: click.Context, port: int | None, access_log: bool) -> None:
 
 
 def _next(events: "queue.SimpleQueue[int]", serving: GatewayController) -> int:
-    """The next signal.
+    """Wait for the next signal and return its number.
 
     Raises:
-        TemporaryError: the gateway does not serve any more.
+        TemporaryError: the gateway has stopped serving.
     """
     while True:
         try:
             return events.get(timeout=NAP)
         except queue.Empty:
             if not serving.alive():
-                raise TemporaryError("the gateway has failed", "its log says why; start it again") from None
+                raise TemporaryError("the gateway has failed", "see its log, then start it again") from None
 
 
 def _signals() -> "queue.SimpleQueue[int]":
-    """The signals that steer the gateway, as they come; a simple queue may be filled from a signal handler."""
+    """Return a queue of the signals that arrive; only a SimpleQueue may be filled by a signal handler."""
     events: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda received, _: events.put(received))
@@ -85,7 +89,9 @@ def _signals() -> "queue.SimpleQueue[int]":
 
 @gateway.command()
 def key() -> None:
-    """Print the local key, the key command of tools in gateway mode; it is worth nothing outside of this machine.
+    """Print the local key, for the "key command" setting of tools in gateway mode.
+
+    The key is valid on this machine only.
 
     \b
     Example:
@@ -95,9 +101,9 @@ def key() -> None:
 
 
 @gateway.command("rotate-key")
-@click.option("--grace", default="1h", show_default=True, metavar="DURATION", help="How long the old key still counts.")
+@click.option("--grace", default="1h", show_default=True, metavar="DURATION", help="How long the old key stays valid.")
 def rotate_key(grace: str) -> None:
-    """Make a new local key; tools that hold the old one have until the grace period's end.
+    """Create a new local key; the old one stays valid for the grace period.
 
     \b
     Example:
@@ -105,16 +111,16 @@ def rotate_key(grace: str) -> None:
     """
     seconds = duration.seconds(grace)
     if seconds is None:
-        raise click.BadParameter(f"{grace!r} is no duration such as 1h", param_hint="--grace")
+        raise click.BadParameter(f"{grace!r} is not a duration such as 1h", param_hint="--grace")
     settings = load_config(os.environ)
     address.rotate_key(os.environ, seconds)
     _publish(settings)
     until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + seconds))
-    click.echo(f"there is a new local key; the old one counts until {until}")
+    click.echo(f"created a new local key; the old one stays valid until {until}")
 
 
 def _publish(settings: Config) -> None:
-    """Bring the new key to where shells look for it."""
+    """Write the new key to the files that shells read."""
     publisher = wiring.publisher(settings)
     for profile in settings.profiles.values():
         state = publisher.store.read(profile.name)
@@ -122,27 +128,27 @@ def _publish(settings: Config) -> None:
             publisher.publish(profile, state)
 
 
-class _Mute(log.Log):
-    """Says nothing: the terminal belongs to the command, and its own errors tell what the gateway would."""
+class _NullLog(log.Log):
+    """Discards all events, because the terminal belongs to the command, which prints the gateway's errors itself."""
 
     def event(self, level: str, message: str, profile: str = "") -> None:
-        """Drop a line."""
+        """Discard an event."""
 
 
 def run_behind(settings: Config, refresher: Refresher, profile: Profile, command: tuple[str, ...]) -> int:
-    """Run `command` behind a gateway of its own on a free port; its exit status, 128 + N for a signal N.
+    """Run `command` with a private gateway on a free port; return its exit status, 128 + N for a signal N.
 
     Raises:
-        ConfigError, LoginNeededError, TemporaryError: there is no token to begin with, or no gateway.
+        ConfigError, LoginNeededError, TemporaryError: no token can be fetched, or the gateway cannot start.
         OSError: the command cannot be started.
     """
     limit = hardening.forbid_own_core_dumps()
     token = refresher.current(profile)
-    lines = log.Log() if os.environ.get("VX_TOKEN_DEBUG") else _Mute()
+    lines = log.Log() if os.environ.get("VX_TOKEN_DEBUG") else _NullLog()
     alone = settings.with_gateway(port=0, unix_socket="")
     serving = controller.new_gateway(alone, refresher, lines)
-    # Before the gateway's threads are there, each of which would take a signal that it does not block.
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # what is ignored may not be waited for
+    # Blocked before the gateway's threads start, because each thread receives the signals that it does not block.
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # an ignored signal is not delivered to sigwaitinfo
     before = signal.pthread_sigmask(signal.SIG_BLOCK, WAITED_FOR)
     url = address.base_url(settings, profile.name, serving.start().removesuffix("/v1"))
     try:
@@ -161,7 +167,7 @@ WAITED_FOR = (*PASSED_ON, *KEYBOARD, signal.SIGCHLD)
 def _supervise(
     command: tuple[str, ...], environ: dict[bytes, bytes], mask: Iterable[int], limit: tuple[int, int]
 ) -> int:
-    # As nohup sets it, for the child too.
+    # Signals that were ignored from the start (nohup) stay ignored for the command, too.
     ignored = {number for number in WAITED_FOR if signal.getsignal(number) is signal.SIG_IGN}
     early: set[int] = signal.sigpending() - ignored
     if early & set(KEYBOARD):
@@ -181,8 +187,8 @@ def _supervise(
 
 
 def _next_signal() -> tuple[int, bool]:
-    """The next signal, and whether the terminal sent it: then the whole foreground group has it, the child too."""
+    """Wait for a signal; return it, and whether the terminal sent it, which sends it to the child as well."""
     if hasattr(signal, "sigwaitinfo"):
-        found = signal.sigwaitinfo(WAITED_FOR)
-        return found.si_signo, found.si_code > 0  # sigaction(2): a process's own are at most SI_USER, which is 0
-    return signal.sigwait(WAITED_FOR), True  # macOS does not tell who sent it
+        info = signal.sigwaitinfo(WAITED_FOR)
+        return info.si_signo, info.si_code > 0  # sigaction(2): SI_USER is 0, and codes of processes are at most that
+    return signal.sigwait(WAITED_FOR), True  # macOS does not give the sender

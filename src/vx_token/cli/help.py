@@ -1,4 +1,4 @@
-"""Help texts that end with an example, after the options."""
+"""Help texts of commands, with the example after the options."""
 
 import inspect
 from typing import Any
@@ -9,10 +9,10 @@ MARK = "\b\nExample:"
 
 
 class Command(click.Command):
-    """A command whose docstring's last paragraph, its example, becomes the end of its help."""
+    """A command that shows its docstring's last paragraph, the example, at the end of its help."""
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
-        # Cleaned here, because Python 3.13 takes the indentation away itself and older ones do not.
+        # cleandoc, because only Python 3.13 and later remove the indentation of docstrings.
         text, mark, example = inspect.cleandoc(attributes.get("help") or "").partition(MARK)
         if mark:
             attributes |= {"help": text.rstrip(), "epilog": mark + example}
@@ -20,13 +20,13 @@ class Command(click.Command):
 
 
 class Group(Command, click.Group):
-    """The same for a group and all that is in it."""
+    """A group whose commands are of this kind, too."""
 
     command_class = Command
     group_class = type
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Without a command: help on stderr and exit 2, which click's versions do not agree on."""
+        """Without a command, print the help on stderr and exit with 2, as only some versions of click do."""
         if not args and self.no_args_is_help and not ctx.resilient_parsing:
             click.echo(ctx.get_help(), err=True)
             ctx.exit(2)

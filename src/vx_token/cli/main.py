@@ -36,10 +36,10 @@ def run(argv: list[str]) -> int:
     problem = output.finish(stdout)
     if problem is None:
         return status
-    if problem.errno == errno.EPIPE:  # as a program that the signal ends
+    if problem.errno == errno.EPIPE:  # the status of a program that SIGPIPE ends
         return 128 + signal.SIGPIPE
-    hint = "make room where it goes, or send it elsewhere"
-    return _fail(TemporaryError(f"cannot write the answer: {problem.strerror}", hint), TemporaryError.exit_code)
+    hint = "free some space, or redirect the output to another place"
+    return _fail(TemporaryError(f"cannot write the output: {problem.strerror}", hint), TemporaryError.exit_code)
 
 
 def _run(argv: list[str]) -> int:
@@ -63,13 +63,13 @@ def _run(argv: list[str]) -> int:
         return 130
     except Exception as error:
         if output.failed(error):
-            return 1  # for now: `run` tells of it
+            return 1  # `run` prints the error and its own status
         if os.environ.get("VX_TOKEN_DEBUG"):
             raise
         if limit := shortage(error):
             return _fail(limit, limit.exit_code)
-        # Not its text: it may quote anything.
-        hint = "please report it; VX_TOKEN_DEBUG=1 shows where"
+        # Without the error's message, because it may quote a secret.
+        hint = "please report it; VX_TOKEN_DEBUG=1 shows the traceback"
         return _fail(VxTokenError(f"internal error: {type(error).__name__}", hint), 1)
 
 
@@ -78,7 +78,7 @@ def _fail(error: VxTokenError, status: int) -> int:
         output.show(f"vx-token: {error.message}", err=True)
         if error.hint:
             output.show(f"hint: {error.hint}", err=True)
-    except OSError:  # nobody can be told; the status still can
+    except OSError:  # stderr is closed, so only the exit status is left
         output.mute_errors()
     return status
 
@@ -86,37 +86,43 @@ def _fail(error: VxTokenError, status: int) -> int:
 @click.group(cls=cli_help.Group, context_settings=SETTINGS)
 @click.version_option(__version__, "-V", "--version", message="vx-token %(version)s")
 def cli() -> None:
-    """Keep a live Google access token where OpenAI-based tools look for their key.
+    """Keep a fresh Google access token where OpenAI-based tools read their key.
 
     \b
     Example:
-      eval "$(vx-token env)"        this shell, now
-      vx-token exec -- aider        one command
-      vx-token run                  keep it fresh from now on
+      eval "$(vx-token env)"        set the variables in this shell
+      vx-token exec -- aider        run one command with them
+      vx-token run                  keep tokens fresh
     """
 
 
 @cli.command("run")
-@click.option("--log-format", type=click.Choice(["text", "systemd", "json"]), help="Default: what the place expects.")
-@click.option("--gateway", is_flag=True, help="Serve the loopback gateway too, configured or not.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "systemd", "json"]),
+    help="The form of log lines.  [default: systemd in its journal, else text]",
+)
+@click.option(
+    "--gateway", is_flag=True, help="Serve the loopback gateway, even if the configuration does not enable it."
+)
 @with_profile
 def run_(log_format: str | None, gateway: bool, **options: Any) -> None:
-    """Keep every profile's token fresh, in the foreground, until told to stop.
+    """Keep every profile's token fresh, in the foreground.
 
     \b
     Example:
-      vx-token run                  in a terminal; Ctrl-C stops it
-      vx-token service install      as a service
+      vx-token run                  run in a terminal; Ctrl-C stops it
+      vx-token service install      run as a service
     """
     from vx_token.daemon import daemon
     from vx_token.daemon import sd_notify as systemd
     from vx_token.system import log
 
-    told = given(options)
+    overrides = given(options)
 
     def load() -> Config:
-        found = load_config(os.environ, told)
-        return found.with_gateway(enabled=True) if gateway else found
+        settings = load_config(os.environ, overrides)
+        return settings.with_gateway(enabled=True) if gateway else settings
 
     events = log.Log(log.form(log_format or "", os.environ))
     stores: list[Store] = []
@@ -146,14 +152,14 @@ def run_(log_format: str | None, gateway: bool, **options: Any) -> None:
     except VxTokenError as error:
         if events.form == "text":
             raise
-        events.event("error", f"{error.message}; {error.hint}")  # whoever reads a form of the log's reads no other
+        events.event("error", f"{error.message}; {error.hint}")  # in the log's form, because a program may read it
         sys.exit(error.exit_code)
 
 
 @cli.command()
-@click.option("--seconds", type=click.FloatRange(24, 600), default=32.0, show_default=True, help="How long to show it.")
+@click.option("--seconds", type=click.FloatRange(24, 600), default=32.0, show_default=True, help="How long it runs.")
 def demo(seconds: float) -> None:
-    """Show it all on this machine: no account, no network, nothing of yours touched.
+    """Demonstrate vx-token on this machine, without an account, a network or changes to your files.
 
     \b
     Example:
@@ -162,10 +168,10 @@ def demo(seconds: float) -> None:
     try:
         import openai  # noqa: F401 - the stock client that the demo drives
 
-        from vx_token.cli import demo as story
+        from vx_token.cli import demo as cli_demo
     except ImportError as error:
         raise ConfigError(f"the demo needs {error.name}", "install it: pip install 'vx-token[demo]'") from None
-    if not story.run(click.echo, seconds):
+    if not cli_demo.run(click.echo, seconds):
         sys.exit(1)
 
 

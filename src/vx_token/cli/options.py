@@ -1,4 +1,4 @@
-"""The options by which a command names its profile, and what they lead to."""
+"""The options that choose a profile and override its settings, and the loading of that profile."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -23,16 +23,18 @@ else:
 
 
 def with_profile(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options by which a command names its profile and overrides that profile's settings."""
+    """Add the options that choose a profile and override its settings."""
     options = [
         click.option("--profile", metavar="NAME", help="The profile to use."),
-        click.option("--project", metavar="ID", help="Another project than the profile's."),
-        click.option("--location", metavar="NAME", help="Another location than the profile's."),
-        click.option("--endpoint", metavar="ID", help="Another endpoint than the profile's."),
-        click.option("--base-url", metavar="URL", help="Another base URL than the profile's."),
-        click.option("--credentials", metavar="FILE", help="Another credential file than the profile's."),
-        click.option("--impersonate", metavar="EMAIL", help="Another service account than the profile's."),
-        click.option("--model", metavar="ID", help="Another model than the profile's."),
+        click.option("--project", metavar="ID", help="The Google Cloud project, instead of the profile's."),
+        click.option("--location", metavar="NAME", help="The location, instead of the profile's."),
+        click.option("--endpoint", metavar="ID", help="The endpoint, instead of the profile's."),
+        click.option("--base-url", metavar="URL", help="The base URL, instead of the profile's."),
+        click.option("--credentials", metavar="FILE", help="The credential file, instead of the profile's."),
+        click.option(
+            "--impersonate", metavar="EMAIL", help="The service account to impersonate, instead of the profile's."
+        ),
+        click.option("--model", metavar="ID", help="The model, instead of the profile's."),
     ]
     for option in reversed(options):
         function = option(function)
@@ -45,17 +47,17 @@ class Ttl(_Duration):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it; a bare number counts as seconds."""
+        """Parse the duration; a number without a unit is seconds."""
         if isinstance(value, float):
             return value
-        found = duration.seconds(value) if not (value.isascii() and value.isdigit()) else float(value)
-        if found is None or found > 12 * 3600:
-            self.fail(f"{value!r} is no duration such as 90s, 5m or 1h30m, up to 12h", param, ctx)
-        return found
+        amount = duration.seconds(value) if not (value.isascii() and value.isdigit()) else float(value)
+        if amount is None or amount > 12 * 3600:
+            self.fail(f"{value!r} is not a duration such as 90s, 5m or 1h30m, up to 12h", param, ctx)
+        return amount
 
 
 def given(options: Mapping[str, Any]) -> dict[str, str]:
-    """What was given on the command line."""
+    """Return the options that the command line contains."""
     return {key: value for key, value in options.items() if value is not None}
 
 

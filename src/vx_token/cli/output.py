@@ -1,4 +1,4 @@
-"""What is written to stdout: in every locale, and not lost in silence."""
+"""Output on stdout and stderr: in every locale, and with errors that are detected."""
 
 import codecs
 import io
@@ -15,12 +15,12 @@ LOSSLESS = "vx-token-lossless"
 
 
 def show(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """Print lines for people; no text from outside may steer their terminal."""
+    """Print lines for people, without terminal control characters."""
     click.echo("\n".join(map(printable, text.split("\n"))), err=err, nl=nl)
 
 
 def _lossless(error: UnicodeError) -> tuple[bytes, int]:
-    """What the locale cannot say becomes UTF-8, and what it could not read the bytes that it was."""
+    """Encode unencodable text as UTF-8, and undecodable bytes as themselves."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return error.object[error.start : error.end].encode("utf-8", "surrogateescape"), error.end
@@ -30,13 +30,13 @@ codecs.register_error(LOSSLESS, _lossless)
 
 
 def environment(environ: Mapping[str, str]) -> dict[bytes, bytes]:
-    """An environment for another program; it may hold what the locale cannot say, such as a model's name."""
+    """Encode an environment for another program, including text that the locale cannot encode."""
     encoding = sys.getfilesystemencoding()
     return {name.encode(encoding, LOSSLESS): value.encode(encoding, LOSSLESS) for name, value in environ.items()}
 
 
 class _Stdout(io.TextIOWrapper):
-    """Takes every text, and remembers why it could not be written."""
+    """A stdout that records the last write error, because click hides it."""
 
     trouble: OSError | None = None
 
@@ -56,19 +56,20 @@ class _Stdout(io.TextIOWrapper):
 
 
 def prepare() -> TextIO | None:
-    """Let stdout take every text."""
+    """Replace sys.stdout by one that encodes every string and records write errors; return it."""
     before = sys.stdout
     if isinstance(before, io.TextIOWrapper):
-        # In plain ASCII click would take an encoding of its own, with "?" for what does not fit.
+        # Not ASCII, for which click would choose another encoding and replace characters by "?".
         encoding = "utf-8" if codecs.lookup(before.encoding).name == "ascii" else before.encoding
         sys.stdout = _Stdout(before.buffer, encoding, LOSSLESS, None, before.line_buffering, before.write_through)
     return sys.stdout
 
 
 def finish(stdout: TextIO | None) -> OSError | None:
-    """Write out what waits for `stdout`; return why that, or something before it, could not be written.
+    """Flush `stdout`; return the error of this or an earlier write, None for no error.
 
-    It is what `prepare` returned: click replaces sys.stdout after EPIPE by one that reports nothing.
+    Args:
+        stdout: what `prepare` returned, because click replaces sys.stdout after EPIPE.
     """
     trouble = _flushed(stdout)
     if isinstance(stdout, _Stdout):
@@ -79,12 +80,12 @@ def finish(stdout: TextIO | None) -> OSError | None:
 
 
 def failed(error: Exception) -> bool:
-    """Whether it tells that stdout could not be written."""
+    """Whether this is the error of a write to stdout."""
     return isinstance(sys.stdout, _Stdout) and error is sys.stdout.trouble
 
 
 def mute_errors() -> None:
-    """After stderr has failed."""
+    """Discard all further output on stderr, after a write to it has failed."""
     _mute(2)
 
 
@@ -98,7 +99,7 @@ def _flushed(stream: TextIO | None) -> OSError | None:
 
 
 def _mute(descriptor: int) -> None:
-    """The interpreter tries again at its end, and would complain."""
+    # Otherwise the interpreter flushes the stream again at exit and prints the error.
     void = os.open(os.devnull, os.O_WRONLY)
     os.dup2(void, descriptor)
     os.close(void)

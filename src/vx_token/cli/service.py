@@ -1,4 +1,4 @@
-"""The commands `vx-token service …`."""
+"""The commands `vx-token service …`: install, control and show the background service."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=cli_help.Group)
 def service() -> None:
-    """Have vx-token started at every login and kept running.
+    """Install and control the service, which starts vx-token at login and keeps it running.
 
     \b
     Example:
@@ -32,7 +32,7 @@ def service() -> None:
 
 
 def manager_for(settings: Config | None) -> "install_service.Manager":
-    """The service manager of this machine, for this user and program; without settings for all verbs but install."""
+    """Return this machine's service manager, for this user and program; only `install` needs settings."""
     import subprocess
     from pathlib import Path
 
@@ -58,12 +58,12 @@ def manager_for(settings: Config | None) -> "install_service.Manager":
 
 
 def _manager() -> "install_service.Manager":
-    """For all verbs but install, which work under a wrong configuration too."""
+    """Return the manager for commands that work with an invalid configuration, too."""
     return manager_for(None)
 
 
 def _installed() -> "install_service.Manager":
-    """For the verbs that need something to act on."""
+    """Return the manager; raise ConfigError when the service is not installed."""
     from vx_token.install import service as install_service
 
     manager = _manager()
@@ -72,13 +72,13 @@ def _installed() -> "install_service.Manager":
     return manager
 
 
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be done, but do nothing.")
 
 
 @service.command("install")
 @DRY_RUN
 def install(dry_run: bool) -> None:
-    """Install, or bring up to date, the service; returns when it has a token, or says what is wrong.
+    """Install or update the service, and wait until it has a token.
 
     \b
     Example:
@@ -100,7 +100,7 @@ def install(dry_run: bool) -> None:
 @service.command("uninstall")
 @DRY_RUN
 def uninstall(dry_run: bool) -> None:
-    """Stop the service and take away all that it left: its files, its tokens, its log.
+    """Stop the service and remove its files, its tokens and its log.
 
     \b
     Example:
@@ -114,12 +114,12 @@ def uninstall(dry_run: bool) -> None:
         output.show(changes.show(steps).rstrip())
         return
     changes.perform(steps, manager.run)
-    output.show("the service is gone")
+    output.show("the service is uninstalled")
 
 
 @service.command("start")
 def start() -> None:
-    """Start it; returns when it has a token, or says what is wrong.
+    """Start the service, and wait until it has a token.
 
     \b
     Example:
@@ -131,11 +131,11 @@ def start() -> None:
 
 @service.command("restart")
 def restart() -> None:
-    """Restart it; the last tokens stay in place meanwhile.
+    """Restart the service, for instance after an upgrade; tokens stay available meanwhile.
 
     \b
     Example:
-      vx-token service restart       after an upgrade, for instance
+      vx-token service restart
     """
     manager = _installed()
     output.show(manager.carry_out(manager.verb("restart"), time.time))
@@ -143,7 +143,7 @@ def restart() -> None:
 
 @service.command("stop")
 def stop() -> None:
-    """Stop it until the next login; the last tokens stay until their end.
+    """Stop the service until the next login; its tokens stay available until they expire.
 
     \b
     Example:
@@ -158,7 +158,7 @@ def stop() -> None:
 
 @service.command("status")
 def service_status() -> None:
-    """Say whether the service runs; `vx-token status` tells of its tokens.
+    """Show whether the service is running; `vx-token status` shows its tokens.
 
     \b
     Example:
@@ -166,18 +166,18 @@ def service_status() -> None:
     """
     from vx_token.install import service as install_service
 
-    found = _manager().standing()
-    output.show(f"file:    {found.file if found.installed else 'not installed'}")
-    output.show(f"state:   {found.active}" + (f", process {found.pid}" if found.pid else ""))
-    output.show(f"says:    {found.text}" if found.text else "says:    nothing")
-    install_service.running(found)
+    standing = _manager().standing()
+    output.show(f"file:    {standing.file if standing.installed else 'not installed'}")
+    output.show(f"state:   {standing.active}" + (f", process {standing.pid}" if standing.pid else ""))
+    output.show(f"message: {standing.text}" if standing.text else "message: none")
+    install_service.running(standing)
 
 
 @service.command("logs")
-@click.option("--lines", "-n", default=50, show_default=True, help="How many.")
-@click.option("--follow", "-f", is_flag=True, help="Go on until Ctrl-C.")
+@click.option("--lines", "-n", default=50, show_default=True, help="How many lines to show.")
+@click.option("--follow", "-f", is_flag=True, help="Show new lines until Ctrl-C.")
 def service_logs(lines: int, follow: bool) -> None:
-    """Show what the service wrote.
+    """Show the service's log.
 
     \b
     Example:

@@ -28,36 +28,39 @@ test it, in a new shell:
   curl "$OPENAI_BASE_URL/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY" \\
     -H 'Content-Type: application/json' \\
     -d '{"model": "google/gemini-2.5-flash", "messages": [{"role": "user", "content": "hello"}]}'
-something is wrong:  vx-token doctor --live
-take it all back:    vx-token setup --undo"""
+find problems:     vx-token doctor --live
+undo everything:   vx-token setup --undo"""
 
 
 class _Terminal:
-    """A person who answers at the terminal."""
+    """Asks questions at the terminal."""
 
     def text(self, question: str, default: str) -> str:
-        """What is typed, or the default."""
+        """Return the typed answer, or the default."""
         return str(click.prompt(question, default=default or None))
 
     def yes(self, question: str) -> bool:
-        """Yes unless it is declined."""
+        """Return whether the user agrees, which is the default."""
         return click.confirm(question, default=True)
 
 
 @click.command(cls=cli_help.Command)
 @click.option("--project", metavar="ID", help="The Google Cloud project.")
 @click.option("--location", metavar="NAME", help="global, us, eu or a region.")
-@click.option("--credentials", metavar="FILE", help="A credential file instead of the gcloud login.")
-@click.option("--base-url", metavar="URL", help="Use this base URL as it is.")
-@click.option("--profile", metavar="NAME", help="The profile to set up.  [default: the default one]")
+@click.option("--credentials", metavar="FILE", help="A credential file, instead of the gcloud login.")
+@click.option("--base-url", metavar="URL", help="The base URL, instead of one made from project and location.")
+@click.option("--profile", metavar="NAME", help="The profile to set up.  [default: the default profile]")
 @click.option(
-    "--shell", "kind", type=click.Choice([*shipped.HOOKS, "none"]), help="Whose hook.  [default: your shell's]"
+    "--shell",
+    "kind",
+    type=click.Choice([*shipped.HOOKS, "none"]),
+    help="The shell to set up.  [default: your login shell]",
 )
-@click.option("--hook/--no-hook", default=None, help="Load the hook in new shells, or do not.")
-@click.option("--service/--no-service", default=None, help="Install the service, or do not.")
-@click.option("--yes", is_flag=True, help="Take every default and ask nothing.")
-@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
-@click.option("--undo", is_flag=True, help="Take back what setup did.")
+@click.option("--hook/--no-hook", default=None, help="Whether new shells load the hook.")
+@click.option("--service/--no-service", default=None, help="Whether to install the service.")
+@click.option("--yes", is_flag=True, help="Use all defaults and ask no questions.")
+@click.option("--dry-run", is_flag=True, help="Show what would change, but change nothing.")
+@click.option("--undo", is_flag=True, help="Undo all changes of setup.")
 def setup(
     profile: str | None,
     kind: str | None,
@@ -68,7 +71,7 @@ def setup(
     undo: bool,
     **values: str | None,
 ) -> None:
-    """Set vx-token up: configuration, shell hook and service; what is right already stays as it is.
+    """Set up the configuration, the shell hook and the service.
 
     \b
     Example:
@@ -79,7 +82,7 @@ def setup(
     from vx_token.install.setup_io import Wishes
 
     if not (yes or dry_run or sys.stdin.isatty()):
-        raise UsageError("setup asks questions, and there is no terminal", "add --yes to take every default")
+        raise UsageError("setup asks questions, but stdin is not a terminal", "add --yes to use all defaults")
     world = _world(silent=yes or dry_run)
     if undo:
         _undo(world, yes=yes, dry_run=dry_run)
@@ -120,22 +123,24 @@ def _undo(world: "World", *, yes: bool, dry_run: bool) -> None:
 
     steps, remark = work.undoing(world), work.kept(world)
     if not steps:
-        output.show(remark or "there is nothing to take back")
+        output.show(remark or "there is nothing to undo")
         return
     output.show("\n".join(filter(None, [*(str(step).rstrip("\n") for step in steps), remark])))
     if dry_run or not (yes or world.ask.yes("Do this?")):
         return
     work.undo(steps, world)
-    output.show("done; shells that are open keep the hook until they end")
+    output.show("done; open shells keep the hook until they exit")
 
 
 @click.command(cls=cli_help.Command)
 @click.option("--profile", metavar="NAME", help="The profile this shell uses.")
-@click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
-@click.option("--live", is_flag=True, help="Ask Google, too: the token's scopes, the clock, one tiny completion.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--live", is_flag=True, help="Also check scopes, the clock and a tiny completion by requests to Google.")
 @click.pass_context
 def doctor(ctx: click.Context, profile: str | None, as_json: bool, live: bool) -> None:
-    """Look for everything that is known to go wrong, and say what to do; exit status 1 when something is wrong.
+    """Check for known problems and print how to solve each.
+
+    The exit status is 1 when a check fails.
 
     \b
     Example:
@@ -146,13 +151,13 @@ def doctor(ctx: click.Context, profile: str | None, as_json: bool, live: bool) -
     from vx_token.report import doctor as work
 
     around = _surroundings(profile)
-    found = work.examine(around)
+    checks = work.examine(around)
     if live:
         from vx_token.report import doctor_live
 
-        found += doctor_live.examine(around)
-    output.show(work.as_json(found) if as_json else work.as_text(found), nl=False)
-    ctx.exit(1 if work.wrong(found) else 0)
+        checks += doctor_live.examine(around)
+    output.show(work.as_json(checks) if as_json else work.as_text(checks), nl=False)
+    ctx.exit(1 if work.failed(checks) else 0)
 
 
 def _surroundings(profile: str | None) -> "Surroundings":
@@ -175,11 +180,11 @@ def _surroundings(profile: str | None) -> "Surroundings":
 def _standing() -> "Standing | None":
     try:
         return cli_service.manager_for(None).standing()
-    except ConfigError:  # a variable that no service could be given: where it matters another check tells of it
+    except ConfigError:  # a variable that no service file can hold; another check reports it where it matters
         return None
 
 
 def add(group: click.Group) -> None:
-    """Give the command line these commands."""
+    """Add these commands to the command line."""
     group.add_command(setup)
     group.add_command(doctor)

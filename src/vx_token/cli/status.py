@@ -18,12 +18,12 @@ from vx_token.tokens.store import Store
 
 
 @click.command(cls=cli_help.Command)
-@click.option("--json", "as_json", is_flag=True, help="The same as one JSON object.")
-@click.option("--watch", is_flag=True, help="Show it again every second until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--watch", is_flag=True, help="Repeat every second until Ctrl-C.")
 def status(as_json: bool, watch: bool) -> None:
-    """Show each profile's token: life left, last and next refresh, and what to do when something is wrong.
+    """Show each profile's token: lifetime left, last and next refresh, problems and hints.
 
-    Ends with 1 when a login is needed, or when the service or the gateway that you set up does not run.
+    The exit status is 1 when a login is needed, or when your service or gateway is not running.
 
     \b
     Example:
@@ -33,11 +33,9 @@ def status(as_json: bool, watch: bool) -> None:
 
     clock = SystemClock()
     while True:
-        found, problem = _status()
-        installed = found.daemon is None and _installed()
-        text = (
-            report_status.as_json(found) if as_json else report_status.as_text(found, clock.now(), installed=installed)
-        )
+        current, problem = _status()
+        down = current.daemon is None and _installed()
+        text = report_status.as_json(current) if as_json else report_status.as_text(current, clock.now(), down=down)
         click.echo("\x1b[H\x1b[J" if watch and not as_json else "", nl=False)
         output.show(text, nl=False)
         if not watch:
@@ -45,12 +43,12 @@ def status(as_json: bool, watch: bool) -> None:
         report_status.wait(1.0)
     if problem is not None:
         raise problem
-    if report_status.wrong(found, installed=installed):
+    if report_status.failed(current, down=down):
         sys.exit(1)
 
 
 def _installed() -> bool:
-    """Whether the service is installed for this user, whatever its manager says."""
+    """Whether the service's file exists for this user; the service manager is not asked."""
     from vx_token.install import launchd, systemd
 
     home = Path.home()

@@ -1,4 +1,4 @@
-"""The commands that hand out a token: print, env, exec, refresh."""
+"""The commands that print a token or run a command with it: print, env, exec, refresh."""
 
 import os
 import sys
@@ -27,11 +27,11 @@ from vx_token.tokens.refresh import Refresher
     "--min-ttl",
     type=Ttl(),
     metavar="DURATION",
-    help="Refresh first when less life is left, and wait for it.  [default: 5m, without the wait]",
+    help="The least lifetime of the token; wait for a refresh if needed.  [default: 5m, without waiting]",
 )
 @click.option("--format", "form", type=click.Choice(["token", "header", "json"]), default="token", show_default=True)
 def print_(min_ttl: float | None, form: str, **options: Any) -> None:
-    """Print a token with life left, and nothing else; made to be called by tools.
+    """Print a fresh token and nothing else, for scripts and for "key command" settings.
 
     \b
     Example:
@@ -48,7 +48,7 @@ def print_(min_ttl: float | None, form: str, **options: Any) -> None:
 @with_profile
 @click.option("--shell", "kind", type=click.Choice(shell.SHELLS), default="sh", show_default=True)
 def env(kind: str, **options: Any) -> None:
-    """Print assignments of the variables that tools read.
+    """Print assignments of the variables that tools read, such as OPENAI_API_KEY.
 
     \b
     Example:
@@ -63,18 +63,20 @@ def env(kind: str, **options: Any) -> None:
 
 def _variables(settings: Config, refresher: Refresher, profile: Profile) -> dict[str, str]:
     key, url = address.lookup(settings, os.environ)(profile)
-    # The gateway's key does not expire and the gateway refreshes the token, so nothing is asked for here.
+    # In gateway mode no token is fetched, because the local key does not expire and the gateway refreshes the token.
     token = refresher.store.read(profile.name).live(refresher.clock.now()) if key else refresher.current(profile)
-    found = exports.variables(profile, token, key, url)
-    return found | (address.no_proxy_variables(os.environ, settings.gateway.host) if profile.mode == "gateway" else {})
+    variables = exports.variables(profile, token, key, url)
+    return variables | (
+        address.no_proxy_variables(os.environ, settings.gateway.host) if profile.mode == "gateway" else {}
+    )
 
 
 @click.command("exec", cls=cli_help.Command, context_settings={"allow_interspersed_args": False})
 @with_profile
-@click.option("--gateway", is_flag=True, help="Serve COMMAND from a gateway of its own, so that it outlives tokens.")
+@click.option("--gateway", is_flag=True, help="Start a gateway for COMMAND, which then runs longer than a token.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
 def exec_(command: tuple[str, ...], gateway: bool, **options: Any) -> None:
-    """Replace this process by COMMAND with the variables set.
+    """Run COMMAND with the variables set, in place of this process.
 
     \b
     Example:
@@ -83,29 +85,32 @@ def exec_(command: tuple[str, ...], gateway: bool, **options: Any) -> None:
     """
     try:
         if not command[0]:
-            raise FileNotFoundError  # a search of PATH would find its folders
+            raise FileNotFoundError  # an empty name would match the folders in PATH
         settings, refresher, profile = load(options)
         if gateway or (profile.mode == "gateway" and not _served(settings, profile)):
             sys.exit(cli_gateway.run_behind(settings, refresher, profile, command))
         chosen = {"VX_TOKEN_PROFILE": options["profile"]} if options["profile"] else {}  # for the hook in a shell
         become(command, output.environment({**os.environ, **chosen, **_variables(settings, refresher, profile)}))
     except FileNotFoundError:
-        output.show(f"vx-token: there is no command {command[0]!r}\nhint: check the name and PATH", err=True)
+        output.show(f"vx-token: command not found: {command[0]!r}\nhint: check the name and PATH", err=True)
         sys.exit(127)
     except OSError as error:
-        output.show(f"vx-token: cannot run {command[0]!r}: {error.strerror}\nhint: is it a program?", err=True)
+        output.show(
+            f"vx-token: cannot run {command[0]!r}: {error.strerror}\nhint: check that it is an executable program",
+            err=True,
+        )
         sys.exit(126)
 
 
 def _served(settings: Config, profile: Profile) -> bool:
-    """Whether our gateway answers where the configuration says; another program would get key and prompt."""
+    """Whether the user's own gateway answers at the configured address; another program must not get key and prompt."""
     url = address.base_url(settings, profile.name)
     try:
         answers, whose, uid = statusz.probe(url)
     except OSError:
         return False
     if whose is statusz.Owner.OTHER_USER:
-        text = f"vx-token: another user (uid {uid}) listens at {url}; {profile.name} gets a gateway of its own"
+        text = f"vx-token: another user (uid {uid}) listens at {url}; {profile.name} gets a private gateway"
         output.show(f"{text}\nhint: change `gateway.port` in the configuration", err=True)
     return answers
 
@@ -114,7 +119,7 @@ def _served(settings: Config, profile: Profile) -> bool:
 @with_profile
 @click.option("--all", "every", is_flag=True, help="Refresh every profile.")
 def refresh(every: bool, **options: Any) -> None:
-    """Ask Google for a new token now.
+    """Fetch a new token from Google now.
 
     \b
     Example:
@@ -134,7 +139,7 @@ def refresh(every: bool, **options: Any) -> None:
 
 
 def _refreshed(refresher: Refresher, profile: Profile) -> float:
-    """Seconds of life of the profile's new token."""
+    """Refresh the profile's token and return the new token's remaining lifetime in seconds."""
     state = refresher.refresh(profile)
     if state.failure is not None:
         raise error_of(state.failure, refresher.clock.now())

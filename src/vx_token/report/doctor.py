@@ -1,4 +1,4 @@
-"""Looks for everything that is known to go wrong, and says what to do about each."""
+"""The doctor: runs all checks for known problems, and formats their results as text or JSON."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -23,36 +23,44 @@ CHECKS: tuple[Callable[[Surroundings], Iterable[Check]], ...] = (
     doctor_shell.proxies,
     doctor_shell.gateway,
 )
-"""Each finds nothing, one thing or several; none asks the network."""
+"""The checks, each of which gives any number of results; none makes a request."""
 
 
 def examine(around: Surroundings) -> list[Check]:
-    """Every check, in order."""
-    return [found for check in CHECKS for found in check(around)]
+    """Run every check, in order."""
+    return [result for check in CHECKS for result in check(around)]
 
 
-def wrong(found: Iterable[Check]) -> bool:
-    """Whether something fails; a warning is no failure."""
-    return any(check.ok == "fail" for check in found)
+def failed(checks: Iterable[Check]) -> bool:
+    """Whether a check failed; a warning is not a failure."""
+    return any(check.ok == "fail" for check in checks)
 
 
-def as_json(found: list[Check]) -> str:
-    """One JSON object, its form numbered by `schema`."""
+def as_json(checks: list[Check]) -> str:
+    """Format as one JSON object; `schema` is the version of its form."""
     content = {
         "schema": SCHEMA,
         "version": __version__,
-        "ok": not wrong(found),
-        "checks": [asdict(check) for check in found],
+        "ok": not failed(checks),
+        "checks": [asdict(check) for check in checks],
     }
     return json.dumps(content, indent=2) + "\n"
 
 
-def as_text(found: list[Check]) -> str:
-    """A line for each check, a hint below it where there is something to do, and the sum."""
-    width = max(len(check.name) for check in found)
+def as_text(checks: list[Check]) -> str:
+    """Format as one line for each check, with its hint below it, and the number of failures and warnings."""
+    width = max(len(check.name) for check in checks)
     lines = []
-    for check in found:
+    for check in checks:
         lines.append(f"{check.ok:<4}  {check.name:<{width}}  {check.detail}")
         lines += [f"{'':<{width + 8}}hint: {line}" for line in check.hint.splitlines()]
-    failures, warnings = (sum(check.ok == ok for check in found) for ok in ("fail", "warn"))
-    return "\n".join([*lines, "", f"wrong: {failures}, worth a look: {warnings}", ""])
+    total = ", ".join(_count(sum(check.ok == ok for check in checks), noun) for ok, noun in _NOUNS.items())
+    return "\n".join([*lines, "", total, ""])
+
+
+_NOUNS = {"fail": "failure", "warn": "warning"}
+
+
+def _count(number: int, noun: str) -> str:
+    """Format a number with its noun: `1 warning`, `2 failures`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

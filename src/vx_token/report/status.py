@@ -1,4 +1,4 @@
-"""How things stand: gathered once, read only, and rendered as text or JSON."""
+"""The status of profiles, daemon and gateway: read once, and formatted as text or JSON."""
 
 import json
 import time
@@ -22,7 +22,7 @@ from vx_token.tokens.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One profile; instants in epoch seconds, durations in seconds, 0 or "" for unknown."""
+    """The status of a profile; instants in epoch seconds, durations in seconds, 0 or "" for unknown."""
 
     profile: str
     status: str
@@ -42,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything `vx-token status` says; `schema` is the version of its JSON form."""
+    """The content of `vx-token status`; `schema` is the version of its JSON form."""
 
     version: str
     runtime_dir: str
@@ -62,9 +62,18 @@ def gather(
     path: Path,
     key: Callable[[], str] = str,
 ) -> Status:
-    """Read how things stand; with a configuration that is wrong, from what the runtime folder knows."""
+    """Read the status; with an invalid configuration, that of the profiles in the runtime folder.
+
+    Args:
+        store: the runtime folder's states.
+        now: epoch seconds.
+        config: the configuration, or its error.
+        publisher: finds problems of a profile's files; None with an invalid configuration.
+        path: the configuration file.
+        key: returns the gateway's local key.
+    """
     running = daemon(store.root)
-    told = (running or {}).get("problems", {})
+    reported = (running or {}).get("problems", {})
     error = running.get("config_error", "") if running else ""
     if isinstance(config, ConfigError):
         error = f"{config.message} ({config.hint})"
@@ -72,7 +81,7 @@ def gather(
         rows = tuple(_row(name, url, known(store, name, now), now, ()) for name, url in urls.items())
     else:
         rows = tuple(_checked(profile, store, now, publisher) for profile in config.profiles.values())
-    rows = tuple(replace(row, problems=(*row.problems, *told.get(row.profile, ()))) for row in rows)
+    rows = tuple(replace(row, problems=(*row.problems, *reported.get(row.profile, ()))) for row in rows)
     problem = (running or {}).get("gateway_problem")
     address = _configured(config) if running is None or problem else str(running.get("gateway", ""))
     gateway: Mapping[str, Any] | None = None
@@ -84,14 +93,14 @@ def gather(
 
 
 def _configured(config: Config | ConfigError) -> str:
-    """Where a gateway without a daemon would be."""
+    """Return the configured URL of the gateway, "" when it is not enabled."""
     if isinstance(config, ConfigError) or not gateway_address.is_wanted(config):
         return ""
     return gateway_address.base_url(config, config.default_profile)
 
 
 def known(store: Store, profile: str, now: float) -> State:
-    """What is known of a profile; why nothing can be, as its last failure."""
+    """Return a profile's recorded state; an unreadable one as a state whose last failure is the reason."""
     try:
         return store.read(profile)
     except ConfigError as error:
@@ -100,8 +109,8 @@ def known(store: Store, profile: str, now: float) -> State:
 
 def _checked(profile: Profile, store: Store, now: float, publisher: Publisher | None) -> Row:
     state = known(store, profile.name, now)
-    wrong = publisher.problems(profile, state) if publisher else {}
-    return _row(profile.name, profile.url, state, now, tuple(wrong.values()), profile.refresh_margin)
+    problems = publisher.problems(profile, state) if publisher else {}
+    return _row(profile.name, profile.url, state, now, tuple(problems.values()), profile.refresh_margin)
 
 
 def _row(name: str, url: str, state: State, now: float, problems: tuple[str, ...], margin: float | None = None) -> Row:
@@ -131,19 +140,19 @@ def _word(state: State, now: float) -> str:
     return "no token" if word == "expired" and state.token is None else word
 
 
-def wrong(status: Status, *, installed: bool) -> bool:
-    """Whether a login is needed, or what the user set up does not run: the service, the gateway."""
-    silent = status.gateway is not None and "requests" not in status.gateway
-    return installed or silent or any(row.status == "login" for row in status.profiles)
+def failed(status: Status, *, down: bool) -> bool:
+    """Whether a login is needed, or the gateway is not served, or the service is `down`."""
+    unserved = status.gateway is not None and "requests" not in status.gateway
+    return down or unserved or any(row.status == "login" for row in status.profiles)
 
 
 def as_json(status: Status) -> str:
-    """The JSON form."""
+    """Format as JSON."""
     return json.dumps(asdict(status), indent=2) + "\n"
 
 
-def as_text(status: Status, now: float, *, installed: bool = False) -> str:
-    """The form for people: a table, and below it what needs doing; `installed` is a service that does not run."""
+def as_text(status: Status, now: float, *, down: bool = False) -> str:
+    """Format as a table, with problems and hints below it; `down` is an installed service that is not running."""
     rows = [("PROFILE", "STATUS", "LEFT", "LAST REFRESH", "NEXT REFRESH", "IDENTITY")]
     for row in status.profiles:
         left = shown(row.expires_in) if row.expires_in else "-"
@@ -152,42 +161,42 @@ def as_text(status: Status, now: float, *, installed: bool = False) -> str:
         rows.append((row.profile, row.status, left, last, following, row.account or row.credential or "-"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, "", *_remarks(status, now, installed=installed)]) + "\n"
+    return "\n".join([*lines, "", *_remarks(status, now, down=down)]) + "\n"
 
 
-def _remarks(status: Status, now: float, *, installed: bool) -> list[str]:
-    found = []
+def _remarks(status: Status, now: float, *, down: bool) -> list[str]:
+    lines = []
     for row in status.profiles:
         if row.error:
-            found += [f"{row.profile}: {row.error}", f"  hint: {row.hint}"]
-        found += [f"{row.profile}: {text}" for text in (*row.problems, row.note) if text]
+            lines += [f"{row.profile}: {row.error}", f"  hint: {row.hint}"]
+        lines += [f"{row.profile}: {text}" for text in (*row.problems, row.note) if text]
     if status.config_error:
-        found.append(f"configuration: {status.config_error}")
+        lines.append(f"configuration: {status.config_error}")
         if status.daemon is not None:
-            found.append("  the running daemon goes on with the last good configuration")
-    if status.daemon is None and installed:
-        found.append("daemon: not running, though the service is installed")
-        found.append("  hint: run: vx-token service start, or see: vx-token service logs")
+            lines.append("  the running daemon still uses the last good configuration")
+    if status.daemon is None and down:
+        lines.append("daemon: not running, though the service is installed")
+        lines.append("  hint: run: vx-token service start, or see: vx-token service logs")
     elif status.daemon is None:
-        found.append("daemon: not running; tokens are refreshed when asked for (start one: vx-token service install)")
+        lines.append("daemon: not running; commands refresh tokens when needed (start one: vx-token service install)")
     else:
         since = shown(now - float(status.daemon.get("started_at", now)))
         version = status.daemon.get("version", "?")
-        found.append(f"daemon: running for {since}, pid {status.daemon.get('pid', '?')}, version {version}")
+        lines.append(f"daemon: running for {since}, pid {status.daemon.get('pid', '?')}, version {version}")
     if status.gateway is not None:
-        found.append(_gateway_line(status.gateway))
-        found += [f"  hint: {status.gateway['hint']}"] if status.gateway.get("hint") else []
-    return found
+        lines.append(_gateway_line(status.gateway))
+        lines += [f"  hint: {status.gateway['hint']}"] if status.gateway.get("hint") else []
+    return lines
 
 
 def _gateway_line(gateway: Mapping[str, Any]) -> str:
     if "requests" not in gateway:
         return f"gateway: {gateway['address']} {gateway['problem']}"
-    counts = "{requests} requests, {errors} errors, {in_flight} under way, {tokens_per_minute} tokens/min"
+    counts = "{requests} requests, {errors} errors, {in_flight} in flight, {tokens_per_minute} tokens/min"
     unverified = "" if gateway["verified"] else "; not verified to be yours"
     return f"gateway: {gateway['address']}, {counts.format(**gateway)}{unverified}"
 
 
 def wait(seconds: float) -> None:
-    """Pause between two looks of `--watch`."""
+    """Pause before `--watch` shows the status again; `seconds` long."""
     time.sleep(seconds)
