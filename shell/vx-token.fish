@@ -234,8 +234,8 @@ end
 
 # --- Parsing the file ---------------------------------------------------------------------------------------------
 
-# Parses the file if it has changed. A malformed file does not come from the daemon, so the last valid offer stays
-# in use until its token expires.
+# Parses the file if it has changed. The offer is the content of the last valid file. A malformed file does not come
+# from the daemon, so the offer stays in use until its token expires.
 function __vx_token_update_offer
     if test "$__vx_token_path_found" != "$__vx_token_file"
         set -gu __vx_token_file $__vx_token_path_found
@@ -326,8 +326,7 @@ end
 
 # --- Deciding whose values the variables have ---------------------------------------------------------------------
 
-# Sets the variables of the offer: all of them, or none when one that must not differ belongs to the user or is
-# read-only.
+# Sets the variables of the offer. Sets none of them if the user has set a route (see is_route).
 function __vx_token_apply_offer
     if __vx_token_classify
         __vx_token_withdraw __vx_token_restore $__vx_token_names

@@ -260,8 +260,8 @@ __vx_token_read_clock() {
 
 # --- Parsing the file ---------------------------------------------------------------------------------------------
 
-# Parses the file if it has changed. A malformed file does not come from the daemon, so the last valid offer stays
-# in use until its token expires.
+# Parses the file if it has changed. The offer is the content of the last valid file. A malformed file does not come
+# from the daemon, so the offer stays in use until its token expires.
 __vx_token_update_offer() {
   if [[ $_vx_file != $__vx_token[file] ]]; then
     __vx_token[file]=$_vx_file
@@ -339,7 +339,7 @@ __vx_token_clear_offer() {
 
 # --- Deciding whose values the variables have ---------------------------------------------------------------------
 
-# Sets the variables of the offer: all of them, or none when one that must not differ belongs to the user or is
+# Sets the variables of the offer. Sets none of them if the user has set a route (see is_route) or if one is
 # read-only.
 __vx_token_apply_offer() {
   local _vx_name
