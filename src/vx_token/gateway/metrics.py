@@ -65,23 +65,25 @@ class Metrics:
         self.registry = CollectorRegistry()
         prefix = "vx_token_gateway"
         self._requests = Counter(
-            f"{prefix}_requests", "Requests answered.", ["profile", "route", "status"], registry=self.registry
+            f"{prefix}_requests", "Completed requests.", ["profile", "route", "status"], registry=self.registry
         )
-        self._in_flight = Gauge(f"{prefix}_in_flight", "Requests under way.", registry=self.registry)
+        self._in_flight = Gauge(f"{prefix}_in_flight", "Running requests.", registry=self.registry)
         self._latency = Histogram(
             f"{prefix}_upstream_seconds",
-            "Until upstream's first byte.",
+            "Seconds to the first byte of the response of upstream.",
             ["profile"],
             registry=self.registry,
             buckets=_SECONDS,
         )
         self._refreshes = Counter(
-            f"{prefix}_refreshes", "Refreshes asked for by requests.", ["profile", "result"], registry=self.registry
+            f"{prefix}_refreshes", "Refreshes that requests waited for.", ["profile", "result"], registry=self.registry
         )
         self._tokens = Counter(
-            f"{prefix}_tokens", "Model tokens counted by upstream.", ["profile", "kind"], registry=self.registry
+            f"{prefix}_tokens", "Model tokens, as counted by upstream.", ["profile", "kind"], registry=self.registry
         )
-        self._left = Gauge("vx_token_seconds_left", "Life left in the token.", ["profile"], registry=self.registry)
+        self._left = Gauge(
+            "vx_token_seconds_left", "Remaining lifetime of the token in seconds.", ["profile"], registry=self.registry
+        )
         self._seconds_left = seconds_left
         self._minute = LastMinute()
         self._completed = self._errors = self._in_progress = self._peak = 0
@@ -133,8 +135,8 @@ class Metrics:
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         self._in_flight.set(self._in_progress)
-        for profile, left in self._seconds_left().items():
-            self._left.labels(profile).set(max(0.0, left))
+        for profile, seconds in self._seconds_left().items():
+            self._left.labels(profile).set(max(0.0, seconds))
         return generate_latest(self.registry)
 
     def take_peak(self) -> int:

@@ -164,10 +164,10 @@ def _get(connection: socket.socket, path: str, key: str = "") -> tuple[int, obje
     connection.sendall(head.encode())
     response = b""
     while True:
-        left = end - time.monotonic()
-        if left <= 0 or len(response) > _MAX_RESPONSE:
+        remaining = end - time.monotonic()
+        if remaining <= 0 or len(response) > _MAX_RESPONSE:
             raise TimeoutError
-        connection.settimeout(left)
+        connection.settimeout(remaining)
         chunk = connection.recv(_MAX_RESPONSE)
         if not chunk:
             break
