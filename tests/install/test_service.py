@@ -236,7 +236,7 @@ def test_stopped_it_leaves_the_last_token_and_starts_again(account: Account) -> 
     assert account.vx("service", "start").status == 0
     assert account.token() == token
     assert doctors_word(account, VX_TOKEN_RUNTIME_DIR="/run/elsewhere")[1] == (
-        "the service runs, but not for /run/elsewhere"
+        "the service is running, but not for /run/elsewhere"
     )
 
 

@@ -76,11 +76,11 @@ ok    credentials gemini  service_account, ROOT/credentials.json, written AGO ag
 ok    url gemini          URL
 ok    runtime             ROOT/run
 ok    token gemini        59m left, account-1@demo.iam.gserviceaccount.com
-ok    service             runs, process PID, version VERSION
+ok    service             running, process PID, version VERSION
 ok    hook                loaded in this shell, by ROOT/home/.bashrc line 1
 ok    variables           consistent
-ok    live token          Google knows it, with the scope cloud-platform
-ok    live clock          right
+ok    live token          Google accepts it, with the scope cloud-platform
+ok    live clock          correct
 ok    live completion     google/gemini-2.5-flash answered in 0.0 s
 
 0 failures, 0 warnings
@@ -155,13 +155,13 @@ def test_a_missing_login_names_the_command(box: Box) -> None:
 def test_a_credential_file_is_looked_at_closely(signed_in: Box) -> None:
     signed_in.key.chmod(0o644)
     [readable] = found(around(signed_in), "credentials gemini")
-    assert (readable.ok, readable.hint) == ("warn", f"chmod 600 {signed_in.key}")
+    assert (readable.ok, readable.hint) == ("warn", f"run: chmod 600 {signed_in.key}")
     signed_in.key.chmod(0o600)
 
     old = time.time() - 100 * 86400
     os.utime(signed_in.key, (old, old))
     [aged] = found(around(signed_in), "credentials gemini")
-    assert (aged.ok, aged.hint) == ("warn", "a key this old is due for replacement")
+    assert (aged.ok, aged.hint) == ("warn", "replace this key, because it is more than 90 days old")
     assert "written 100 days ago" in aged.detail
 
     for content, wrong in (("{", "is not JSON"), ('{"type": "x"}', "has an unknown type: 'x'")):
@@ -195,22 +195,22 @@ PLACE = "v1/projects/p/locations"
         (f"https://aiplatform.googleapis.com/{PLACE}/global/endpoints/openapi", ""),
         (f"https://us-central1-aiplatform.googleapis.com/{PLACE}/us-central1/endpoints/openapi", ""),
         ("http://127.0.0.1:1/v1", ""),
-        (f"https://eu-aiplatform.googleapis.com/{PLACE}/eu/endpoints/openapi", "there is no host eu-aiplatform"),
-        (f"https://global-aiplatform.googleapis.com/{PLACE}/global/endpoints/openapi", "there is no host global-"),
+        (f"https://eu-aiplatform.googleapis.com/{PLACE}/eu/endpoints/openapi", "the host eu-aiplatform"),
+        (f"https://global-aiplatform.googleapis.com/{PLACE}/global/endpoints/openapi", "the host global-"),
         (f"https://us-central1-aiplatform.googleapis.com/{PLACE}/europe-west4/endpoints/openapi", "does not serve"),
-        ("https://aiplatform.googleapis.com/v1", "is no path of Vertex AI's"),
-        ("https://example.com/v1/chat/completions", "ends in what tools append themselves"),
+        ("https://aiplatform.googleapis.com/v1", "is not a URL of Vertex AI"),
+        ("https://example.com/v1/chat/completions", "ends with a path that tools append"),
     ],
 )
 def test_a_url_that_cannot_work_is_explained(url: str, wrong: str) -> None:
-    said, hint = doctor_token._misplaced(Profile("p", project="p", base_url=url))
+    said, hint = doctor_token._url_problem(Profile("p", project="p", base_url=url))
     assert wrong in said
     assert bool(said) == bool(wrong) == bool(hint)
 
 
 @pytest.mark.parametrize(("location", "right"), [("us-central1", True), ("eu", True), ("mars", False)])
 def test_a_location_that_google_cannot_have_is_told(location: str, right: bool) -> None:
-    said, _ = doctor_token._misplaced(Profile("p", project="p", location=location))
+    said, _ = doctor_token._url_problem(Profile("p", project="p", location=location))
     assert (said == "") == right
 
 
@@ -227,12 +227,12 @@ def test_the_token_tells_how_it_stands(signed_in: Box, google: Emulator) -> None
     assert checks(signed_in, "token gemini") == [("warn", "none yet", "run: vx-token refresh --profile gemini")]
     google.lifetime = 1.5
     signed_in.refresh()
-    until(lambda: found(around(signed_in), "token gemini")[0].detail == "it has ended, and no daemon renews it")
+    until(lambda: found(around(signed_in), "token gemini")[0].detail == "expired, and no daemon is running")
 
     google.revoke_identity(google.issued[-1].identity)
     signed_in.refresh()
     [refused] = checks(signed_in, "token gemini")
-    assert refused[:2] == ("fail", "none alive; Google no longer accepts this login (invalid_grant)")
+    assert refused[:2] == ("fail", "no live token; Google no longer accepts this login (invalid_grant)")
     assert refused[2].startswith("make a new key: gcloud iam service-accounts keys create ")
 
 
@@ -287,7 +287,7 @@ def test_the_hook_is_found_where_it_is_loaded(signed_in: Box) -> None:
     assert checks(signed_in, "hook")[0][:2] == ("warn", "no start-up file loads it")
     (signed_in.home / ".zshrc").write_text("# vx-token hook zsh\n. /opt/vx-token.zsh\n")
     [check] = checks(signed_in, "hook")
-    assert check[1] == f"{signed_in.home}/.zshrc line 2 loads it, but this shell does not have it"
+    assert check[1] == f"not loaded in this shell, though {signed_in.home}/.zshrc line 2 loads it"
 
 
 SETS = [
@@ -359,7 +359,7 @@ def test_a_key_above_the_reading_of_the_hook_is_no_trouble(signed_in: Box) -> No
 def test_a_paused_hook_is_told(signed_in: Box) -> None:
     signed_in.environ |= {"VX_TOKEN_STATUS": "gemini paused", "VX_TOKEN_HOOK": "1 "}
     [check] = found(around(signed_in), "hook")
-    assert (check.ok, check.hint) == ("warn", "to have ours back: vx-token-on")
+    assert (check.ok, check.hint) == ("warn", "run vx-token-on to resume")
 
 
 def test_fish_is_read_as_fish(signed_in: Box) -> None:
@@ -387,13 +387,13 @@ def at_home(box: Box) -> Box:
     ("more", "ok", "detail"),
     [
         ({}, "ok", "consistent"),
-        ({"OPENAI_API_KEY": "k\n"}, "fail", "OPENAI_API_KEY holds white space"),
-        ({"VX_TOKEN_EXPIRES_AT": ""}, "warn", "OPENAI_API_KEY was set by something else"),
-        ({"VX_TOKEN_EXPIRES_AT": "1000"}, "fail", "the token that this shell exports has ended"),
+        ({"OPENAI_API_KEY": "k\n"}, "fail", "OPENAI_API_KEY contains white space"),
+        ({"VX_TOKEN_EXPIRES_AT": ""}, "warn", "OPENAI_API_KEY was not set by vx-token"),
+        ({"VX_TOKEN_EXPIRES_AT": "1000"}, "fail", "the token that this shell exports has expired"),
         ({"OPENAI_API_BASE": f"{OURS}x"}, "fail", "OPENAI_API_BASE differs from OPENAI_BASE_URL; tools read either"),
         ({"OPENAI_API_BASE_URL": f"{OURS}x"}, "fail", "OPENAI_API_BASE_URL differs from OPENAI_BASE_URL; tools read"),
         ({"OPENAI_API_BASE_URL": "https://u:pw@x.example/"}, "fail", "OPENAI_API_BASE_URL leads to x.example, and"),
-        ({"OPENAI_CUSTOM_HEADERS": "A: b\nauthorization: Bearer x"}, "fail", "OPENAI_CUSTOM_HEADERS holds an"),
+        ({"OPENAI_CUSTOM_HEADERS": "A: b\nauthorization: Bearer x"}, "fail", "OPENAI_CUSTOM_HEADERS contains an"),
         ({"OPENAI_CUSTOM_HEADERS": "A: b"}, "ok", "consistent"),
         ({"AZURE_OPENAI_KEY": "x"}, "warn", "AZURE_OPENAI_KEY is set"),
     ],
@@ -536,7 +536,7 @@ def test_a_key_that_llm_keeps_is_told(at_home: Box) -> None:
     keys.parent.mkdir()
     keys.write_text('{"openai": "sk-1"}')
     detail = "llm/keys.json sets the key `openai`; llm prefers it to the environment's"
-    assert key_files(at_home) == [("warn", detail, "remove it, or have it written anew at each refresh (on_refresh)")]
+    assert key_files(at_home) == [("warn", detail, "remove it, or write it again at each refresh (on_refresh)")]
     models.write_text(MODELS)
     place = "llm/extra-openai-models.yaml line 6"
     assert key_files(at_home) == [
@@ -573,11 +573,11 @@ def test_the_gateway_must_take_connections(signed_in: Box) -> None:
         port = server.getsockname()[1]
     signed_in.config.write_text(signed_in.config.read_text() + f"\n[gateway]\nport = {port}\nenabled = true\n")
     [check] = found(around(signed_in), "gateway")
-    assert (check.ok, check.detail) == ("fail", "it cannot be reached: Connection refused")
+    assert (check.ok, check.detail) == ("fail", "the gateway is unreachable: Connection refused")
     assert check.hint == "run: vx-token service install"
     with signed_in.start("gateway", stderr=subprocess.DEVNULL) as process:
         try:
-            until(lambda: found(around(signed_in), "gateway") == [Check("gateway", "ok", "takes connections")])
+            until(lambda: found(around(signed_in), "gateway") == [Check("gateway", "ok", "accepts connections")])
         finally:
             process.terminate()
 
@@ -629,21 +629,17 @@ def live(box: Box) -> dict[str, Check]:
 
 
 def test_without_a_token_there_is_nothing_to_ask_with(signed_in: Box) -> None:
-    assert checks(signed_in, "live", "--live") == [
-        ("fail", "there is no live token to ask with", "run: vx-token refresh")
-    ]
+    assert checks(signed_in, "live", "--live") == [("fail", "there is no live token", "run: vx-token refresh")]
 
 
 def test_without_a_profile_there_is_nobody_to_ask_for(box: Box) -> None:
     box.config.write_text("[profiles")
-    assert checks(box, "live", "--live") == [
-        ("fail", "there is no profile to ask for", "see the check of the configuration")
-    ]
+    assert checks(box, "live", "--live") == [("fail", "no profile is configured", "see the check `config`")]
 
 
 def test_an_answer_that_drips_in_has_an_end(signed_in: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     signed_in.refresh()
-    monkeypatch.setattr(doctor_live, "PATIENCE", 1.0)
+    monkeypatch.setattr(doctor_live, "TIMEOUT", 1.0)
 
     def drip(server: socket.socket) -> None:
         connection, _ = server.accept()
@@ -675,7 +671,7 @@ def test_a_revoked_token_is_told_twice(signed_in: Box, google: Emulator) -> None
     signed_in.refresh()
     google.revoke(signed_in.read("token"))
     told = live(signed_in)
-    assert told["live token"].detail == "Google does not know this token (any more)"
+    assert told["live token"].detail == "Google does not accept this token"
     assert told["live completion"].detail.startswith("google/gemini-2.5-flash: HTTP 401, ")
     assert told["live completion"].hint == "run: vx-token refresh"
     assert examined(signed_in, "--live", status=1)
@@ -697,7 +693,7 @@ def test_a_wrong_clock_is_measured_by_googles(box: Box, ahead: float, ok: str) -
         box.refresh()
         check = live(box)["live clock"]
     assert check.ok == before["live clock"].ok == ok
-    assert before["live"].detail == "there is no live token to ask with"
+    assert before["live"].detail == "there is no live token"
     seconds = re.fullmatch(r"(\d+) s (ahead of|behind) Google's", check.detail)
     assert seconds is None or (abs(int(seconds[1]) - abs(ahead)) <= 3 and (seconds[2] == "ahead of") == (ahead > 0))
     assert (seconds is None) == (ok == "ok")
@@ -705,7 +701,7 @@ def test_a_wrong_clock_is_measured_by_googles(box: Box, ahead: float, ok: str) -
 
 @pytest.mark.parametrize(
     ("status", "hint"),
-    [(403, "the login needs the permission"), (404, "no such model"), (429, "the quota is used up"), (503, "check")],
+    [(403, "grant the permission"), (404, "the model does not exist"), (429, "the quota is used up"), (503, "check")],
 )
 def test_googles_own_sentence_is_told_with_a_hint(signed_in: Box, google: Emulator, status: int, hint: str) -> None:
     signed_in.refresh()
@@ -728,7 +724,7 @@ def test_nobody_there_is_told_without_the_token(signed_in: Box) -> None:
         port = server.getsockname()[1]
     signed_in.environ["VX_TOKEN_BASE_URL"] = f"http://127.0.0.1:{port}/v1"
     check = live(signed_in)["live completion"]
-    assert check.detail == "127.0.0.1 cannot be reached: Connection refused"
+    assert check.detail == "127.0.0.1 is unreachable: Connection refused"
 
 
 def test_the_token_follows_no_redirection(signed_in: Box, google: Emulator) -> None:

@@ -1,1 +1,1 @@
-"""Status and doctor."""
+"""The reports of the commands `status` and `doctor`."""

@@ -1,4 +1,4 @@
-"""All that doctor looks at, gathered once and without the network, so that a check is a pure function."""
+"""The facts that doctor's checks use, gathered once and without the network, so that each check is a pure function."""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -25,13 +25,13 @@ from vx_token.tokens.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one look found.
+    """The result of a check.
 
     Attributes:
-        name: what was looked at.
+        name: the subject.
         ok: `ok`, `warn` or `fail`.
-        detail: what was found; never a secret.
-        hint: what to do, "" when there is nothing.
+        detail: the result as a sentence, without secrets.
+        hint: what to do, or "".
     """
 
     name: str
@@ -41,8 +41,8 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
-    """One profile as it stands; `login` is None where a metadata server takes the file's place, or nothing."""
+class ProfileFacts:
+    """The facts of a profile; `login` is None when no credential file exists."""
 
     profile: Profile
     state: State
@@ -52,30 +52,30 @@ class Patient:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Everything that the checks judge.
+    """The facts that the checks use.
 
     Attributes:
-        environ: this shell's variables, with the secrets among them.
+        environ: this shell's variables, including secrets.
         now: epoch seconds.
-        version: this program's.
-        config: the configuration, or what is wrong with it.
-        patients: the profiles.
-        chosen: the name of the one that this shell uses, "" for none.
+        version: this program's version.
+        config: the configuration, or its error.
+        profiles: the profiles.
+        chosen: the name of the profile that this shell uses, "" for none.
         runtime: the runtime folder.
-        runtime_problem: why it is not safe and what to do, None when it is.
-        metadata: whether a metadata server may be expected.
-        daemon: what the running daemon says of itself, None when none runs.
-        standing: what the service manager says where no daemon runs, None when it was not asked.
-        differs: the variables that the daemon sees otherwise than this shell.
-        texts: the files of others that are looked into, by path.
-        gateway_problem: what is wrong with the gateway and what to do, or "" and a remark; None when there is none.
+        runtime_problem: the error of an unsafe runtime folder, or None.
+        metadata: whether a metadata server is likely to exist.
+        daemon: the running daemon's description of itself, None when no daemon is running.
+        standing: the service manager's answer when no daemon is running, None when it was not asked.
+        differs: the variables whose values differ between the daemon and this shell.
+        texts: contents of start-up files and of other tools' settings, by path.
+        gateway_problem: the gateway's problem and a hint, or "" and a remark; None when it is not enabled.
     """
 
     environ: Mapping[str, str] = field(repr=False)
     now: float
     version: str
     config: Config | ConfigError
-    patients: tuple[Patient, ...]
+    profiles: tuple[ProfileFacts, ...]
     chosen: str
     runtime: Path
     runtime_problem: ConfigError | None
@@ -87,9 +87,9 @@ class Surroundings:
     gateway_problem: tuple[str, str] | None
 
     @property
-    def patient(self) -> Patient | None:
+    def profile_in_use(self) -> ProfileFacts | None:
         """The profile that this shell uses."""
-        return next((each for each in self.patients if each.profile.name == self.chosen), None)
+        return next((each for each in self.profiles if each.profile.name == self.chosen), None)
 
 
 def gather(
@@ -102,7 +102,7 @@ def gather(
     wanted: str | None,
     ask: Callable[[], service.Standing | None] = lambda: None,
 ) -> Surroundings:
-    """Look around; reads only, asks no one but this machine: its service manager by `ask`."""
+    """Gather the facts on this machine, without changes and requests; `ask` asks the service manager."""
     running = info.daemon(store.root)
     good = settings if isinstance(settings, Config) else None
     return Surroundings(
@@ -110,7 +110,7 @@ def gather(
         now=clock.now(),
         version=__version__,
         config=settings,
-        patients=tuple(_patients(good, publisher, environ, clock.now())) if good and publisher else (),
+        profiles=tuple(_profiles(good, publisher, environ, clock.now())) if good and publisher else (),
         chosen=good.profile(wanted).name if good else "",
         runtime=store.root,
         runtime_problem=_folder_problem(store.root),
@@ -123,14 +123,14 @@ def gather(
     )
 
 
-def _patients(config: Config, publisher: Publisher, environ: Mapping[str, str], now: float) -> list[Patient]:
-    found = []
+def _profiles(config: Config, publisher: Publisher, environ: Mapping[str, str], now: float) -> list[ProfileFacts]:
+    profiles = []
     for profile in config.profiles.values():
         state = status.known(publisher.store, profile.name, now)
         path = credential_file(profile, environ)
         problems = tuple(publisher.problems(profile, state).values())
-        found.append(Patient(profile, state, adc.look(path) if path else None, problems))
-    return found
+        profiles.append(ProfileFacts(profile, state, adc.look(path) if path else None, problems))
+    return profiles
 
 
 def _folder_problem(folder: Path) -> ConfigError | None:
@@ -146,18 +146,18 @@ def _folder_problem(folder: Path) -> ConfigError | None:
 
 
 def _differences(daemon: Mapping[str, object] | None, environ: Mapping[str, str], cwd: Path) -> tuple[str, ...]:
-    """By the checksums that the daemon publishes."""
+    """Return the names of the variables that differ, by the checksums that the daemon publishes."""
     theirs = (daemon or {}).get("environment")
     if not isinstance(theirs, dict):
         return ()
     ours = environment.digests(environ, cwd)
-    # Each shell chooses its profile, and whoever sees the daemon shares its folder.
+    # Not the profile, which each shell chooses, nor the runtime folder, because the daemon's was found in it.
     names = {*theirs, *ours} - {"VX_TOKEN_PROFILE", "VX_TOKEN_RUNTIME_DIR"}
     return tuple(sorted(name for name in names if theirs.get(name) != ours.get(name)))
 
 
 def dotenvs(environ: Mapping[str, str], cwd: Path) -> list[Path]:
-    """The files whose settings aider prefers to the environment's: here, at the repository's root, at home."""
+    """Return the files that aider prefers to the environment: in the working folder, the repository's root and home."""
     root = next((folder for folder in (cwd, *cwd.parents) if (folder / ".git").exists()), cwd)
     folders = dict.fromkeys([cwd, root, shell_startup.home(environ)])
     return [folder / name for folder in folders for name in (".env", ".aider.conf.yml")]
@@ -167,7 +167,10 @@ LLM_KEYS, LLM_MODELS = "keys.json", "extra-openai-models.yaml"
 
 
 def llm_files(environ: Mapping[str, str]) -> list[Path]:
-    """The keys of the tool `llm`, which beat the environment's, and its models; by its own rule, click's app folder."""
+    """Return the files of the tool `llm` with keys and models, which it prefers to the environment.
+
+    They are in LLM_USER_PATH or click's application folder, as in llm's own source.
+    """
     import click
 
     folder = Path(environ.get("LLM_USER_PATH") or click.get_app_dir("io.datasette.llm"))
@@ -175,12 +178,12 @@ def llm_files(environ: Mapping[str, str]) -> list[Path]:
 
 
 def _texts(files: list[Path]) -> dict[Path, str]:
-    found = {}
+    texts = {}
     for path in files:
         with contextlib.suppress(OSError):
             if path.is_file():
-                found[path] = path.read_text(encoding="utf-8", errors="replace")
-    return found
+                texts[path] = path.read_text(encoding="utf-8", errors="replace")
+    return texts
 
 
 def _gateway_problem(config: Config, daemon: Mapping[str, Any] | None) -> tuple[str, str]:
@@ -194,7 +197,7 @@ def _gateway_problem(config: Config, daemon: Mapping[str, Any] | None) -> tuple[
         found, whose, uid = statusz.probe(f"unix:{path}" if path else address.base_url(config, config.default_profile))
     except OSError as error:
         hint = "see: vx-token service logs" if daemon is not None else "run: vx-token service install"
-        return f"it cannot be reached: {error.strerror or 'no answer in time'}", hint
+        return f"the gateway is unreachable: {error.strerror or 'timeout'}", hint
     if whose is statusz.Owner.OTHER_USER:
         return f"another user (uid {uid}) listens on {place}", stranger
     if not found:
@@ -203,7 +206,7 @@ def _gateway_problem(config: Config, daemon: Mapping[str, Any] | None) -> tuple[
 
 
 def on_loopback(url: str) -> bool:
-    """Whether `url` stays on this machine."""
+    """Whether the host of `url` is this machine."""
     try:
         return urlsplit(url).hostname in (*address.LOOPBACK_NAMES, "::1")
     except ValueError:

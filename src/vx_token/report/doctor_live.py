@@ -1,4 +1,4 @@
-"""Doctor's questions to Google: the token's scopes, the clock, and one tiny completion that is really answered."""
+"""Doctor's live checks, by requests to Google: the token's scopes, the clock, and a tiny completion."""
 
 import contextlib
 import email.utils
@@ -19,20 +19,20 @@ from urllib.parse import urlencode, urljoin, urlsplit
 from vx_token.config.model import CLOUD_PLATFORM
 from vx_token.credentials.token import Token
 from vx_token.outputs.exports import header_lines
-from vx_token.report.doctor_facts import Check, Patient, Surroundings, on_loopback
+from vx_token.report.doctor_facts import Check, ProfileFacts, Surroundings, on_loopback
 
 TOKENINFO = "https://oauth2.googleapis.com/tokeninfo"
 MODEL = "google/gemini-2.5-flash"
-PATIENCE = 30.0
-"""Seconds for one answer, to its last byte."""
+TIMEOUT = 30.0
+"""Seconds for a whole response, including its last byte."""
 
 SKEW_WARN, SKEW_FAIL = 30.0, 300.0
-"""Seconds by which clocks may differ; Google refuses a service account's assertion from the future."""
+"""Seconds of difference to Google's clock for a warning and a failure; Google refuses assertions from the future."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP answer, or why there is none (`status` 0)."""
+class HttpResponse:
+    """An HTTP response, or `status` 0 and the problem."""
 
     status: int
     headers: Mapping[str, str]
@@ -42,44 +42,44 @@ class Answer:
 
 
 def examine(around: Surroundings) -> list[Check]:
-    """Ask for the profile that this shell uses."""
-    each = around.patient
+    """Run the live checks for the profile that this shell uses."""
+    each = around.profile_in_use
     if each is None:
-        return [Check("live", "fail", "there is no profile to ask for", "see the check of the configuration")]
+        return [Check("live", "fail", "no profile is configured", "see the check `config`")]
     token = each.state.live(around.now)
     info = _ask(around, tokeninfo_url(each), {}, urlencode({"access_token": token.value if token else ""}).encode())
-    if token is None:  # a wrong clock may be why
-        return [Check("live", "fail", "there is no live token to ask with", "run: vx-token refresh"), *_skew(info)]
+    if token is None:  # a wrong clock may be the cause
+        return [Check("live", "fail", "there is no live token", "run: vx-token refresh"), *_skew(info)]
     return [*_scopes(info, token, around.now), *_skew(info), _completion(around, each, token)]
 
 
-def tokeninfo_url(each: Patient) -> str:
-    """Google's, or beside the token endpoint where that is on loopback."""
+def tokeninfo_url(each: ProfileFacts) -> str:
+    """Return Google's tokeninfo URL, or that of the emulator when the token endpoint is on loopback."""
     uri = each.login.token_uri if each.login else ""
     return urljoin(uri, "/tokeninfo") if on_loopback(uri) else TOKENINFO
 
 
-def _scopes(info: Answer, token: Token, now: float) -> Iterator[Check]:
+def _scopes(info: HttpResponse, token: Token, now: float) -> Iterator[Check]:
     if info.status == 0 or info.status >= 500:
         hint = "check the network and the proxy settings"
         yield Check("live token", "fail", info.problem or f"Google answered HTTP {info.status}", hint)
         return
     if info.status != 200 or not isinstance(info.body, dict):
-        yield Check("live token", "fail", "Google does not know this token (any more)", "run: vx-token refresh")
+        yield Check("live token", "fail", "Google does not accept this token", "run: vx-token refresh")
         return
     scopes = str(info.body.get("scope", "")).split()
     left = str(info.body.get("expires_in", ""))
     if CLOUD_PLATFORM not in scopes:
-        hint = "log in again, granting all that is asked for"
-        yield Check("live token", "warn", "it has not the scope cloud-platform", hint)
+        hint = "log in again and grant all requested permissions"
+        yield Check("live token", "warn", "the token lacks the scope cloud-platform", hint)
     elif left.isdigit() and abs(int(left) - (token.expires_at - now)) > SKEW_WARN:
-        detail = f"Google gives it {left} s, we {token.expires_at - now:.0f} s"
+        detail = f"the token expires in {left} s by Google's clock, in {token.expires_at - now:.0f} s by this machine's"
         yield Check("live token", "warn", detail, "set this machine's clock")
     else:
-        yield Check("live token", "ok", "Google knows it, with the scope cloud-platform")
+        yield Check("live token", "ok", "Google accepts it, with the scope cloud-platform")
 
 
-def _skew(info: Answer) -> Iterator[Check]:
+def _skew(info: HttpResponse) -> Iterator[Check]:
     with contextlib.suppress(ValueError, TypeError):
         theirs = email.utils.parsedate_to_datetime(info.headers["Date"]).timestamp()
         ours = time.time() - info.seconds / 2
@@ -87,10 +87,10 @@ def _skew(info: Answer) -> Iterator[Check]:
         ok = "fail" if off >= SKEW_FAIL else "warn" if off >= SKEW_WARN else "ok"
         hint = "" if ok == "ok" else "set this machine's clock: timedatectl set-ntp true"
         ahead = "ahead of" if ours > theirs else "behind"
-        yield Check("live clock", ok, "right" if ok == "ok" else f"{off:.0f} s {ahead} Google's", hint)
+        yield Check("live clock", ok, "correct" if ok == "ok" else f"{off:.0f} s {ahead} Google's", hint)
 
 
-def _completion(around: Surroundings, each: Patient, token: Token) -> Check:
+def _completion(around: Surroundings, each: ProfileFacts, token: Token) -> Check:
     model = each.profile.model or MODEL
     ask = {"model": model, "max_tokens": 16, "messages": [{"role": "user", "content": "Say hello."}]}
     lines = [line.partition(": ") for line in header_lines(token).splitlines()]
@@ -98,70 +98,71 @@ def _completion(around: Surroundings, each: Patient, token: Token) -> Check:
     answer = _ask(around, f"{each.profile.url}/chat/completions", headers, json.dumps(ask).encode())
     if answer.status == 200 and isinstance(answer.body, dict) and answer.body.get("choices"):
         return Check("live completion", "ok", f"{model} answered in {answer.seconds:.1f} s")
-    said = answer.problem or f"{model}: HTTP {answer.status}" + _message(answer.body)
-    return Check("live completion", "fail", said, HINTS.get(answer.status, "check project, location and base_url"))
+    detail = answer.problem or f"{model}: HTTP {answer.status}" + _message(answer.body)
+    return Check("live completion", "fail", detail, HINTS.get(answer.status, "check project, location and base_url"))
 
 
 HINTS: Mapping[int, str] = {
     0: "check the network, the proxy settings and base_url",
-    200: "something other than Vertex answered: check base_url and the proxy settings",
+    200: "another server answered instead of Vertex: check base_url and the proxy settings",
     400: "check the model's name: publisher/model",
     401: "run: vx-token refresh",
-    403: "the login needs the permission aiplatform.endpoints.predict there, and the API must be enabled",
-    404: 'no such model in this project and location; try location = "global"',
+    403: "grant the permission aiplatform.endpoints.predict to this login, and enable the API in the project",
+    404: 'the model does not exist in this project and location; try location = "global"',
     429: "the quota is used up; try again later",
 }
 
 
 def _message(body: Any) -> str:
-    """Google's own sentence; it comes as an object or as a list of one."""
-    found = body[0] if isinstance(body, list) and body else body
-    error = found.get("error") if isinstance(found, dict) else None
+    """Return Google's error message; the body is an object or a list with one object."""
+    content = body[0] if isinstance(body, list) and body else body
+    error = content.get("error") if isinstance(content, dict) else None
     message = error.get("message") if isinstance(error, dict) else None
     return f", {' '.join(message.split())[:200]}" if isinstance(message, str) else ""
 
 
-class _Stay(urllib.request.HTTPRedirectHandler):
-    """Follows nothing: the next host would get the token."""
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Refuses redirects, because the next host would get the token."""
 
     def redirect_request(self, *_: Any) -> None:
-        """No."""
+        """Refuse."""
 
 
-def _ask(around: Surroundings, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
-    """Ask in a thread: a socket's own patience starts anew with each byte that drips in."""
+def _ask(around: Surroundings, url: str, headers: Mapping[str, str], body: bytes) -> HttpResponse:
+    """Make a request in a thread with a total timeout, because a socket's timeout restarts with each byte."""
     request = urllib.request.Request(url, body, dict(headers), method="POST")  # noqa: S310 - http(s) by the configuration
-    found: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-    asking = threading.Thread(target=lambda: found.put(_answer(around, request)), daemon=True)
-    asking.start()
+    answers: queue.SimpleQueue[HttpResponse] = queue.SimpleQueue()
+    threading.Thread(target=lambda: answers.put(_answer(around, request)), daemon=True).start()
     try:
-        return found.get(timeout=PATIENCE)
+        return answers.get(timeout=TIMEOUT)
     except queue.Empty:
-        return Answer(0, {}, None, 0.0, f"{urlsplit(url).hostname} did not answer within {PATIENCE:.0f} s")
+        return HttpResponse(0, {}, None, 0.0, f"{urlsplit(url).hostname} did not answer within {TIMEOUT:.0f} s")
 
 
-def _answer(around: Surroundings, request: urllib.request.Request) -> Answer:
+def _answer(around: Surroundings, request: urllib.request.Request) -> HttpResponse:
     started = time.monotonic()
     try:
-        with _opener(around.environ).open(request, timeout=PATIENCE) as response:
-            status, seen, text = response.status, response.headers, response.read(2**20)
+        with _opener(around.environ).open(request, timeout=TIMEOUT) as response:
+            status, headers, text = response.status, response.headers, response.read(2**20)
     except urllib.error.HTTPError as error:
         with error:
-            status, seen, text = error.code, error.headers, error.read(2**20)
-    except (OSError, http.client.HTTPException, ValueError) as error:  # the last: a header that cannot be sent
+            status, headers, text = error.code, error.headers, error.read(2**20)
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a header that cannot be encoded
         reason = getattr(error, "reason", None)
-        why = reason if isinstance(reason, str) else getattr(reason, "strerror", None) or type(reason or error).__name__
-        return Answer(0, {}, None, 0.0, f"{urlsplit(request.full_url).hostname} cannot be reached: {why}")
+        cause = (
+            reason if isinstance(reason, str) else getattr(reason, "strerror", None) or type(reason or error).__name__
+        )
+        return HttpResponse(0, {}, None, 0.0, f"{urlsplit(request.full_url).hostname} is unreachable: {cause}")
     try:
         content = json.loads(text)
     except ValueError:
         content = None
-    return Answer(status, dict(seen), content, time.monotonic() - started)
+    return HttpResponse(status, dict(headers), content, time.monotonic() - started)
 
 
 def _opener(environ: Mapping[str, str]) -> urllib.request.OpenerDirector:
-    """Trusts whom a refresh trusts: requests reads these variables, Python's own client does not."""
+    """Return a client that trusts the CA files of REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, as refreshing does."""
     bundle = environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE") or None
     folder = bundle if bundle and Path(bundle).is_dir() else None
     context = ssl.create_default_context(cafile=None if folder else bundle, capath=folder)
-    return urllib.request.build_opener(_Stay, urllib.request.HTTPSHandler(context=context))
+    return urllib.request.build_opener(_NoRedirect, urllib.request.HTTPSHandler(context=context))

@@ -1,4 +1,4 @@
-"""Doctor's checks of the shell and of the settings by which tools pass by the fresh token."""
+"""Doctor's checks of the shell's hook and variables, of tools' own key files, of proxies and of the gateway."""
 
 import json
 import re
@@ -16,17 +16,17 @@ ALIASES = ("OPENAI_API_BASE", "OPENAI_API_BASE_URL")
 
 
 def hook(around: Surroundings) -> Iterator[Check]:
-    """Whether this shell has the hook, and which file loads it."""
+    """Check that this shell has the hook, and that no start-up file replaces its variables."""
     where = {path: shell_startup.scan(text) for path, text in around.texts.items() if path in _startup_files(around)}
-    loads = [f"{path} line {found.loads}" for path, found in where.items() if found.loads]
+    loads = [f"{path} line {scan.loads}" for path, scan in where.items() if scan.loads]
     here = bool(around.environ.get("VX_TOKEN_STATUS") or around.environ.get("VX_TOKEN_HOOK"))
     if here and around.environ.get("VX_TOKEN_STATUS", "").endswith(" paused"):
-        detail = "it is paused in this shell: a variable was set here by hand, or is read-only"
-        yield Check("hook", "warn", detail, "to have ours back: vx-token-on")
+        detail = "paused in this shell, because a variable was set by hand or is read-only"
+        yield Check("hook", "warn", detail, "run vx-token-on to resume")
     elif here:
-        yield Check("hook", "ok", f"loaded in this shell, by {', '.join(loads) or 'no start-up file: only here'}")
+        yield Check("hook", "ok", f"loaded in this shell, by {', '.join(loads) or 'hand, not by a start-up file'}")
     elif loads:
-        yield Check("hook", "warn", f"{', '.join(loads)} loads it, but this shell does not have it", "open a new shell")
+        yield Check("hook", "warn", f"not loaded in this shell, though {', '.join(loads)} loads it", "open a new shell")
     else:
         hint = "run: vx-token setup (or use: vx-token exec -- COMMAND)"
         yield Check("hook", "warn", "no start-up file loads it", hint)
@@ -41,10 +41,10 @@ def _startup_files(around: Surroundings) -> set[object]:
 
 
 def variables(around: Surroundings) -> Iterator[Check]:
-    """What this shell exports to tools."""
-    found = [*_key(around), *_base_url(around), *_others(around)]
-    what = "consistent" if around.environ.get("OPENAI_API_KEY") else "OPENAI_API_KEY is not set"
-    yield from found or [Check("variables", "ok", what)]
+    """Check the variables that this shell exports to tools."""
+    problems = [*_key(around), *_base_url(around), *_others(around)]
+    detail = "consistent" if around.environ.get("OPENAI_API_KEY") else "OPENAI_API_KEY is not set"
+    yield from problems or [Check("variables", "ok", detail)]
 
 
 def _key(around: Surroundings) -> Iterator[Check]:
@@ -52,35 +52,35 @@ def _key(around: Surroundings) -> Iterator[Check]:
     if key is None:
         return
     if re.search(r"\s", key):
-        hint = "set it without: a newline at its end shows as `Connection error.`"
-        yield Check("variables", "fail", "OPENAI_API_KEY holds white space", hint)
+        hint = "remove it: with a newline at the end, tools fail with `Connection error.`"
+        yield Check("variables", "fail", "OPENAI_API_KEY contains white space", hint)
     if not end.isdigit():
         hint = f"open a shell with the hook, or run: {RESET} (it replaces the URLs as well as the key)"
-        yield Check("variables", "warn", "OPENAI_API_KEY was set by something else", hint)
+        yield Check("variables", "warn", "OPENAI_API_KEY was not set by vx-token", hint)
     elif _direct(around) and int(end) <= around.now:
         hint = f"load the hook (vx-token setup), or now: {RESET}"
-        yield Check("variables", "fail", "the token that this shell exports has ended", hint)
+        yield Check("variables", "fail", "the token that this shell exports has expired", hint)
 
 
 def _direct(around: Surroundings) -> bool:
-    return around.patient is None or around.patient.profile.mode == "direct"
+    return around.profile_in_use is None or around.profile_in_use.profile.mode == "direct"
 
 
 def _base_url(around: Surroundings) -> Iterator[Check]:
-    """URLs of this shell. Each hint replaces all: with one of them unset, a tool sends the token to its own default."""
+    """Check the URLs; each hint replaces all of them, because without a URL a tool sends the token to its default."""
     environ = around.environ
     base = environ.get("OPENAI_BASE_URL")
     ours = "OPENAI_API_KEY" in environ and "VX_TOKEN_EXPIRES_AT" in environ
     for name in ("OPENAI_BASE_URL", *ALIASES):
         value = environ.get(name)
         if value == "":
-            detail = f"{name} is set but empty; some tools then ask api.openai.com, with your token"
+            detail = f"{name} is set but empty; some tools then send the token to api.openai.com"
             yield Check("variables", "fail", detail, RESET)
         elif ours and value and not on_loopback(value) and _host(value) not in _hosts(around):
             detail = f"{name} leads to {_host(value)}, and OPENAI_API_KEY is a Google token: tools send it there"
             yield Check("variables", "fail", detail, RESET)
         elif value and value != base:
-            yield Check("variables", "fail", f"{name} differs from OPENAI_BASE_URL; tools read either", RESET)
+            yield Check("variables", "fail", f"{name} differs from OPENAI_BASE_URL; tools read either of them", RESET)
     if ours and base is None:
         detail = "OPENAI_API_KEY is a Google token, but OPENAI_BASE_URL is not set: tools send it to api.openai.com"
         yield Check("variables", "fail", detail, RESET)
@@ -90,8 +90,8 @@ RESET = 'eval "$(vx-token env)"'
 
 
 def _hosts(around: Surroundings) -> set[str]:
-    """The hosts that a key of vx-token's is meant for: Google's of each profile, and the gateway."""
-    profiles = [each.profile for each in around.patients]
+    """Return the hosts that may get a key from vx-token: each profile's host at Google, and the gateway."""
+    profiles = [each.profile for each in around.profiles]
     urls = [profile.url for profile in profiles]
     if isinstance(around.config, Config):
         urls += [address.base_url(around.config, profile.name) for profile in profiles]
@@ -99,7 +99,7 @@ def _hosts(around: Surroundings) -> set[str]:
 
 
 def _host(url: str) -> str:
-    """Host and port of a URL, without a user and a password."""
+    """Return host and port of a URL, without user and password."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
@@ -111,7 +111,7 @@ def _host(url: str) -> str:
 
 def _others(around: Surroundings) -> Iterator[Check]:
     if re.search(r"(?im)^\s*authorization\s*:", around.environ.get("OPENAI_CUSTOM_HEADERS", "")):
-        detail = "OPENAI_CUSTOM_HEADERS holds an Authorization line, which beats OPENAI_API_KEY"
+        detail = "OPENAI_CUSTOM_HEADERS contains an Authorization line, which overrides OPENAI_API_KEY"
         yield Check("variables", "fail", detail, "unset OPENAI_CUSTOM_HEADERS")
     if around.environ.get("AZURE_OPENAI_KEY"):
         detail = "AZURE_OPENAI_KEY is set; openai-java refuses to work with both keys"
@@ -120,7 +120,7 @@ def _others(around: Surroundings) -> Iterator[Check]:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a tool's own file that sets a key or a URL; `stranger` is the foreign host that a URL leads to."""
+    """A line of a tool's own file that sets a key or a URL; `stranger` is the URL's host if it may not get the key."""
 
     place: str
     name: str
@@ -129,7 +129,7 @@ class Line:
 
 
 def key_files(around: Surroundings) -> Iterator[Check]:
-    """Keys and URLs in files that a tool prefers to the environment.
+    """Check for keys and URLs in files that a tool prefers to the environment.
 
     A URL of another provider is a failure and comes first: without the key beside it, the tool sends the Google token
     from the environment to that provider.
@@ -149,7 +149,7 @@ def key_files(around: Surroundings) -> Iterator[Check]:
         yield Check("key files", "warn", detail, hint)
 
 
-_REMOVE = {"aider": "remove that line", "llm": "remove it, or have it written anew at each refresh (on_refresh)"}
+_REMOVE = {"aider": "remove that line", "llm": "remove it, or write it again at each refresh (on_refresh)"}
 _LLM_NAME = "the key `openai`"
 _KEYS = ("OPENAI_API_KEY", "AIDER_OPENAI_API_KEY", "openai-api-key", _LLM_NAME)
 _DOTENV = re.compile(
@@ -181,7 +181,7 @@ def _line(around: Surroundings, path: Path, text: str, found: re.Match[str], too
     value = found[2].strip()
     value = value[1:].partition(value[0])[0] if value[:1] in ("'", '"') else value.partition(" #")[0].strip()
     value = re.sub(r"\$\{(\w+)\}", lambda match: around.environ.get(match[1], ""), value)
-    host = _host(value or "https://api.openai.com")  # where a tool with an empty URL asks
+    host = _host(value or "https://api.openai.com")  # the default of tools for an empty URL
     return Line(place, found[1], tool, "" if host in _hosts(around) else host)
 
 
@@ -194,13 +194,13 @@ def _has_openai(text: str) -> bool:
 
 
 def proxies(around: Surroundings) -> Iterator[Check]:
-    """A proxy, which cannot reach what lives on this machine."""
+    """Check that proxies are not used for addresses on this machine, which they cannot reach."""
     names = [name for name in address.PROXIES if around.environ.get(name)]
     if not names:
         return
-    local = [each for each in around.patients if each.profile.mode == "gateway" or on_loopback(each.profile.url)]
-    spared = {item.strip() for name in ("NO_PROXY", "no_proxy") for item in around.environ.get(name, "").split(",")}
-    if local and "*" not in spared and not spared.issuperset(address.LOOPBACK_NAMES):
+    local = [each for each in around.profiles if each.profile.mode == "gateway" or on_loopback(each.profile.url)]
+    direct = {item.strip() for name in ("NO_PROXY", "no_proxy") for item in around.environ.get(name, "").split(",")}
+    if local and "*" not in direct and not direct.issuperset(address.LOOPBACK_NAMES):
         detail = f"{', '.join(names)} set without NO_PROXY: requests to this machine go to the proxy"
         hint = "export NO_PROXY=127.0.0.1,localhost no_proxy=127.0.0.1,localhost"
         yield Check("proxies", "fail", detail, hint)
@@ -209,9 +209,9 @@ def proxies(around: Surroundings) -> Iterator[Check]:
 
 
 def gateway(around: Surroundings) -> Iterator[Check]:
-    """Whether our gateway, and no other program, answers at its address."""
+    """Check that the user's own gateway, and no other program, answers at its address."""
     if around.gateway_problem is not None:
         detail, hint = around.gateway_problem
-        if not detail and any(each.profile.mode == "gateway" for each in around.patients):
+        if not detail and any(each.profile.mode == "gateway" for each in around.profiles):
             hint = "; ".join(filter(None, [hint, "tools with a key command take: vx-token gateway key"]))
-        yield Check("gateway", "fail" if detail else "ok", detail or "takes connections", hint)
+        yield Check("gateway", "fail" if detail else "ok", detail or "accepts connections", hint)
