@@ -426,6 +426,20 @@ def test_the_snippet_is_posix_sh(shell: str, runtime: Runtime, environ: Mapping[
     assert (done.returncode, done.stdout, done.stderr) == (0, f"ya29.Ab-_~+/==\n{odd}\n", "")
 
 
+# --- structure ---------------------------------------------------------------------------------------------------
+
+
+def test_the_hooks_have_the_same_functions_in_the_same_order() -> None:
+    definition = re.compile(r"^(?:function __vx_token_(\w+)|__vx_token_(\w+)\(\) \{)", re.MULTILINE)
+    names = {
+        kind: [fish or other for fish, other in definition.findall(path.read_text())] for kind, path in HOOKS.items()
+    }
+    shared = set.intersection(*map(set, names.values()))
+    assert len(shared) > 30
+    orders = [[name for name in names[kind] if name in shared] for kind in HOOKS]
+    assert orders[0] == orders[1] == orders[2]
+
+
 # --- linters -------------------------------------------------------------------------------------------------------
 
 
