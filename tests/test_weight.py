@@ -23,6 +23,7 @@ LIGHT = {
     "vx_token.system",
     "vx_token.system.config_path",
     "vx_token.system.daemon_lock",
+    "vx_token.system.runtime_path",
     "vx_token.system.safe_path",
     "vx_token.system.stamps",
     "vx_token.tokens",
