@@ -204,7 +204,7 @@ def test_a_mended_setting_helps_the_very_next_call(box: Box, google: Emulator) -
     box.profile(url=google.base_url())
     done = box.vx("print")
     assert (done.returncode, done.stdout) == (3, "")
-    assert "hint: when you trust it, set GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES=1" in done.stderr
+    assert "hint: if you trust it, set GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES=1" in done.stderr
     box.environ["GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES"] = "1"
     assert printed(box) == google.issued[-1].value + "\n"
 

@@ -18,7 +18,7 @@ import pytest
 
 from sandbox import Box, until
 from vx_token.config.model import Profile
-from vx_token.credentials.fetch import mint
+from vx_token.credentials.fetch import fetch_token
 from vx_token.emulator import Emulator
 from vx_token.errors import LoginNeededError, TemporaryError
 
@@ -51,7 +51,7 @@ def test_a_pipe_that_takes_nothing_is_a_temporary_failure(box: Box, monkeypatch:
 
     monkeypatch.setattr(subprocess, "Popen", Full)
     with pytest.raises(TemporaryError, match="No space left on device") as failure:
-        mint(profile(box), box.environ)
+        fetch_token(profile(box), box.environ)
     assert failure.value.hint
 
 
@@ -84,10 +84,10 @@ def subject(box: Box) -> str:
     return f'proof=$(cat {box.root}/subject)\necho "{text}"'
 
 
-def a_mint(box: Box) -> float:
+def a_fetch(box: Box) -> float:
     """The seconds that a good one takes on this machine now."""
     started = time.monotonic()
-    mint(profile(box), box.environ)
+    fetch_token(profile(box), box.environ)
     return time.monotonic() - started
 
 
@@ -165,7 +165,7 @@ def test_a_login_is_never_sent_elsewhere(box: Box, google: Emulator, route: str)
         google.external_account(box.key, box.root / "subject", target)
     box.profile(url=google.base_url())
     google.fail(route, None, status=307, headers={"Location": place})
-    assert refused(box) == "vx-token: 127.0.0.1 sends elsewhere instead of answering (HTTP 307)"
+    assert refused(box) == "vx-token: 127.0.0.1 redirected the request (HTTP 307)"
     assert google.count(route) == 1
 
 
@@ -188,9 +188,9 @@ def test_200_mb_of_junk_cannot_bloat_the_child(signed_in: Box, google: Emulator)
     script = (
         "import os, resource, sys\n"
         "from vx_token.config.model import Profile\n"
-        "from vx_token.credentials.fetch import mint\n"
+        "from vx_token.credentials.fetch import fetch_token\n"
         "try:\n"
-        "    mint(Profile('x', credentials=sys.argv[1]), os.environ)\n"
+        "    fetch_token(Profile('x', credentials=sys.argv[1]), os.environ)\n"
         "except Exception as error:\n"
         "    print(error)\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
@@ -209,17 +209,17 @@ def test_an_answer_that_never_ends_is_given_up_at_the_deadline(signed_in: Box, g
     google.fail("token", None, kind=kind)
     started = time.monotonic()
     with pytest.raises(TemporaryError, match="no answer from Google within 2 s"):
-        mint(profile(signed_in), signed_in.environ, deadline=1.5)
+        fetch_token(profile(signed_in), signed_in.environ, deadline=1.5)
     assert 1.4 < time.monotonic() - started < 3
     assert left_over(signed_in) == []
 
 
 def test_a_program_that_hangs_ends_with_the_child(box: Box, google: Emulator) -> None:
     program(box, google, subject(box))
-    deadline = max(2.0, 4 * a_mint(box))  # the program must have started by then
+    deadline = max(2.0, 4 * a_fetch(box))  # the program must have started by then
     program(box, google, f"sleep 300 & sleep 300 & echo started > {box.root}/started; wait")
     with pytest.raises(TemporaryError, match="the program that gives the subject token did not end in time"):
-        mint(profile(box), box.environ, deadline=deadline)
+        fetch_token(profile(box), box.environ, deadline=deadline)
     assert (box.root / "started").exists()
     until(lambda: not left_over(box), 3, "the program's end")
 
@@ -228,13 +228,13 @@ def test_a_program_that_outlives_its_own_limit_is_told_as_such(box: Box, google:
     program(box, google, "exec sleep 300")
     box.key.write_text(box.key.read_text().replace("60000", "5000"))
     with pytest.raises(TemporaryError, match="the program that gives the subject token did not end in time"):
-        mint(profile(box), box.environ)
+        fetch_token(profile(box), box.environ)
 
 
 def test_a_child_ended_by_its_own_clock_tells_the_program_that_hung(box: Box, google: Emulator) -> None:
     program(box, google, "kill -ALRM $PPID; sleep 300")
     with pytest.raises(TemporaryError, match="the program that gives the subject token did not end in time"):
-        mint(profile(box), box.environ)
+        fetch_token(profile(box), box.environ)
 
 
 @pytest.mark.parametrize("by_program", [True, False])
@@ -253,7 +253,7 @@ def test_a_child_ended_by_its_own_clock_tells_googles_silence(box: Box, google: 
     clock = threading.Thread(target=alarm)
     clock.start()
     with pytest.raises(TemporaryError, match="no answer from Google within 20 s"):
-        mint(profile(box), box.environ, deadline=20)
+        fetch_token(profile(box), box.environ, deadline=20)
     clock.join()
 
 
@@ -269,14 +269,14 @@ def test_print_leaves_no_process_behind_when_it_is_told_to_stop(signed_in: Box, 
 
 
 def test_a_child_whose_parent_was_killed_ends_itself(signed_in: Box, google: Emulator) -> None:
-    own = a_mint(signed_in)
+    own = a_fetch(signed_in)
     deadline = max(1.0, 4 * own)  # the child must have asked by then
     google.fail("token", None, kind="hang")
     script = (
         "import os, sys\n"
         "from vx_token.config.model import Profile\n"
-        "from vx_token.credentials.fetch import mint\n"
-        "mint(Profile('x', credentials=sys.argv[1]), os.environ, deadline=float(sys.argv[2]))\n"
+        "from vx_token.credentials.fetch import fetch_token\n"
+        "fetch_token(Profile('x', credentials=sys.argv[1]), os.environ, deadline=float(sys.argv[2]))\n"
     )
     argv = [sys.executable, "-c", script, str(signed_in.key), str(deadline)]
     with subprocess.Popen(argv, env=signed_in.environ, stderr=subprocess.DEVNULL) as parent:
@@ -292,7 +292,7 @@ def test_a_stop_ends_the_child_at_once(signed_in: Box, google: Emulator) -> None
     started = time.monotonic()
     threading.Timer(0.5, stop.set).start()
     with pytest.raises(TemporaryError, match="interrupted"):
-        mint(profile(signed_in), signed_in.environ, cancelled=stop.is_set)
+        fetch_token(profile(signed_in), signed_in.environ, cancelled=stop.is_set)
     assert 0.5 <= time.monotonic() - started < 2
     assert left_over(signed_in) == []
 
@@ -300,7 +300,7 @@ def test_a_stop_ends_the_child_at_once(signed_in: Box, google: Emulator) -> None
 def test_a_child_that_is_killed_is_a_temporary_failure(box: Box, google: Emulator) -> None:
     program(box, google, "kill -9 $PPID")
     with pytest.raises(TemporaryError, match="ended without an answer"):
-        mint(profile(box), box.environ)
+        fetch_token(profile(box), box.environ)
 
 
 def test_what_a_program_writes_reaches_nobody(box: Box, google: Emulator) -> None:
@@ -312,7 +312,7 @@ def test_what_a_program_writes_reaches_nobody(box: Box, google: Emulator) -> Non
 def test_the_child_may_dump_no_core_and_has_bounded_memory(box: Box, google: Emulator) -> None:
     program(box, google, f"ulimit -c > {box.root}/limits; ulimit -v >> {box.root}/limits; exit 1")
     with pytest.raises(TemporaryError):
-        mint(profile(box), box.environ)
+        fetch_token(profile(box), box.environ)
     core, memory = (box.root / "limits").read_text().split()
     assert core == "0"
     assert int(memory) * 1024 == 384 * MIB
@@ -322,7 +322,7 @@ def test_the_childs_environment_keeps_proxies_off_the_metadata_server(box: Box, 
     program(box, google, f'echo "$NO_PROXY" "$GOOGLE_API_ENABLE_RUNTIME_BOUND_TOKEN" > {box.root}/seen; exit 1')
     box.environ |= {"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "intra.example"}
     with pytest.raises(TemporaryError):
-        mint(profile(box), box.environ)
+        fetch_token(profile(box), box.environ)
     seen = (box.root / "seen").read_text()
     assert seen == "intra.example,169.254.169.254,metadata.google.internal false\n"
 
@@ -330,7 +330,7 @@ def test_the_childs_environment_keeps_proxies_off_the_metadata_server(box: Box, 
 def test_a_server_that_asks_for_patience_is_heard(signed_in: Box, google: Emulator) -> None:
     google.fail("token", None, status=503, headers={"Retry-After": "77"})
     with pytest.raises(TemporaryError, match="HTTP 503") as failure:
-        mint(profile(signed_in), signed_in.environ)
+        fetch_token(profile(signed_in), signed_in.environ)
     assert failure.value.retry_after == 77
 
 
@@ -339,20 +339,20 @@ def test_a_servers_trouble_is_temporary(signed_in: Box, google: Emulator, status
     google.impersonated(signed_in.key)
     google.fail("iam", None, status=status)
     with pytest.raises(TemporaryError, match=f"HTTP {status}"):
-        mint(profile(signed_in), signed_in.environ)
+        fetch_token(profile(signed_in), signed_in.environ)
 
 
 def test_a_revoked_login_needs_a_human(box: Box, google: Emulator) -> None:
     google.revoke_identity(google.authorized_user(box.key))
     with pytest.raises(LoginNeededError, match="no longer accepts") as failure:
-        mint(profile(box), box.environ)
+        fetch_token(profile(box), box.environ)
     assert failure.value.hint == "run: gcloud auth application-default login"
 
 
 def test_a_session_that_is_over_needs_a_human(box: Box, google: Emulator) -> None:
     google.revoke_identity(google.authorized_user(box.key), reauth=True)
     with pytest.raises(LoginNeededError, match="log in again") as failure:
-        mint(profile(box), box.environ)
+        fetch_token(profile(box), box.environ)
     assert failure.value.hint == "run: gcloud auth application-default login"
 
 
@@ -360,7 +360,7 @@ def test_a_deleted_key_needs_a_new_one(box: Box, google: Emulator) -> None:
     account = google.service_account(box.key)
     google.revoke_identity(account)
     with pytest.raises(LoginNeededError) as failure:
-        mint(profile(box), box.environ)
+        fetch_token(profile(box), box.environ)
     assert failure.value.hint.endswith(f"gcloud iam service-accounts keys create {box.key} --iam-account={account}")
 
 
@@ -406,10 +406,10 @@ def open_files() -> int:
     return found
 
 
-def test_a_mint_leaves_no_open_file(signed_in: Box) -> None:
-    mint(profile(signed_in), signed_in.environ)
+def test_a_fetch_leaves_no_open_file(signed_in: Box) -> None:
+    fetch_token(profile(signed_in), signed_in.environ)
     before = open_files()
-    mint(profile(signed_in), signed_in.environ)
+    fetch_token(profile(signed_in), signed_in.environ)
     assert open_files() == before
 
 
@@ -420,4 +420,4 @@ def test_a_child_that_starts_slowly_is_told_the_whole_of_a_long_profile(signed_i
     signed_in.environ["PYTHONPATH"] = f"{slowly}:{signed_in.environ['PYTHONPATH']}"
     # More than a pipe holds: a part of it waits until the child reads.
     large = profile(signed_in, export=tuple(f"OPENAI_{number}=value" for number in range(10_000)))
-    assert mint(large, signed_in.environ, deadline=10.0).value == google.issued[-1].value
+    assert fetch_token(large, signed_in.environ, deadline=10.0).value == google.issued[-1].value

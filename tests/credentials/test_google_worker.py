@@ -15,9 +15,8 @@ import trustme
 
 from sandbox import Box
 from vx_token.config.model import Profile
-from vx_token.credentials.fetch import mint
-from vx_token.credentials.google_worker import profile_of, validated
-from vx_token.credentials.token import Token
+from vx_token.credentials.fetch import fetch_token, profile_of
+from vx_token.credentials.token import Token, validated
 from vx_token.emulator import Emulator, running
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError
 
@@ -28,7 +27,8 @@ IAM = "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS"
 
 def fetch(box: Box, **settings: Any) -> Token:
     """A token by the settings of a profile; the credential file is the box's own unless told otherwise."""
-    return mint(Profile("gemini", **{"project": "demo", "credentials": str(box.key)} | settings), box.environ, 20)
+    profile = Profile("gemini", **{"project": "demo", "credentials": str(box.key)} | settings)
+    return fetch_token(profile, box.environ, 20)
 
 
 def rewrite(path: Path, **changes: Any) -> None:
@@ -205,7 +205,7 @@ def test_a_program_that_cannot_be_started_is_no_fault_of_the_file(
     google.external_account(box.key, box.root / "subject")
     spoil(executable(box, "exit 0"))
     box.environ["GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES"] = "1"
-    with pytest.raises(TemporaryError, match=r"the subject token that .* names cannot be had"):
+    with pytest.raises(TemporaryError, match=r"the subject token that .* names is not available"):
         fetch(box)
 
 
@@ -420,7 +420,7 @@ def test_an_unreadable_credential_file_is_a_configuration_error(signed_in: Box, 
     )
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith(
-        f"vx-token: cannot read the credential file {signed_in.key}: Permission denied\nhint: "
+        f"vx-token: the credential file {signed_in.key} cannot be read: Permission denied\nhint: "
     )
 
 

@@ -15,7 +15,7 @@ from vx_token.config.model import Profile
 from vx_token.credentials.token import Token
 from vx_token.errors import Failure
 from vx_token.outputs import exports, files, print_cache
-from vx_token.outputs.files import SINKS, Facts
+from vx_token.outputs.files import SINKS, Snapshot
 from vx_token.system import stamps
 from vx_token.tokens import model
 from vx_token.tokens.model import Origin, State
@@ -29,17 +29,19 @@ CONFIG = ("/etc/vx/config.toml", "1:2:3")
 URL = "https://aiplatform.googleapis.com/v1/projects/demo/locations/global/endpoints/openapi"
 
 
-def facts(state: State = FRESH, now: float = NOON, profile: Profile = PROFILE, key: str = "", url: str = "") -> Facts:
-    return Facts(profile, state, now, CONFIG, key, url)
+def inputs(
+    state: State = FRESH, now: float = NOON, profile: Profile = PROFILE, key: str = "", url: str = ""
+) -> Snapshot:
+    return Snapshot(profile, state, now, CONFIG, key, url)
 
 
-def content(name: str, of: Facts) -> str | None:
+def content(name: str, of: Snapshot) -> str | None:
     return SINKS[name](of)
 
 
 def test_env_sh_has_exactly_the_shape_that_the_hooks_read() -> None:
     assert (
-        content("env.sh", facts())
+        content("env.sh", inputs())
         == f"""\
 # vx-token env.sh 1
 # profile: gemini
@@ -62,20 +64,20 @@ export VX_TOKEN_EXPIRES_AT='1800003600'
 
 
 def test_env_fish_says_the_same_in_its_own_words() -> None:
-    sh, fish = content("env.sh", facts()), content("env.fish", facts())
+    sh, fish = content("env.sh", inputs()), content("env.fish", inputs())
     assert sh is not None
     meant = re.sub(r"export (\w+)=", r"set -gx \1 ", sh).replace("# vx-token env.sh 1", "# vx-token env.fish 1")
     assert fish == meant
 
 
 def test_without_a_model_and_exports_nothing_empty_is_said() -> None:
-    text = content("env.sh", facts(profile=Profile("p", "demo"))) or ""
+    text = content("env.sh", inputs(profile=Profile("p", "demo"))) or ""
     assert "OPENAI_MODEL" not in text
     assert "=''" not in text
 
 
 def test_gateway_mode_hands_out_the_local_key_and_address_alone() -> None:
-    text = content("env.sh", facts(key="local-key", url="http://127.0.0.1:8490/p/v1")) or ""
+    text = content("env.sh", inputs(key="local-key", url="http://127.0.0.1:8490/p/v1")) or ""
     assert "# mode: gateway\n" in text
     assert "export OPENAI_API_KEY='local-key'\n" in text
     assert "export OPENAI_HOST='http://127.0.0.1:8490'\n" in text
@@ -101,7 +103,7 @@ def test_gateway_mode_hands_out_the_local_key_and_address_alone() -> None:
 def test_each_condition_is_a_word_and_only_a_live_token_is_exported(
     name: str, state: State, now: float, word: str, live: bool
 ) -> None:
-    text = content(name, facts(state, now)) or ""
+    text = content(name, inputs(state, now)) or ""
     assert model.condition(state, now) == word
     assert f"# status: {word}\n" in text
     assert ("OPENAI_API_KEY" in text) == live
@@ -113,10 +115,10 @@ def test_each_condition_is_a_word_and_only_a_live_token_is_exported(
 
 
 def test_the_notice_is_what_is_wrong_and_what_to_do() -> None:
-    text = content("env.sh", facts(LOGIN)) or ""
+    text = content("env.sh", inputs(LOGIN)) or ""
     assert "# notice: Google wants you to log in again; run: gcloud login\n" in text
     bare = replace(LOGIN, failure=Failure("config", "no such file", ""))
-    assert "# notice: no such file\n" in (content("env.sh", facts(bare)) or "")
+    assert "# notice: no such file\n" in (content("env.sh", inputs(bare)) or "")
 
 
 @pytest.mark.parametrize(
@@ -125,36 +127,38 @@ def test_the_notice_is_what_is_wrong_and_what_to_do() -> None:
 def test_a_notice_is_one_line_whatever_a_path_holds(evil: str) -> None:
     state = replace(LOGIN, failure=Failure("config", f"the file {evil} does not exist", evil))
     for name in ("env.sh", "env.fish"):
-        text = content(name, facts(state, NOON + 4000)) or ""
+        text = content(name, inputs(state, NOON + 4000)) or ""
         assert all(line.startswith("# ") and line.isprintable() for line in text.split("\n")[:-1])
 
 
 def test_the_token_file_has_the_bare_token_and_no_newline() -> None:
-    assert content("token", facts()) == TOKEN.value
-    assert content("token", facts(now=NOON + 3601)) is None
+    assert content("token", inputs()) == TOKEN.value
+    assert content("token", inputs(now=NOON + 3601)) is None
 
 
 def test_the_header_file_names_the_quota_project_where_the_token_has_one() -> None:
-    assert content("header", facts()) == f"Authorization: Bearer {TOKEN.value}\n"
+    assert content("header", inputs()) == f"Authorization: Bearer {TOKEN.value}\n"
     mine = replace(FRESH, token=replace(TOKEN, kind="authorized_user", quota_project="billing"))
-    assert content("header", facts(mine)) == f"Authorization: Bearer {TOKEN.value}\nx-goog-user-project: billing\n"
-    assert content("header", facts(State())) is None
+    assert content("header", inputs(mine)) == f"Authorization: Bearer {TOKEN.value}\nx-goog-user-project: billing\n"
+    assert content("header", inputs(State())) is None
     evil = replace(FRESH, token=replace(TOKEN, quota_project="a\r\nX-Evil: b"))
-    assert content("header", facts(evil)) == f"Authorization: Bearer {TOKEN.value}\nx-goog-user-project: a??X-Evil: b\n"
+    assert (
+        content("header", inputs(evil)) == f"Authorization: Bearer {TOKEN.value}\nx-goog-user-project: a??X-Evil: b\n"
+    )
 
 
 def test_the_peek_file_is_what_peek_reads_and_is_not_there_when_it_must_not_answer() -> None:
-    assert content("peek", facts()) == print_cache.render(
+    assert content("peek", inputs()) == print_cache.render(
         CONFIG, ("/key.json", "1:2:3"), False, (NOON - 60, NOON + 3300.9), TOKEN.value
     )
-    assert content("peek", facts(State())) is None
-    assert content("peek", replace(facts(), config=("", ""))) is None
+    assert content("peek", inputs(State())) is None
+    assert content("peek", replace(inputs(), config=("", ""))) is None
 
 
 @pytest.mark.parametrize("path", ["/a\udcffb", "/a\nb"])
 def test_a_path_that_no_file_can_hold_only_costs_the_quick_way(tmp_path: Path, path: str) -> None:
     state = replace(FRESH, origin=Origin("s", path, "1:2:3"))
-    assert files.publish(tmp_path, facts(state)) == {}
+    assert files.publish(tmp_path, inputs(state)) == {}
     assert sorted(f.name for f in tmp_path.iterdir()) == ["env.fish", "env.sh", "header", "token"]
 
 
@@ -172,7 +176,7 @@ def test_print_has_three_forms() -> None:
 
 @pytest.mark.parametrize("shell", ["sh", "bash", "zsh", "fish"])
 def test_a_real_shell_reads_its_file_silently(tmp_path: Path, require: Callable[[str], str], shell: str) -> None:
-    files.publish(tmp_path, facts())
+    files.publish(tmp_path, inputs())
     name = "env.fish" if shell == "fish" else "env.sh"
     script = f'. "{tmp_path / name}"; printf %s "$MY_TOKEN"'
     flags = ["--no-config"] if shell == "fish" else ["-eu"]
@@ -181,22 +185,22 @@ def test_a_real_shell_reads_its_file_silently(tmp_path: Path, require: Callable[
 
 
 def test_all_files_are_private_and_whole(tmp_path: Path) -> None:
-    assert files.publish(tmp_path, facts()) == {}
+    assert files.publish(tmp_path, inputs()) == {}
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(SINKS)
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
-    assert files.problems(tmp_path, facts()) == {}
+    assert files.problems(tmp_path, inputs()) == {}
 
 
 def test_a_file_that_is_right_is_left_alone(tmp_path: Path) -> None:
-    files.publish(tmp_path, facts())
+    files.publish(tmp_path, inputs())
     before = {path.name: stamps.stamp(path) for path in tmp_path.iterdir()}
-    files.publish(tmp_path, facts())
+    files.publish(tmp_path, inputs())
     assert {path.name: stamps.stamp(path) for path in tmp_path.iterdir()} == before
 
 
 def test_the_end_of_the_token_takes_its_files_away(tmp_path: Path) -> None:
-    files.publish(tmp_path, facts())
-    files.publish(tmp_path, facts(now=NOON + 4000))
+    files.publish(tmp_path, inputs())
+    files.publish(tmp_path, inputs(now=NOON + 4000))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["env.fish", "env.sh"]
     assert not any(TOKEN.value in path.read_text() for path in tmp_path.iterdir())
 
@@ -224,15 +228,15 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a fil
 def test_a_damaged_file_is_seen_and_repaired(tmp_path: Path, name: str, damage: str) -> None:
     folder = tmp_path / "p"
     folder.mkdir()
-    files.publish(folder, facts())
+    files.publish(folder, inputs())
     if damage == "foreign":
         os.chown(folder / name, 12345, -1)
     else:
         DAMAGE[damage](folder / name)
-    assert set(files.problems(folder, facts())) == ({name} if name != "peek" else set())
-    assert files.publish(folder, facts()) == {}
+    assert set(files.problems(folder, inputs())) == ({name} if name != "peek" else set())
+    assert files.publish(folder, inputs()) == {}
     found = (folder / name).lstat()
-    assert (folder / name).read_text() == content(name, facts())
+    assert (folder / name).read_text() == content(name, inputs())
     assert (found.st_mode, found.st_uid) == (0o100600, os.geteuid())
 
 
@@ -242,25 +246,25 @@ def test_one_broken_sink_stops_no_other(tmp_path: Path, broken: str, full: bool)
     (tmp_path / broken).mkdir()
     if full:
         (tmp_path / broken / "file").write_text("x")
-    found = files.publish(tmp_path, facts())
+    found = files.publish(tmp_path, inputs())
     assert set(found) == {broken}
     assert str(tmp_path / broken) in found[broken]
     for name in set(SINKS) - {broken}:
-        assert (tmp_path / name).read_text() == content(name, facts())
+        assert (tmp_path / name).read_text() == content(name, inputs())
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_a_sink_that_cannot_be_removed_stops_no_other(tmp_path: Path) -> None:
-    files.publish(tmp_path, facts())
+    files.publish(tmp_path, inputs())
     (tmp_path / "token").unlink()
     (tmp_path / "token").mkdir()
-    assert set(files.publish(tmp_path, facts(now=NOON + 4000))) == {"token"}
+    assert set(files.publish(tmp_path, inputs(now=NOON + 4000))) == {"token"}
     assert not (tmp_path / "header").exists()
 
 
 def test_no_problem_and_no_failure_quotes_the_token(tmp_path: Path) -> None:
     for name in SINKS:
         (tmp_path / name).mkdir()
-    for found in (files.publish(tmp_path, facts()), files.problems(tmp_path, facts())):
+    for found in (files.publish(tmp_path, inputs()), files.problems(tmp_path, inputs())):
         assert found
         assert TOKEN.value not in str(found)

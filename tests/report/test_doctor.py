@@ -19,7 +19,7 @@ from sandbox import Box, until
 from upstreams import tls_contexts, upstream
 from vx_token.config.load import load_config
 from vx_token.config.model import Config, Profile
-from vx_token.credentials import adc, google_worker
+from vx_token.credentials import credential_file, google_worker
 from vx_token.emulator import Emulator, running
 from vx_token.errors import ConfigError
 from vx_token.gateway import address
@@ -171,14 +171,14 @@ def test_a_credential_file_is_looked_at_closely(signed_in: Box) -> None:
 
 
 def test_every_kind_of_credential_that_can_be_used_is_known() -> None:
-    assert {*adc.KINDS, "metadata"} == set(google_worker._BUILD)
+    assert {*credential_file.KINDS, "metadata"} == set(google_worker._BUILD)
 
 
 @pytest.mark.parametrize("kind", ["authorized_user", "service_account", "impersonated_service_account"])
 def test_what_a_credential_file_says_holds_no_secret(google: Emulator, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "credentials.json"
     google.credentials(kind, path)
-    facts = adc.look(path)
+    facts = credential_file.describe(path)
     assert (facts.kind, facts.problem, facts.token_uri) == (kind, "", google.token_uri)
     secrets = re.findall(r'"(?:private_key|refresh_token|client_secret)": "([^"]+)"', path.read_text())
     assert secrets

@@ -3,7 +3,7 @@
 import os
 
 from vx_token.config.model import Config
-from vx_token.credentials.fetch import mint
+from vx_token.credentials.fetch import fetch_token
 from vx_token.gateway import address
 from vx_token.outputs.publisher import Publisher
 from vx_token.system import daemon_lock, paths
@@ -35,7 +35,7 @@ def refresher(settings: Config, store: Store | None = None) -> Refresher:
     return Refresher(
         store,
         outputs.clock,
-        mint,
+        fetch_token,
         dict(os.environ),
         settings,
         outputs.publish,

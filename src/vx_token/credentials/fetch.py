@@ -1,4 +1,4 @@
-"""Runs a refresh in a short-lived child of the same interpreter, so that nothing Google's side does can harm us."""
+"""Fetches a token in a short-lived child process, so that no response from Google can harm this process."""
 
 import contextlib
 import json
@@ -13,46 +13,44 @@ from typing import Any
 
 from vx_token.config.model import Profile
 from vx_token.credentials.token import Token
-from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError, shortage
+from vx_token.errors import Failure, TemporaryError, error_of, shortage
 
 DEADLINE = 30.0
-"""Seconds a refresh may take in all."""
+"""Maximum duration (seconds) of a refresh."""
 
 SLICE = 0.1
-"""Seconds between two looks at whether we were told to stop, while a child is at work."""
+"""Interval (seconds) of the checks for cancellation while the child runs."""
 
 METADATA_HOSTS = ("169.254.169.254", "metadata.google.internal")
 
-_KINDS: Mapping[str, type[VxTokenError]] = {"config": ConfigError, "login": LoginNeededError}
 
-
-def mint(
+def fetch_token(
     profile: Profile,
     environ: Mapping[str, str],
     deadline: float = DEADLINE,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Token:
-    """Fetch a new token for `profile`; the credential file is read anew by the child.
+    """Fetch a new token for `profile`; the child reads the credential file again.
 
     Args:
-        profile: whose token.
-        environ: where credentials, proxies and Google's own variables come from.
-        deadline: seconds the child may live.
-        cancelled: asked ten times a second; when true the child is ended.
+        profile: the profile.
+        environ: the environment: credentials, proxies and Google's variables.
+        deadline: maximum lifetime of the child, seconds.
+        cancelled: checked every SLICE seconds; if true, the child is killed.
 
     Raises:
-        ConfigError, LoginNeededError, TemporaryError: by what helps; none holds a secret.
+        ConfigError, LoginNeededError, TemporaryError: the fetch failed; no error contains a secret.
     """
     settings = asdict(profile) | {"deadline": deadline}
     try:
         child = subprocess.Popen(
-            # -P: the current folder is not ours to import from.
+            # -P: do not import modules from the current folder.
             [sys.executable, "-P", "-m", "vx_token.credentials.google_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # libraries quote tokens there
+            stderr=subprocess.DEVNULL,  # libraries may log tokens
             env=_environment(environ),
-            # A group of its own: what an `executable` source has started ends with it.
+            # A process group, so that the programs of an `executable` source are killed with the child.
             start_new_session=True,
         )
     except OSError as error:
@@ -64,7 +62,7 @@ def mint(
         output = _answer(child, deadline, cancelled)
     except OSError as error:
         message = f"the refresh's own process cannot be talked to: {error.strerror}"
-        raise TemporaryError(message, "the next try follows by itself") from None
+        raise TemporaryError(message, "vx-token retries automatically") from None
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
@@ -74,8 +72,17 @@ def mint(
     return _decode(output)
 
 
+def profile_of(settings: Mapping[str, Any]) -> Profile:
+    """Return the profile whose JSON form is `settings`, with tuples in place of JSON's lists."""
+    return Profile(**{key: _frozen(value) for key, value in settings.items()})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
 def _ask(child: subprocess.Popen[bytes], settings: bytes) -> None:
-    # Not by `communicate`: should its first slice end before it came to write, it never would. A pipe takes 64 KiB.
+    # Not `communicate`: if its first timeout came before the write, it would never write. A pipe holds 64 KiB.
     if child.stdin is not None:
         question, child.stdin = child.stdin, None
         with contextlib.suppress(BrokenPipeError), question:
@@ -90,7 +97,7 @@ def _answer(child: subprocess.Popen[bytes], deadline: float, cancelled: Callable
         except subprocess.TimeoutExpired as unfinished:
             so_far = unfinished.output or b""
         else:
-            if child.returncode == -signal.SIGALRM:  # its own clock was faster than ours
+            if child.returncode == -signal.SIGALRM:  # the child's own alarm was first
                 raise _late(output, deadline)
             return output
         if cancelled():
@@ -100,11 +107,11 @@ def _answer(child: subprocess.Popen[bytes], deadline: float, cancelled: Callable
 
 
 def _late(output: bytes, deadline: float) -> TemporaryError:
-    """The error for a child that the deadline ended: what its last line says to that, else Google's silence."""
+    """Return the error for a timeout: the one in the child's last line, else that Google did not respond."""
     with contextlib.suppress(ValueError, TypeError, KeyError):
         late = json.loads(_last_line(output))["late"]
         return TemporaryError(str(late["message"]), str(late["hint"]))
-    hint = "check the network and the proxy settings; the next try follows by itself"
+    hint = "check the network and the proxy settings; vx-token retries automatically"
     return TemporaryError(f"no answer from Google within {deadline:.0f} s", hint)
 
 
@@ -114,7 +121,7 @@ def _last_line(output: bytes) -> bytes:
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     extra = {
-        # A token bound to the child's connection would be useless in any other process.
+        # A token bound to the child's connection would be unusable in other processes.
         "GOOGLE_API_ENABLE_RUNTIME_BOUND_TOKEN": "false",
     }
     if any(environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")):
@@ -129,12 +136,9 @@ def _decode(output: bytes) -> Token:
         answer: dict[str, Any] = json.loads(_last_line(output))
         if "token" in answer:
             return Token(**answer["token"])
-        error = answer["error"]
-        kind, message, hint = str(error["kind"]), str(error["message"]), str(error["hint"])
+        error = error_of(Failure(**answer["error"]), 0.0)  # the worker's retry_at counts from 0
     except (ValueError, TypeError, KeyError):
-        # from None: the cause would quote what the child wrote.
-        hint = "the next try follows by itself; `vx-token doctor` looks closer"
+        # from None: the cause would quote the worker's output.
+        hint = "vx-token retries automatically; `vx-token doctor` looks closer"
         raise TemporaryError("the refresh ended without an answer (out of memory, or killed)", hint) from None
-    if kind in _KINDS:
-        raise _KINDS[kind](message, hint)
-    raise TemporaryError(message, hint, error.get("retry_after"))
+    raise error

@@ -1,4 +1,4 @@
-"""What gcloud's active configuration says, read from its own files: starting gcloud takes a second and may ask."""
+"""Reads gcloud's active configuration from its files, because starting gcloud takes a second and may prompt."""
 
 import configparser
 import re
@@ -10,7 +10,7 @@ from vx_token.system import paths
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """The active configuration; "" for what it does not say."""
+    """The active configuration; an unset property is ""."""
 
     name: str = ""
     project: str = ""
@@ -18,10 +18,10 @@ class Active:
 
 
 def active(environ: Mapping[str, str]) -> Active:
-    """The configuration that gcloud would use now, with the variables that beat it.
+    """Return the configuration that gcloud would use now; environment variables override its properties.
 
     The order is gcloud's: CLOUDSDK_ACTIVE_CONFIG_NAME, the file `active_config`, the name `default`; the name NONE
-    stands for an empty one. A file that cannot be read counts as empty: whoever asks has other places to look.
+    means an empty configuration. An unreadable file counts as empty, because callers have other sources.
     """
     name = environ.get("CLOUDSDK_ACTIVE_CONFIG_NAME") or _text(environ, "active_config").strip() or "default"
     # gcloud's own rule for names; anything else could lead out of its folder.

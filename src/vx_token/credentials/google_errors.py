@@ -1,7 +1,7 @@
-"""What a failed refresh means, a wait or a human's turn; pure, from the last HTTP answer.
+"""Classifies a failed refresh as temporary or as a needed login, by the last HTTP response; pure.
 
 Sources: RFC 6749 section 5.2 for the codes; google-auth's `retryable` is False for lost connections and 503s alike, so
-it says nothing.
+it is not used.
 """
 
 import email.utils
@@ -17,7 +17,7 @@ from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTok
 LOGIN = "gcloud auth application-default login"
 
 DAY = 24 * 3600.0
-"""Seconds: a Retry-After beyond that counts as a day."""
+"""Maximum Retry-After (seconds)."""
 
 PERMANENT: Mapping[str, str] = {
     "invalid_grant": "Google no longer accepts this login",
@@ -35,9 +35,9 @@ PERMANENT: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The last HTTP answer of a refresh; `code`, `subtype` and `text` are judged, never shown.
+    """The last HTTP response of a refresh; `code`, `subtype` and `text` are never shown to the user.
 
-    `iam` is true for an error of IAM's generateAccessToken in Google's own form, which no proxy's page has.
+    `iam` is true for an error of IAM's generateAccessToken in Google's JSON form, which no proxy's page has.
     """
 
     host: str
@@ -51,7 +51,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Whose refresh it was, as the credential file says, for the command that helps."""
+    """The login of a refresh, as described by the credential file; used for the hint."""
 
     kind: str
     path: str = ""
@@ -60,7 +60,7 @@ class Login:
 
 
 def read(host: str, path: str, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Answer:
-    """Make an Answer of an HTTP response; a body that is no JSON object leaves the codes empty."""
+    """Return the Answer of an HTTP response; without a JSON object as its body, the codes are empty."""
     pause = retry_after(headers.get("Retry-After", ""), now)
     try:
         content: Any = json.loads(body[:65536])
@@ -77,7 +77,7 @@ def read(host: str, path: str, status: int, headers: Mapping[str, str], body: by
 
 
 def retry_after(value: str, now: float) -> float | None:
-    """Seconds of a Retry-After header (RFC 9110: seconds or a date), None when there is none."""
+    """Return the seconds of a Retry-After header (RFC 9110: seconds or a date), or None."""
     if re.fullmatch(r"[ \t]*[0-9]+[ \t]*", value):
         return min(float(value), DAY)
     try:
@@ -87,22 +87,22 @@ def retry_after(value: str, now: float) -> float | None:
 
 
 def judge(answer: Answer | None, login: Login) -> VxTokenError:
-    """The error for a refresh that ended with `answer`; None when nothing answered at all."""
+    """Return the error for a refresh whose last response is `answer`, None without any response."""
     if answer is None:
-        hint = "check the network, DNS and the proxy settings; the next try follows by itself"
+        hint = "check the network, DNS and the proxy settings; vx-token retries automatically"
         return TemporaryError("Google cannot be reached", hint)
     if answer.status < 300:
-        hint = "a captive portal or a proxy may have answered; the next try follows by itself"
+        hint = "a captive portal or a proxy may have answered; vx-token retries automatically"
         return TemporaryError(f"{answer.host} answered something that is no token", hint)
     if answer.status < 400:
-        hint = "a captive portal or a proxy may have answered; the next try follows by itself"
-        message = f"{answer.host} sends elsewhere instead of answering (HTTP {answer.status})"
+        hint = "a captive portal or a proxy may have answered; vx-token retries automatically"
+        message = f"{answer.host} redirected the request (HTTP {answer.status})"
         return TemporaryError(message, hint, answer.retry_after)
     if answer.iam and answer.status in (403, 404):
         return _not_allowed(login)
     text = answer.text.lower()
     if answer.code == "invalid_grant" and "reasonable timeframe" in text:
-        hint = "set this machine's clock; the next try follows by itself"
+        hint = "set this machine's clock; vx-token retries automatically"
         return TemporaryError("Google finds this machine's clock wrong", hint)
     if "rapt" in answer.subtype or "rapt" in text or "reauth" in text:
         return LoginNeededError("Google wants you to log in again (your organisation's session length)", remedy(login))
@@ -110,17 +110,17 @@ def judge(answer: Answer | None, login: Login) -> VxTokenError:
         return LoginNeededError(f"{PERMANENT[answer.code]} ({answer.code})", remedy(login))
     if "disabled" in text and answer.status in (400, 401, 403):
         return LoginNeededError(PERMANENT["account_disabled"], remedy(login))
-    hint = "the next try follows by itself"
+    hint = "vx-token retries automatically"
     return TemporaryError(f"{answer.host} answered HTTP {answer.status}", hint, answer.retry_after)
 
 
 def malformed(login: Login) -> VxTokenError:
-    """The error for a credential file that is not what it says."""
+    """Return the error for a malformed credential file."""
     return ConfigError(f"the credential file {login.path} is malformed", remedy(login))
 
 
 def remedy(login: Login) -> str:
-    """The exact command by which a human helps."""
+    """Return the hint: the exact command that the user must run."""
     if login.kind == "service_account":
         path, account = shlex.quote(login.path or "KEY.json"), shlex.quote(login.account or "ACCOUNT")
         return f"make a new key: gcloud iam service-accounts keys create {path} --iam-account={account}"

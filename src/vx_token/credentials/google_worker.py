@@ -1,17 +1,12 @@
-"""Fetches one token with google-auth: the only file that imports it, run as a short-lived child by `mint`.
+"""Fetches one token with google-auth; runs as a short-lived child of `fetch.fetch_token`.
 
-Reads the profile's settings as one JSON object from stdin and writes one JSON answer to stdout, its last line; a line
-before it says what to tell should the deadline come first. Whatever google-auth raises is judged by the last HTTP
-answer seen, never by the exception's text, which may quote tokens.
+Only this module imports google-auth. It reads the profile's settings as one JSON object from stdin. It writes its
+response as the last line of stdout; an earlier line gives the error in case the deadline passes first. Errors depend on
+the last HTTP response, never on the message of an exception, because that may quote tokens.
 """
 
-import contextlib
 import json
-import math
 import os
-import re
-import resource
-import signal
 import subprocess
 import sys
 import time
@@ -22,40 +17,34 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vx_token.config.model import CLOUD_PLATFORM, Profile
-from vx_token.credentials import credential_file, google_errors
+from vx_token.credentials import credential_file, google_errors, worker_limits
+from vx_token.credentials.fetch import profile_of
 from vx_token.credentials.google_errors import Login
-from vx_token.credentials.token import Token
-from vx_token.errors import TemporaryError, VxTokenError
-from vx_token.system import hardening
-
-MEMORY = 384 * 2**20
-"""Bytes of address space the child may use; google-auth with its transport takes 55 MiB."""
+from vx_token.credentials.token import Token, validated
+from vx_token.errors import ConfigError, TemporaryError, VxTokenError, failure_of
 
 HOUR = 3600.0
-LONGEST_LIFE = 12 * HOUR + 300
-"""Seconds: no Google access token lives longer than 12 hours; the rest is for clocks that differ."""
 
 IAM_OVERRIDE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS"
-"""The variable by which gcloud itself lets another host stand for iamcredentials.googleapis.com."""
+"""The variable by which gcloud replaces the host iamcredentials.googleapis.com."""
 
 _OPTIONS = "service_account_impersonation"
-"""Where an external account's file may name a lifetime."""
+"""The key of an external account's file that may contain a lifetime."""
 
-_NO_MEMORY = {
-    "message": "not enough memory for a refresh",
-    "hint": f"raise the memory limit to {MEMORY >> 10} KiB: ulimit -v",
-}
-_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+_NO_MEMORY = (
+    "not enough memory for a refresh",
+    f"raise the memory limit to {worker_limits.MEMORY >> 10} KiB: ulimit -v",
+)
 _PROGRAM_LATE = (
     "the program that gives the subject token did not end in time",
-    "run it by hand to see why; the next try follows by itself",
+    "run it by hand to see why; vx-token retries automatically",
 )
 _DEFAULT_TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105 - an address, not a password
 
 
 @dataclass
 class _Session:
-    """What a refresh has seen of the network."""
+    """The HTTP transport of a refresh, and its last response."""
 
     request: Any
     answer: google_errors.Answer | None = None
@@ -65,17 +54,17 @@ def fetch(profile: Profile, environ: Mapping[str, str], now: Callable[[], float]
     """Fetch a new token for `profile` from Google.
 
     Raises:
-        ConfigError, LoginNeededError, TemporaryError: by what helps; none quotes what Google or google-auth said.
-        ImportError: google-auth is not installed, or not whole.
+        ConfigError, LoginNeededError, TemporaryError: the fetch failed; no error quotes Google or google-auth.
+        ImportError: google-auth is not installed, or incomplete.
     """
     found, info = credential_file.find(profile, environ)
     session = _open_session(now)
     try:
         started = now()
         credentials, note = _refreshed(found, info, session, profile, environ)
-    except (VxTokenError, ImportError):  # older google-auth reads certificates by a library that it does not bring
+    except (VxTokenError, ImportError):  # older google-auth needs another library for certificates
         raise
-    except Exception as error:  # noqa: BLE001 - junk answers make google-auth raise TypeError, AttributeError and more
+    except Exception as error:  # noqa: BLE001 - invalid responses make google-auth raise TypeError, AttributeError and more
         raise _translate(error, session.answer, found) from None
     kind, account = credential_file.identity(profile, found)
     token = Token(
@@ -83,26 +72,11 @@ def fetch(profile: Profile, environ: Mapping[str, str], now: Callable[[], float]
         expires_at=credentials.expiry.replace(tzinfo=UTC).timestamp() if credentials.expiry else 0.0,
         issued_at=started,
         kind=kind,
-        quota_project=_quota_project(profile, found, info),
+        quota_project=credential_file.quota_project(profile, found, info),
         account=account,
         note=note,
     )
     return validated(token, now())
-
-
-def validated(token: Token, now: float) -> Token:
-    """The token if it can be one: google-auth accepts empty, multi-line and immortal ones.
-
-    Raises:
-        TemporaryError: it cannot.
-    """
-    value: object = token.value
-    hint = "a proxy may have answered; the next try follows by itself"
-    if not isinstance(value, str) or len(value) > 16384 or not _TOKEN.fullmatch(value):
-        raise TemporaryError("Google's answer holds no usable token", hint)
-    if not now < token.expires_at <= now + LONGEST_LIFE:
-        raise TemporaryError("Google's answer holds a token without a plausible end", hint)
-    return token
 
 
 def _open_session(now: Callable[[], float]) -> _Session:
@@ -110,12 +84,12 @@ def _open_session(now: Callable[[], float]) -> _Session:
     import requests
 
     http = requests.Session()
-    http.max_redirects = 0  # Google's own requests are never sent elsewhere, and these carry a login
+    http.max_redirects = 0  # Google never redirects these requests, which contain a login
     session = _Session(google.auth.transport.requests.Request(http))
 
     def record(response: Any, *_: object, **__: object) -> None:
         parts = urlsplit(response.url)
-        session.answer = None  # should the body not come whole, nothing has answered
+        session.answer = None  # an incomplete body is no response
         body = response.content
         session.answer = google_errors.read(
             parts.hostname or "", parts.path, response.status_code, response.headers, body, now()
@@ -128,7 +102,7 @@ def _open_session(now: Callable[[], float]) -> _Session:
 def _refreshed(
     found: Login, info: dict[str, Any], session: _Session, profile: Profile, environ: Mapping[str, str]
 ) -> tuple[Any, str]:
-    """Credentials with a token; a lifetime that the organisation does not allow is asked for as one hour, and noted."""
+    """Return credentials with a token, and a note if the organisation allows only a lifetime of one hour."""
     credentials = _credentials(found, info, profile, environ)
     try:
         credentials.refresh(session.request)
@@ -149,23 +123,23 @@ def _refreshed(
 def _credentials(found: Login, info: dict[str, Any], profile: Profile, environ: Mapping[str, str]) -> Any:
     if not profile.impersonate:
         return _BUILD[found.kind](info, profile)
-    # The lifetime is for the result, not for what impersonates it.
+    # The lifetime applies to the impersonated account's token, not to the source's.
     return _impersonate(_BUILD[found.kind](info, replace(profile, lifetime=HOUR)), profile, environ)
 
 
 def _asked(info: Mapping[str, Any], profile: Profile) -> float:
-    """Seconds of life to ask for: the profile's, and where that is the default hour the file's own, if it has any."""
+    """Return the lifetime (seconds) to request: the profile's, or the file's if the profile has the default hour."""
     options = info.get(_OPTIONS)
     own = options.get("token_lifetime_seconds") if isinstance(options, dict) else None
     return float(own) if profile.lifetime == HOUR and isinstance(own, int) else profile.lifetime
 
 
 def _translate(error: Exception, answer: google_errors.Answer | None, found: Login) -> VxTokenError:
-    if isinstance(error, MemoryError) and _cramped():
-        return TemporaryError(_NO_MEMORY["message"], _NO_MEMORY["hint"])
+    if isinstance(error, MemoryError) and worker_limits.cramped():
+        return TemporaryError(*_NO_MEMORY)
     if isinstance(error, MemoryError):
         return TemporaryError(
-            "Google's answer is too large", "a proxy may have answered; the next try follows by itself"
+            "Google's answer is too large", "a proxy may have answered; vx-token retries automatically"
         )
     if isinstance(error, subprocess.TimeoutExpired):
         return TemporaryError(*_PROGRAM_LATE)
@@ -175,17 +149,11 @@ def _translate(error: Exception, answer: google_errors.Answer | None, found: Log
         return google_errors.judge(None, found)
     if answer is None and found.kind != "metadata":
         if found.kind == "external_account" and isinstance(error, known.RefreshError | OSError):
-            # The subject token's file, program or environment is not ready.
+            # The source of the subject token (a file, program or environment) is not ready.
             hint = google_errors.remedy(found)
-            return TemporaryError(f"the subject token that {found.path} names cannot be had", hint)
+            return TemporaryError(f"the subject token that {found.path} names is not available", hint)
         return google_errors.malformed(found)
     return google_errors.judge(answer, found)
-
-
-def _quota_project(profile: Profile, found: Login, info: Mapping[str, Any]) -> str:
-    if profile.impersonate or not found.kind.endswith("authorized_user"):
-        return ""
-    return profile.quota_project or str(info.get("quota_project_id") or "")
 
 
 def _service_account(info: dict[str, Any], profile: Profile) -> Any:
@@ -240,7 +208,7 @@ def _impersonate(source: Any, profile: Profile, environ: Mapping[str, str]) -> A
 
 
 def _external_account(info: dict[str, Any], profile: Profile) -> Any:
-    # Each class by hand: google.auth's own loader asks the network for a project number.
+    # google.auth's own loader would request a project number from the network.
     if str(info.get("subject_token_type", "")).startswith("urn:ietf:params:aws:"):
         from google.auth.aws import Credentials
     elif "executable" in info.get("credential_source", {}):
@@ -253,17 +221,17 @@ def _external_account(info: dict[str, Any], profile: Profile) -> Any:
 
 
 def _program() -> Any:
-    """The class for a source with a program: at the deadline our parent can tell whether that was still running."""
+    """Return the class for a program source; the parent learns from its output whether the program caused a timeout."""
     from google.auth import pluggable
 
     class Credentials(pluggable.Credentials):
         def retrieve_subject_token(self, request: Any) -> Any:
             message, hint = _PROGRAM_LATE
-            _say({"late": {"message": message, "hint": hint}})
+            _write({"late": {"message": message, "hint": hint}})
             try:
                 return super().retrieve_subject_token(request)
             finally:
-                _say({})
+                _write({})
 
     return Credentials
 
@@ -289,7 +257,7 @@ def _metadata(_: dict[str, Any], profile: Profile) -> Any:
 
 
 def _scopes(profile: Profile) -> list[str]:
-    # What impersonates another needs the whole of IAM's scope; the profile's own are for the result.
+    # IAM requires the scope cloud-platform of the source; the profile's scopes apply to the impersonated account.
     return [CLOUD_PLATFORM] if profile.impersonate else list(profile.scopes)
 
 
@@ -305,50 +273,28 @@ _BUILD: Mapping[str, Callable[[dict[str, Any], Profile], Any]] = {
 
 
 def main() -> None:
-    """The child's life: one question on stdin, one answer on stdout."""
+    """Read a request from stdin, write the response to stdout."""
     settings = json.load(sys.stdin)
-    _confine(settings.pop("deadline"))
+    worker_limits.confine(settings.pop("deadline"))
     try:
-        answer: dict[str, Any] = {"token": asdict(fetch(profile_of(settings), os.environ))}
+        response = {"token": asdict(fetch(profile_of(settings), os.environ))}
     except VxTokenError as error:
-        kind = {3: "config", 4: "login"}.get(error.exit_code, "temporary")
-        answer = {"error": {"kind": kind, "message": error.message, "hint": error.hint}}
-        answer["error"]["retry_after"] = getattr(error, "retry_after", None)
+        response = {"error": asdict(failure_of(error, 0.0))}
     except ImportError as error:
-        text = {"message": "google-auth, or a library that it needs for this login, cannot be imported"}
-        text["hint"] = "install vx-token again, with the newest google-auth"
-        answer = {"error": {"kind": "config", **text}}
-        if _cramped() and not isinstance(error, ModuleNotFoundError):  # a library that found no room
-            answer = {"error": {"kind": "temporary", **_NO_MEMORY}}
-    _say(answer)
+        response = {"error": asdict(failure_of(_import_failed(error), 0.0))}
+    _write(response)
 
 
-def _say(answer: Mapping[str, Any]) -> None:
+def _import_failed(error: ImportError) -> VxTokenError:
+    if worker_limits.cramped() and not isinstance(error, ModuleNotFoundError):  # a library that could not be mapped
+        return TemporaryError(*_NO_MEMORY)
+    message = "google-auth, or a library that it needs for this login, cannot be imported"
+    return ConfigError(message, "install vx-token again, with the newest google-auth")
+
+
+def _write(answer: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
-
-
-def profile_of(settings: Mapping[str, Any]) -> Profile:
-    """The profile of which `settings` is what JSON leaves: lists where it has tuples."""
-    return Profile(**{key: _frozen(value) for key, value in settings.items()})
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
-
-
-def _confine(deadline: float) -> None:
-    # Should the parent die, nobody else ends us; while it lives its own deadline comes first.
-    signal.alarm(math.ceil(deadline) + 1)
-    hardening.forbid_core_dumps()
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-
-
-def _cramped() -> bool:
-    """Whether there is a lower limit of memory than our own."""
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return limit != resource.RLIM_INFINITY and limit < MEMORY
 
 
 if __name__ == "__main__":

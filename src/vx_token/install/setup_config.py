@@ -9,8 +9,8 @@ from typing import Any
 from vx_token.config import toml_edit
 from vx_token.config.load import parse_config
 from vx_token.config.model import Config, Profile
-from vx_token.credentials import adc, gcloud, google_errors
-from vx_token.credentials.credential_file import credential_file, metadata_likely
+from vx_token.credentials import gcloud, google_errors
+from vx_token.credentials.credential_file import CredentialFile, credential_file, describe, metadata_likely
 from vx_token.errors import ConfigError, LoginNeededError
 from vx_token.install import edit, shell_startup
 from vx_token.install.edit import Edit
@@ -82,7 +82,7 @@ def _credentials(given: dict[str, str], table: Mapping[str, Any], path: Path) ->
     return str(path.parent / Path(value).expanduser()) if value else ""
 
 
-def _login(profile: Profile, world: World) -> adc.Facts | None:
+def _login(profile: Profile, world: World) -> CredentialFile | None:
     path = credential_file(profile, world.environ)
     if path is None:
         if metadata_likely(world.environ):
@@ -91,7 +91,7 @@ def _login(profile: Profile, world: World) -> adc.Facts | None:
         raise LoginNeededError(
             "no Google login was found", f"run: {google_errors.LOGIN} (and then again: vx-token setup)"
         )
-    found = adc.look(path)
+    found = describe(path)
     if found.problem:
         hint = f"name another by --credentials, or run: {google_errors.LOGIN}"
         raise ConfigError(f"the credential file {path} {found.problem}", hint)
@@ -103,7 +103,7 @@ def _missing(given: Mapping[str, str], table: Mapping[str, Any]) -> dict[str, st
     return {key: value for key, value in given.items() if table.get(key) != value}
 
 
-def _found(given: Mapping[str, str], login: adc.Facts | None, world: World) -> dict[str, str]:
+def _found(given: Mapping[str, str], login: CredentialFile | None, world: World) -> dict[str, str]:
     if given.get("base_url"):
         return dict(given)
     active = gcloud.active(world.environ)

@@ -11,7 +11,7 @@ from vx_token.errors import printable
 
 
 def variables(profile: Profile, token: Token | None, key: str = "", url: str = "") -> dict[str, str]:
-    """What is exported: one value under every name that tools read, never empty.
+    """Return the variables to export; none is empty.
 
     The gateway's `key` and `url` do not expire, so they are exported without a token as well.
     """
@@ -47,7 +47,7 @@ def header_lines(token: Token) -> str:
 
 
 def printed(profile: Profile, token: Token, form: str, now: float) -> str:
-    """What `print` says, without the newline: the token, its header, or a JSON object."""
+    """Return the output of `print` without the newline: the token, its header line, or a JSON object."""
     if form == "header":
         return f"Authorization: Bearer {token.value}"
     if form == "token":

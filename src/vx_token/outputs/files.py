@@ -1,4 +1,4 @@
-"""The files that tools read, each derived from a profile's State by a row of SINKS."""
+"""The output files that tools read, each rendered from a profile's state by a row of SINKS."""
 
 import contextlib
 import os
@@ -19,12 +19,18 @@ from vx_token.tokens.model import State, condition
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """All that a sink is made from.
+class Snapshot:
+    """The inputs of a profile's output files at one time.
 
-    `config` is the configuration's path and stamp, empty when `peek` must not answer for it; `key` and `url` are the
-    gateway's, empty in direct mode; `trouble` is why they cannot be had; `former` is the token that the files may still
-    hold when the new one cannot be written.
+    Attributes:
+        profile: the profile.
+        state: its state.
+        now: epoch seconds.
+        config: the configuration file's path and stamp; empty if the print cache must not answer for it.
+        key: the gateway's key, empty in direct mode.
+        url: the gateway's URL, empty in direct mode.
+        key_problem: the error that prevents reading the key, or "".
+        former: the token that the files may still contain, if the new state could not be written.
     """
 
     profile: Profile
@@ -33,12 +39,12 @@ class Facts:
     config: tuple[str, str]
     key: str = ""
     url: str = ""
-    trouble: str = ""
+    key_problem: str = ""
     former: Token | None = None
 
     @property
     def valid(self) -> list[str]:
-        """The secrets that may stand in a file which cannot be replaced."""
+        """The secrets that may stay in a file that cannot be replaced."""
         live = [self.token] if self.token else []
         if self.token and self.former and self.former.alive(self.now) and _same_account(self.token, self.former):
             live.append(self.former)
@@ -50,90 +56,89 @@ class Facts:
         return self.state.live(self.now)
 
 
-def _token(facts: Facts) -> str | None:
-    return facts.token.value if facts.token else None
+def _token(snapshot: Snapshot) -> str | None:
+    return snapshot.token.value if snapshot.token else None
 
 
-def _header(facts: Facts) -> str | None:
-    return header_lines(facts.token) if facts.token else None
+def _header(snapshot: Snapshot) -> str | None:
+    return header_lines(snapshot.token) if snapshot.token else None
 
 
-def _peek(facts: Facts) -> str | None:
-    token, origin = facts.token, facts.state.made_from or facts.state.origin
-    if token is None or origin is None or not facts.config[0]:
+def _print_cache(snapshot: Snapshot) -> str | None:
+    token, origin = snapshot.token, snapshot.state.made_from or snapshot.state.origin
+    if token is None or origin is None or not snapshot.config[0]:
         return None
     made_from = (origin.path, origin.stamp)
-    if not "".join((*facts.config, *made_from)).isprintable():
+    if not "".join((*snapshot.config, *made_from)).isprintable():
         return None  # a path of more than one line, or of bytes that are no UTF-8
-    named = bool(facts.profile.credentials)
+    named = bool(snapshot.profile.credentials)
     usable = (token.issued_at - 60, token.expires_at - required_life(DEFAULT_MIN_TTL, token.lifetime))
-    return print_cache.render(facts.config, made_from, named, usable, token.value)
+    return print_cache.render(snapshot.config, made_from, named, usable, token.value)
 
 
-def _env(kind: str, shell_kind: str) -> Callable[[Facts], str]:
-    def render(facts: Facts) -> str:
-        if facts.trouble:
-            raise ConfigError(facts.trouble, "")
-        token, word = facts.token, condition(facts.state, facts.now)
+def _env(kind: str, shell_kind: str) -> Callable[[Snapshot], str]:
+    def render(snapshot: Snapshot) -> str:
+        if snapshot.key_problem:
+            raise ConfigError(snapshot.key_problem, "")
+        token, word = snapshot.token, condition(snapshot.state, snapshot.now)
         lines = [
             f"# vx-token {kind} 1",
-            f"# profile: {facts.profile.name}",
+            f"# profile: {snapshot.profile.name}",
             f"# status: {word}",
             f"# expires: {int(token.expires_at) if token else 0}",
-            f"# mode: {'gateway' if facts.key else 'direct'}",
+            f"# mode: {'gateway' if snapshot.key else 'direct'}",
         ]
-        failure = facts.state.failure
+        failure = snapshot.state.failure
         if word == "login" and failure is not None:
             lines.append("# notice: " + printable(f"{failure.message}; {failure.hint}").rstrip("; "))
-        exports = variables(facts.profile, token, facts.key, facts.url)
+        exports = variables(snapshot.profile, token, snapshot.key, snapshot.url)
         return "\n".join(lines) + "\n" + shell.assignments(shell_kind, exports) + "# end\n"
 
     return render
 
 
-SINKS: Mapping[str, Callable[[Facts], str | None]] = {
+SINKS: Mapping[str, Callable[[Snapshot], str | None]] = {
     "token": _token,
     "header": _header,
     "env.sh": _env("env.sh", "sh"),
     "env.fish": _env("env.fish", "fish"),
-    "peek": _peek,
+    "peek": _print_cache,
 }
-"""File name -> its content; None means that there must be no such file."""
+"""File name -> function that renders its content; None means that the file must not exist."""
 
 
-def publish(folder: Path, facts: Facts) -> dict[str, str]:
-    """Bring every sink up to date; a file that is right already is left alone. A broken one stops no other.
+def publish(folder: Path, snapshot: Snapshot) -> dict[str, str]:
+    """Update each file that differs from its content; an error in one file does not stop the others.
 
     Returns:
-        What is wrong, by sink.
+        The errors by file name.
     """
-    found: dict[str, str] = {}
+    errors: dict[str, str] = {}
     for name, render in SINKS.items():
         try:
-            _bring(folder / name, render(facts), facts.valid)
+            _update(folder / name, render(snapshot), snapshot.valid)
         except OSError as error:
-            found[name] = f"cannot write {folder / name}: {error.strerror}"
+            errors[name] = f"cannot write {folder / name}: {error.strerror}"
         except ConfigError as error:
-            found[name] = error.message
-    return found
+            errors[name] = error.message
+    return errors
 
 
-def problems(folder: Path, facts: Facts) -> dict[str, str]:
-    """What a reader would find wrong, by sink; changes nothing."""
-    found: dict[str, str] = {}
+def problems(folder: Path, snapshot: Snapshot) -> dict[str, str]:
+    """Return the outdated or unreadable files with a message, by file name; changes nothing."""
+    errors: dict[str, str] = {}
     for name, render in SINKS.items():
         try:
-            if name != "peek" and not _right(folder / name, render(facts)):
-                found[name] = f"{folder / name} is not up to date"
+            if name != "peek" and not _up_to_date(folder / name, render(snapshot)):
+                errors[name] = f"{folder / name} is not up to date"
         except ConfigError as error:
-            found[name] = error.message
-    return found
+            errors[name] = error.message
+    return errors
 
 
-def _right(path: Path, content: str | None) -> bool:
+def _up_to_date(path: Path, content: str | None) -> bool:
     try:
-        found = private_text(path)
-        return found == content and path.lstat().st_mode & 0o777 == 0o600
+        return private_text(path) == content and path.lstat().st_mode & 0o777 == 0o600
     except FileNotFoundError:
         return content is None
     except (OSError, ValueError):
@@ -141,14 +146,14 @@ def _right(path: Path, content: str | None) -> bool:
 
 
 def withdraw(folder: Path) -> None:
-    """Take every secret out of the files; needs neither lock, nor space, nor a descriptor."""
+    """Remove every secret from the files; needs no lock, no disk space and no open file."""
     for name in SINKS:
         with contextlib.suppress(OSError):
             _remove(folder / name)
 
 
-def _bring(path: Path, content: str | None, valid: Collection[str]) -> None:
-    if _right(path, content):
+def _update(path: Path, content: str | None, valid: Collection[str]) -> None:
+    if _up_to_date(path, content):
         return
     if content is None:
         _remove(path)
@@ -156,14 +161,14 @@ def _bring(path: Path, content: str | None, valid: Collection[str]) -> None:
     try:
         atomic.write(path, content.encode())
     except OSError:
-        if not _outlived(path, valid):
+        if not _removable(path, valid):
             raise
         _remove(path)
-        atomic.write(path, content.encode())  # there may be room now
+        atomic.write(path, content.encode())  # the removal may have freed space
 
 
-def _outlived(path: Path, valid: Collection[str]) -> bool:
-    """Whether a file that cannot be replaced is better not there: it holds no secret that still counts."""
+def _removable(path: Path, valid: Collection[str]) -> bool:
+    """Whether a file that cannot be replaced should be removed, because it contains no valid secret."""
     try:
         text = private_text(path)
     except FileNotFoundError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vx_token.config.model import Config, Profile
 from vx_token.errors import ConfigError
 from vx_token.outputs import files
-from vx_token.outputs.files import Facts
+from vx_token.outputs.files import Snapshot
 from vx_token.system import paths, safe_path
 from vx_token.system.clock import Clock
 from vx_token.tokens.model import State
@@ -35,34 +35,34 @@ class Publisher:
 
         The files follow the profile as configured, whatever options a single command was given.
         """
-        return files.publish(self.store.folder(profile.name), self._facts(profile, state))
+        return files.publish(self.store.folder(profile.name), self._snapshot(profile, state))
 
     def problems(self, profile: Profile, state: State) -> dict[str, str]:
         """Return the problems of the profile's files by file name; changes nothing."""
         problems = self.store.obstacles(profile.name)
         if state.attempts:
-            problems |= files.problems(self.store.folder(profile.name), self._facts(profile, state))
+            problems |= files.problems(self.store.folder(profile.name), self._snapshot(profile, state))
         return problems
 
     def withdraw(self, profile: Profile) -> None:
-        """Remove the secrets from a folder of ours that has become unsafe, because it cannot be updated any more."""
+        """Remove the secrets from a profile's folder that has become unsafe and so cannot be updated."""
         with contextlib.suppress(OSError, ConfigError):
             paths.check_folder(self.store.root)
             folder = self.store.folder(profile.name)
             if safe_path.belongs_to_us(str(folder)) and not folder.is_symlink():
                 files.withdraw(folder)
 
-    def _facts(self, profile: Profile, state: State) -> Facts:
+    def _snapshot(self, profile: Profile, state: State) -> Snapshot:
         profile = self.config.profiles.get(profile.name, profile)
-        trouble, key, url, former = "", "", "", None
+        key_problem, key, url, former = "", "", "", None
         try:
             key, url = self.endpoint(profile)
         except ConfigError as error:
-            trouble = error.message
+            key_problem = error.message
         # The print cache must not answer for the configuration file if the token was made with other settings, nor
         # for the default profile if another profile has the name `default`.
         misleading = self.config.overridden or profile.name == "default" != self.config.default_profile
         config = ("", "") if misleading else (str(self.config.path), self.config.stamp)
         if self.store.unsaved(profile.name):
             former = self.store.saved(profile.name).token
-        return Facts(profile, state, self.clock.now(), config, key, url, trouble, former)
+        return Snapshot(profile, state, self.clock.now(), config, key, url, key_problem, former)

@@ -1,4 +1,4 @@
-"""Assignments as each shell reads them, and the text of the hooks that ship with the package."""
+"""Quotes variable assignments for each shell, and the line that loads a shell hook."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from vx_token.system.shipped import hook_file
 
-# A tilde that begins a word, or follows a colon or equals sign, is somebody's home folder to a shell that reads this.
+# A shell expands a tilde at the start of a word, and after a colon or an equals sign.
 _BARE = re.compile(r"(?:[A-Za-z0-9_@%+=:,./-]|(?<=[A-Za-z0-9_@%+,./~-])~)+")
 
 

@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 
 from vx_token import __version__
 from vx_token.config.model import Config, Profile
-from vx_token.credentials import adc
-from vx_token.credentials.credential_file import credential_file, metadata_likely
+from vx_token.credentials.credential_file import CredentialFile, credential_file, describe, metadata_likely
 from vx_token.daemon import environment, info
 from vx_token.errors import ConfigError
 from vx_token.gateway import address, statusz
@@ -46,7 +45,7 @@ class ProfileFacts:
 
     profile: Profile
     state: State
-    login: adc.Facts | None
+    login: CredentialFile | None
     problems: tuple[str, ...]
 
 
@@ -129,7 +128,7 @@ def _profiles(config: Config, publisher: Publisher, environ: Mapping[str, str], 
         state = status.known(publisher.store, profile.name, now)
         path = credential_file(profile, environ)
         problems = tuple(publisher.problems(profile, state).values())
-        profiles.append(ProfileFacts(profile, state, adc.look(path) if path else None, problems))
+        profiles.append(ProfileFacts(profile, state, describe(path) if path else None, problems))
     return profiles
 
 

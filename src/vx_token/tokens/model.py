@@ -45,7 +45,7 @@ class State:
     Attributes:
         token: the last token, which may have expired.
         origin: the last attempt's inputs, whether it succeeded or failed.
-        attempts: number of attempts ever; a waiting process sees by it that another process made an attempt.
+        attempts: number of attempts ever; a higher number shows a waiting process that another one made an attempt.
         failures: number of failed attempts since the last success.
         unmoved: number of successive successful attempts that returned the same token.
         tried_at: end of the last attempt, epoch seconds.

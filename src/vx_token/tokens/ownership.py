@@ -5,8 +5,8 @@ processes that share a runtime folder see different environments, and because mo
 account. So each attempt records its Origin: the profile's settings, the credential file and its stamp. If the Origin
 computed now is equal, the token is current. If the file has changed, the token's checksum, type and account decide
 whether the login is still the same; where they cannot (a user's file names no account), the token stays usable while
-a refresh is attempted. Three users need exceptions. A cron job sees no GOOGLE_APPLICATION_CREDENTIALS: without a
-login of its own it uses the recorded file. A shell whose environment differs from the running service's uses the
+a refresh is attempted. Three users need exceptions. A cron job sees no GOOGLE_APPLICATION_CREDENTIALS, so
+it uses the recorded file unless it finds a login. A shell whose environment differs from the running service's uses the
 service's file. But a shell whose variable names a second account gets that account's token, kept apart from the
 service's files.
 """
@@ -45,7 +45,7 @@ class Ownership:
     def origin(self, profile: Profile, recorded: Origin | None = None) -> Origin:
         """Return what a token of `profile` would be made from now.
 
-        Without an explicit credential file, the `recorded` file is used where this process has no login of its own, or
+        Without an explicit credential file, the `recorded` file is used where this process finds no login, or
         where a daemon keeps the files.
         """
         found = credential_file.credential_file(profile, self.environ)

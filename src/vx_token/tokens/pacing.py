@@ -39,7 +39,7 @@ def patience(now: float, state: State, same_login: bool | None, deadline: float)
 def next_ask(now: float, state: State) -> float:
     """Return when a caller may start an attempt, epoch seconds; a result of at most `now` means at once.
 
-    A failure stands for at least ASK_GAP, and longer where the schedule waits longer. After a success the gap is
+    No caller retries a failure within ASK_GAP, or longer where the schedule waits longer. After a success the gap is
     shorter for tokens with such a short lifetime that they must be refreshed sooner.
     """
     if state.tried_at > now + MIN_GAP:

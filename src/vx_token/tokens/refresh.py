@@ -247,8 +247,8 @@ class Refresher:
     def _too_short(self, token: Token, min_ttl: float, state: State) -> VxTokenError:
         if state.failure is not None:
             return error_of(state.failure, self.clock.now())
-        message = f"no token with {min_ttl:.0f} s of life can be had: this credential's live {token.lifetime:.0f} s"
-        return TemporaryError(message, "ask for less by --min-ttl")
+        message = f"no token is valid for {min_ttl:.0f} s: this login's tokens last {token.lifetime:.0f} s"
+        return TemporaryError(message, "use a shorter --min-ttl")
 
 
 def draw() -> float:

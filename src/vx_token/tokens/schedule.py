@@ -1,10 +1,11 @@
-"""When to refresh next: pure, from what is known of the profile.
+"""Computes the time of the next refresh from a profile's state; pure.
 
-The laws (stated with Hypothesis in tests/tokens/test_schedule.py): a 3600 s
-token is renewed with 25 to 29 minutes left, any
-token before its last whole second; no two tries are less than `MIN_GAP` apart nor, when the first brought nothing new,
-less than `FIRST_PAUSE`; no answer lies further ahead than the token's own life allows or, after failures, than
-`LONGEST_PAUSE`; a clock that jumps either way delays nothing beyond that.
+tests/tokens/test_schedule.py states these properties with Hypothesis:
+
+* A token of 3600 s is refreshed with 25 to 29 minutes left, any token before its last whole second.
+* Two attempts are at least MIN_GAP apart, or FIRST_PAUSE if the first returned no new token.
+* The next attempt is due before the token expires or, after failures, within LONGEST_PAUSE.
+* Setting the clock forward or back causes no longer delay.
 """
 
 from vx_token.credentials.token import Token
@@ -12,36 +13,37 @@ from vx_token.errors import LONGEST_RETRY_AFTER
 from vx_token.tokens.model import State
 
 MIN_GAP = 0.5
-"""Seconds between two tries at the least, whatever else says."""
+"""Minimum time (seconds) between two attempts in all cases."""
 
 FIRST_PAUSE = 1.0
-"""Seconds after a try that brought nothing new, at the least; later pauses are longer."""
+"""Minimum pause (seconds) after an attempt that returned no new token; it doubles with each such attempt."""
 
 SLACK = 2.5
-"""Seconds before its end at which a token is renewed at the latest, if it lives that long: shells know its end in whole
-seconds, which may take one from it, and fetching another may take one on a busy machine."""
+"""Minimum remaining lifetime (seconds) at a refresh, for tokens that live that long.
+
+Shells know the expiry in whole seconds, which costs up to one; the fetch may take one on a busy machine."""
 
 LONGEST_PAUSE = 30.0
-"""Seconds between tries while only time can help: waking from suspend must not wait longer."""
+"""Maximum pause (seconds) after temporary failures, so that a refresh after suspend is not late."""
 
 LOGIN_PAUSE = 300.0
-"""Seconds between tries while only a human can help; the credential file is watched meanwhile."""
+"""Pause (seconds) between attempts while the user must log in; a change of the credential file ends it."""
 
 LATE_WINDOW = 240.0
-"""Metadata servers give the same token until its last four to five minutes."""
+"""Remaining lifetime (seconds) below which metadata servers return a new token; before, they repeat the same one."""
 
 
 def next_refresh(now: float, state: State, jitter: float, margin: float | None = None) -> float:
-    """The instant of the next try, epoch seconds; at most `now` means at once.
+    """Return the time of the next attempt, epoch seconds; a result of at most `now` means at once.
 
     Args:
         now: the wall clock, epoch seconds.
-        state: what is known.
-        jitter: chance in [0, 1), drawn once per try, so that many machines do not refresh together.
-        margin: `refresh_margin` of the profile, seconds before the end; None leaves it to the token's own life.
+        state: the profile's state.
+        jitter: a random number in [0, 1), drawn once per attempt, so that many machines do not refresh together.
+        margin: the profile's `refresh_margin`, seconds before the expiry; None derives it from the token's lifetime.
     """
     if state.tried_at > now + MIN_GAP:
-        return now  # that try was made before the clock went back: nothing can be counted from it
+        return now  # the clock was set back after that attempt, so its time is meaningless
     tried = min(state.tried_at, now)
     if state.failures:
         return tried + _pause(now, state, jitter)
@@ -49,9 +51,9 @@ def next_refresh(now: float, state: State, jitter: float, margin: float | None =
     if token is None:
         return now
     if token.issued_at > now + 60:
-        return now  # the clock went back behind the token's birth: its end cannot be trusted
+        return now  # the clock was set back to before the token's issue, so its expiry is unknown
     if state.unmoved:
-        return tried + _moveless_pause(token.remaining(now), state.unmoved, jitter)
+        return tried + _unmoved_pause(token.remaining(now), state.unmoved, jitter)
     due = token.expires_at - _margin(token, jitter, margin)
     return max(due, tried + MIN_GAP)
 
@@ -77,7 +79,7 @@ def _pause(now: float, state: State, jitter: float) -> float:
     return pause
 
 
-def _moveless_pause(remaining: float, unmoved: int, jitter: float) -> float:
-    # Ask more often as the end comes near, so that several asks fit, yet never in a hot loop.
+def _unmoved_pause(remaining: float, unmoved: int, jitter: float) -> float:
+    # Shorter pauses near the expiry, so that several attempts fit, but no busy loop.
     slower = min(5.0 * 2.0 ** min(unmoved - 1, 16), LONGEST_PAUSE)
     return max(FIRST_PAUSE, min(slower * (1 - 0.25 * jitter), remaining / 4))

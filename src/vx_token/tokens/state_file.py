@@ -32,7 +32,7 @@ def read(path: Path) -> State:
     """Return the file's state; an empty state for a missing, incomplete or invalid file, or another version's.
 
     Raises:
-        OSError: open files or memory are exhausted, which says nothing about the file.
+        OSError: open files or memory are exhausted, so the file could not be checked.
     """
     try:
         return _decode(json.loads(private_text(path)))

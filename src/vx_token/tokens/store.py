@@ -1,4 +1,4 @@
-"""One profile's State on disk, under one lock: the only meeting place of processes."""
+"""The runtime folder: each profile's state file and its lock, shared by all processes."""
 
 import contextlib
 import fcntl
@@ -17,15 +17,15 @@ from vx_token.tokens import state_file
 from vx_token.tokens.model import CallerAttempt, State
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}")
-"""The names of temporary files, here and in `atomic.write`."""
+"""The names of temporary files, of this module and of `atomic.write`."""
 
 LEFT_OVER = 60.0
-"""Seconds after which a temporary file has no writer any more."""
+"""Age (seconds) at which a temporary file is left over from a killed writer."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Unsaved:
-    """A state that could not be written, why, and the stamp that its file had then."""
+    """A state that could not be written, the error, and the file's stamp at that time."""
 
     state: State
     error: OSError
@@ -35,7 +35,7 @@ class _Unsaved:
 class Store:
     """The runtime folder: a folder for each profile, 0600 files in 0700 folders.
 
-    A state that cannot be written (the disk is full, something stands in its place) stays known to this process.
+    A state that cannot be written (a full disk, a folder at its path) is kept in this process.
     """
 
     def __init__(self, root: Path) -> None:
@@ -44,14 +44,14 @@ class Store:
         self._unsaved: dict[str, _Unsaved] = {}
 
     def folder(self, profile: str) -> Path:
-        """Where the profile's files are; it need not exist."""
+        """Return the profile's folder, which may not exist."""
         return self.root / profile
 
     def prepare(self, profile: str) -> Path:
-        """Make the profile's folder, safe and ours.
+        """Create the profile's folder with safe permissions.
 
         Raises:
-            ConfigError: it is not safe to keep a secret in.
+            ConfigError: it is not safe for secrets.
         """
         paths.secure_folder(self.root)
         folder = self.folder(profile)
@@ -63,16 +63,16 @@ class Store:
         return folder
 
     def read(self, profile: str) -> State:
-        """What is known; a missing, foreign, torn or future file counts as nothing known.
+        """Return the profile's state; a missing or invalid file gives an empty one.
 
-        Asked at every nap of the daemon and every request of the gateway, so an unchanged file is not parsed again.
+        An unchanged file is not parsed again, because the daemon and each gateway request call this.
 
         Raises:
-            ConfigError: the folder is not safe to keep a secret in, nor to take one from.
+            ConfigError: the folder is not safe for secrets.
         """
         folder = self.folder(profile)
         if not paths.safe_folder(self.root) or (profile == "default" and folder.is_symlink()):
-            return State()  # `default` led to another profile until the configuration got one of that name
+            return State()  # the link `default` leads to another profile
         if not paths.safe_folder(folder):
             return State()
         kept = self._unsaved.get(profile)
@@ -80,12 +80,12 @@ class Store:
         if kept is None:
             return saved
         if saved != State() and stamps.stamp(folder / "state.json") != kept.stamp:
-            self._unsaved.pop(profile, None)  # another process could write, later than we
+            self._unsaved.pop(profile, None)  # another process has written a later state
             return saved
         return kept.state
 
     def saved(self, profile: str) -> State:
-        """What is on disk, which may be older than what `read` gives.
+        """Return the state on disk, which may be older than that of `read`.
 
         Raises:
             ConfigError: see `read`.
@@ -99,12 +99,12 @@ class Store:
         if known is None or known[0] != stamp:
             try:
                 known = self._read[profile] = (stamp, state_file.read(path))
-            except OSError:  # no descriptor, no memory: that says nothing of the file
+            except OSError:  # open files or memory are exhausted; the file may be valid
                 return known[1] if known else State()
         return known[1]
 
     def write(self, profile: str, state: State) -> None:
-        """Replace what is known, here and, when that is possible, on disk; see `unsaved`."""
+        """Replace the state on disk, or, if that fails, in this process only; see `unsaved`."""
         path = self.folder(profile) / "state.json"
         try:
             atomic.write(path, state_file.encode(profile, state))
@@ -114,20 +114,20 @@ class Store:
             self._unsaved.pop(profile, None)
 
     def unsaved(self, profile: str) -> OSError | None:
-        """Why what this process knows is not on disk; None when it is."""
+        """Return the error that kept the state from being written, or None."""
         kept = self._unsaved.get(profile)
         return kept.error if kept else None
 
     def save(self, profile: str) -> None:
-        """Try again to write what could not be written."""
+        """Retry to write a state that could not be written."""
         kept = self._unsaved.get(profile)
         if kept is not None and self.read(profile) is kept.state:
             self.write(profile, kept.state)
 
     def obstacles(self, profile: str) -> dict[str, str]:
-        """What keeps the profile's files from being written, by file; changes nothing."""
+        """Return what prevents writing the profile's files, by file name; changes nothing."""
         folder = self.folder(profile)
-        found = {
+        obstacles = {
             name: f"{folder / name} is no regular file: remove it"
             for name in ("lock", "state.json")
             if not _regular_or_missing(folder / name)
@@ -135,42 +135,42 @@ class Store:
         try:
             room = os.statvfs(folder)
         except OSError:
-            return found  # it is not there yet
+            return obstacles  # the folder does not exist yet
         root = os.geteuid() == 0
         if room.f_blocks and not (room.f_bfree if root else room.f_bavail):
-            found[""] = f"cannot write in {folder}: No space left on device"
+            obstacles[""] = f"cannot write in {folder}: No space left on device"
         elif room.f_files and not (room.f_ffree if root else room.f_favail):
-            found[""] = f"cannot write in {folder}: No inodes left on device"
+            obstacles[""] = f"cannot write in {folder}: No inodes left on device"
         elif not os.access(folder, os.W_OK | os.X_OK):
-            found[""] = f"cannot write in {folder}: it is not writable"
-        return found
+            obstacles[""] = f"cannot write in {folder}: it is not writable"
+        return obstacles
 
     def link_default(self, profile: str) -> None:
-        """Make `default` lead to `profile`, so that a stable path can be written into a tool's settings.
+        """Link `default` to `profile`, so that tool settings can contain a stable path.
 
-        The profile that is called `default` itself needs no link, and must not find another's files under its name.
+        A profile named `default` needs no link; an existing link would lead to another profile's files.
         """
         link = self.root / "default"
         if profile == "default":
             if link.is_symlink():
                 link.unlink(missing_ok=True)
             return
-        with contextlib.suppress(OSError):  # it is no link, or not there
+        with contextlib.suppress(OSError):  # not a link, or missing
             if str(link.readlink()) == profile:
                 return
         if link.is_dir() and not link.is_symlink():
-            shutil.rmtree(link, ignore_errors=True)  # left from before the configuration named another default
-        new = self.root / f".default.{os.urandom(6).hex()}"  # each thread its own
+            shutil.rmtree(link, ignore_errors=True)  # left over from a profile named `default`
+        new = self.root / f".default.{os.urandom(6).hex()}"  # unique for each thread
         new.symlink_to(profile)
         new.replace(link)
 
     def forget(self, profile: str) -> None:
-        """Remove the profile's folder with all that it holds."""
+        """Remove the profile's folder and its files."""
         self._unsaved.pop(profile, None)
         shutil.rmtree(self.folder(profile), ignore_errors=True)
 
     def known(self) -> list[str]:
-        """The profiles that have files here."""
+        """Return the names of the profiles that have a state file."""
         try:
             return sorted(f.name for f in self.root.iterdir() if not f.is_symlink() and (f / "state.json").is_file())
         except OSError:
@@ -178,14 +178,14 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self, profile: str, deadline: float, cancelled: Callable[[], bool]) -> Iterator[bool]:
-        """Hold the profile's lock; gives False when `deadline` (time.monotonic) passed or `cancelled()` came true.
+        """Hold the profile's lock; yields False after `deadline` (time.monotonic), or once `cancelled()` is true.
 
-        A lock of the kernel's on a file of its own: it ends with its holder, however that dies.
+        It is a flock on the file `lock`, so the kernel releases it when the process exits.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self.folder(profile) / "lock", flags, 0o600)
         try:
-            os.fchmod(descriptor, 0o600)  # whatever the umask: nobody else's umask may lock us out
+            os.fchmod(descriptor, 0o600)  # a process with another umask may have created it
             yield _acquire(descriptor, deadline, cancelled)
         finally:
             os.close(descriptor)
@@ -221,9 +221,9 @@ def _regular_or_missing(path: Path) -> bool:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove temporary files of killed writers; a running writer needs its own for milliseconds.
+    """Remove temporary files of killed writers; a running writer needs its file for milliseconds.
 
-    A time in the future comes from a clock that was set back since, so that file is old, too.
+    A modification time in the future means that the clock was set back since, so that file is old as well.
     """
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
