@@ -13,7 +13,7 @@ from typing import Any
 
 from vx_token.config.model import Profile
 from vx_token.credentials.token import Token
-from vx_token.errors import Failure, TemporaryError, error_of, shortage
+from vx_token.errors import Failure, TemporaryError, VxTokenError, error_of, shortage
 
 DEADLINE = 30.0
 """Maximum duration (seconds) of a refresh."""
@@ -106,11 +106,10 @@ def _answer(child: subprocess.Popen[bytes], deadline: float, cancelled: Callable
             raise _late(so_far, deadline)
 
 
-def _late(output: bytes, deadline: float) -> TemporaryError:
+def _late(output: bytes, deadline: float) -> VxTokenError:
     """Return the error for a timeout: the one in the child's last line, else that Google did not respond."""
     with contextlib.suppress(ValueError, TypeError, KeyError):
-        late = json.loads(_last_line(output))["late"]
-        return TemporaryError(str(late["message"]), str(late["hint"]))
+        return error_of(Failure(**json.loads(_last_line(output))["late"]), 0.0)
     hint = "check the network and the proxy settings; vx-token retries automatically"
     return TemporaryError(f"no answer from Google within {deadline:.0f} s", hint)
 

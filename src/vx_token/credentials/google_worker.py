@@ -226,8 +226,7 @@ def _program() -> Any:
 
     class Credentials(pluggable.Credentials):
         def retrieve_subject_token(self, request: Any) -> Any:
-            message, hint = _PROGRAM_LATE
-            _write({"late": {"message": message, "hint": hint}})
+            _write({"late": asdict(failure_of(TemporaryError(*_PROGRAM_LATE), 0.0))})
             try:
                 return super().retrieve_subject_token(request)
             finally:
