@@ -1,4 +1,4 @@
-"""A Google that lives on loopback: token endpoint, metadata server, IAM, STS, Vertex routes, faults on demand.
+"""A Google emulator on loopback: token endpoint, metadata server, IAM, STS, Vertex routes, faults on demand.
 
 Run it alone with `python -m vx_token.emulator`; in a program, `async with Emulator() as google:` or, beside code that
 is not asynchronous, `with running() as google:`. Every method is safe to call from any thread.

@@ -1,4 +1,4 @@
-"""The emulator as a program: one JSON line says where it listens, SIGTERM or SIGINT ends it."""
+"""The emulator as a program: it prints its address as one JSON line and serves until a signal."""
 
 import argparse
 import asyncio
@@ -37,7 +37,7 @@ async def _serve(options: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; one JSON line on stdout says where."""
+    """Serve until SIGTERM or SIGINT; print the address as one JSON line on stdout."""
     try:
         asyncio.run(_serve(_arguments(argv)))
     except (OSError, ValueError) as error:

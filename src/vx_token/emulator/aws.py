@@ -1,4 +1,4 @@
-"""The AWS account next door: its roles, and the signed request by which they prove who they are.
+"""An emulated AWS account: its roles, and the check of the signed requests that prove a role's identity.
 
 Sources: AWS, "Signature Version 4 for API requests"; Google, "Workload Identity Federation with AWS",
 for the form in which the token exchange takes the signed request.

@@ -1,4 +1,4 @@
-"""What the emulated model answers, as OpenAI's schemas have it: JSON bodies and server-sent events; pure."""
+"""Completions of the emulated model, by OpenAI's schemas: JSON bodies and server-sent events; pure functions."""
 
 import base64
 import hashlib
@@ -44,7 +44,7 @@ class Ask:
     """One admitted request, as the model sees it.
 
     Attributes:
-        identity: whom its bearer speaks for.
+        identity: the identity of the bearer token.
         number: how many requests were admitted, this one included.
         body: its JSON object.
         size: its length in bytes.
@@ -67,7 +67,7 @@ class Ask:
 
     @property
     def prompt(self) -> str:
-        """The last words said to the model."""
+        """Return the last message to the model."""
         return _text(next((self.body[key] for key in ("messages", "input", "prompt") if self.body.get(key)), ""))
 
     @property
@@ -77,7 +77,7 @@ class Ask:
 
     @property
     def answer(self) -> str:
-        """A text that tells who asked, which answer this is and how much was read."""
+        """Return a text with the caller, the number of this answer and the length of the prompt."""
         text = f"Hello from the emulator (answer {self.number}) to {self.identity}: {self.size} bytes read."
         return text.ljust(max(self.wishes.size, self.wishes.chunks), ".")
 

@@ -1,4 +1,4 @@
-"""The emulator's own routes, by which another process steers it."""
+"""The control routes, by which another process configures the emulator."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -7,15 +7,15 @@ from typing import Any
 
 from aiohttp import web
 
-from vx_token.emulator.state import World
+from vx_token.emulator.state import EmulatedGoogle
 
 Json = dict[str, Any]
 
 
 class Control:
-    """Lets another process do what `World`'s methods do; no answer holds a token."""
+    """Lets another process do what `EmulatedGoogle`'s methods do; no answer holds a token."""
 
-    def __init__(self, google: World) -> None:
+    def __init__(self, google: EmulatedGoogle) -> None:
         self._google = google
 
     def routes(self) -> list[web.RouteDef]:

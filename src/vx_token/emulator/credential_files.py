@@ -51,7 +51,7 @@ class Logins(ABC):
         return self.directory.owner(document)
 
     def impersonated(self, path: Path, target: str = "", source: str = "service_account") -> str:
-        """Write a file by which a new identity impersonates `target` (default: a new account), and let it.
+        """Write a file by which a new identity impersonates `target` (default: a new account), and allow that.
 
         `source` is the new identity's kind, `service_account` or `authorized_user`; its name is returned.
         """
@@ -157,7 +157,7 @@ class Logins(ABC):
         return writers[type](**paths, **more)
 
     def allow(self, target: str) -> None:
-        """Let every identity impersonate `target`."""
+        """Allow every identity to impersonate `target`."""
         self.directory.targets.add(target)
 
 
@@ -166,7 +166,7 @@ def _write(path: Path, document: Json) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    """Replace a file at once, so that nobody reads half a login; private, as gcloud writes them."""
+    """Replace a file atomically, so that no reader gets a part of it; private, as gcloud writes them."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)

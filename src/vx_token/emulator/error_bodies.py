@@ -1,4 +1,4 @@
-"""How Google says no, on its REST services and on its token endpoint."""
+"""Google's error bodies, of its REST services and of its token endpoint."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def error(status: int, message: str, *details: Json) -> Json:
 
 
 def error_info(reason: str, domain: str, **metadata: str) -> Json:
-    """The detail that tells programs the reason of an error (google.rpc.ErrorInfo)."""
+    """The detail with the machine-readable reason of an error (google.rpc.ErrorInfo)."""
     kind = "type.googleapis.com/google.rpc.ErrorInfo"
     return {"@type": kind, "reason": reason, "domain": domain, "metadata": metadata}
 
@@ -58,7 +58,7 @@ class DeniedError(Exception):
 
 
 def oauth_error(code: str, description: str, status: int = 400, **more: str) -> DeniedError:
-    """The token endpoint's way to say no (RFC 6749 section 5.2)."""
+    """The token endpoint's error body (RFC 6749 section 5.2)."""
     return DeniedError({"error": code, "error_description": description} | more, status)
 
 

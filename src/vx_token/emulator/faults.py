@@ -1,4 +1,4 @@
-"""What goes wrong with the emulator's answers, and when."""
+"""Faults that the emulator injects into its answers: which, when and how often."""
 
 import asyncio
 import itertools
@@ -28,7 +28,7 @@ class Fault:
             (`size` bytes) or a `drip` (a byte a second); `reset` and `hang` send nothing, `slow` answers rightly after
             `delay`, `cut` breaks a stream after `after` events; the others spoil the token that is handed out.
         status: the HTTP status.
-        body: the body of an `error`; by default what Google says with that status.
+        body: the body of an `error`; by default Google's body for that status.
         headers: more headers of an `error`, such as Retry-After.
         delay: seconds to wait before anything else.
         after: events of a stream before a `cut`.
@@ -166,7 +166,7 @@ async def _send(request: web.Request, length: int, pieces: Iterable[bytes], paus
         await asyncio.sleep(pause)
     if length > 0:
         vertex.hang_up(request)
-    else:  # an abrupt end could cost the peer what it has not read yet
+    else:  # because after an abrupt close the peer could lose unread data
         await response.write_eof()
     return response
 
@@ -181,7 +181,7 @@ def _reset(request: web.Request) -> None:
 
 
 def _default_body(route: str, status: int) -> str:
-    """What Google says with that status on that route."""
+    """Return Google's body for that status on that route."""
     if route in vertex.ROUTES:
         return json.dumps([error(status, "The emulator was told to fail.")])
     if route == "iam":

@@ -1,4 +1,4 @@
-"""Who exists at the emulated Google, how they prove it, and the tokens they were given."""
+"""The emulated Google's identities, their credentials, and the tokens issued to them."""
 
 import base64
 import functools
@@ -34,7 +34,7 @@ class Issued:
 
     Attributes:
         value: the bearer token.
-        identity: whom it speaks for.
+        identity: the token's identity.
         issued_at: epoch seconds.
         expires_at: its end, epoch seconds.
         route: `token`, `sts`, `iam` or `metadata`.
@@ -85,7 +85,7 @@ class Mint:
 
 
 class Directory:
-    """Who exists, how they prove it, and who has lost the right to."""
+    """The identities, their credentials, and the revoked ones."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -129,7 +129,7 @@ class Directory:
         }
 
     def owner(self, document: Json) -> str:
-        """Whom such a file speaks for."""
+        """Return the identity of such a credential file."""
         if document.get("type") == "gdch_service_account":
             return f"system:serviceaccount:{document['project']}:{document['name']}"
         return str(document.get("client_email") or self._users[document["refresh_token"]])
@@ -141,14 +141,14 @@ class Directory:
         return token
 
     def add_certificate(self, pem: bytes) -> str:
-        """Make a workload of whoever shows this certificate; its proof is the chain of certificates, the leaf alone."""
+        """Add a workload that proves its identity by this certificate: a chain of one."""
         der = x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)
         identity = f"workload-{next(self._numbers)}"
         self._workloads[json.dumps([base64.b64encode(der).decode()])] = identity
         return identity
 
     def add_role(self) -> str:
-        """Let the machine at AWS have a new role, which becomes a workload."""
+        """Give the emulated AWS machine a new role, which becomes a workload."""
         role = Role(f"role-{next(self._numbers)}")
         self.roles[role.key_id] = role
         return role.name
@@ -189,7 +189,7 @@ class Directory:
         return identity
 
     def proven(self, proof: str) -> str:
-        """Whose proof that is; nobody's when unknown."""
+        """Return the identity that this proof belongs to, if it is known."""
         return self._workloads.get(proof, "")
 
     def workload(self, subject_token: str, now: float) -> str:

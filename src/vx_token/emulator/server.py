@@ -1,4 +1,4 @@
-"""The emulator's HTTP server: its routes joined, its faults, its life."""
+"""The emulator's HTTP server: all routes, with faults applied, and its start and stop."""
 
 import asyncio
 import contextlib
@@ -17,12 +17,12 @@ from vx_token.emulator.aws_metadata import MachineSide
 from vx_token.emulator.control import Control
 from vx_token.emulator.error_bodies import DeniedError, html, unauthenticated
 from vx_token.emulator.faults import Handler, Visit, go_wrong
-from vx_token.emulator.state import World
+from vx_token.emulator.state import EmulatedGoogle
 from vx_token.emulator.tokens import IdentitySide
 
 
-class Emulator(World):
-    """A Google on loopback, alive inside `async with`; see `World` for what it can be told.
+class Emulator(EmulatedGoogle):
+    """A Google on loopback, alive inside `async with`; see `EmulatedGoogle` for what it can be told.
 
     Raises:
         ValueError: the host is not loopback.
@@ -79,7 +79,7 @@ class Emulator(World):
             try:
                 return await self._attend(Visit(request, route, self.faults.strike(route)), handler)
             except ConnectionError:
-                return web.Response()  # nobody is there to read it
+                return web.Response()  # the client has gone
 
         return enter
 
@@ -105,7 +105,7 @@ class Emulator(World):
 
 @contextlib.contextmanager
 def running(**options: Any) -> Iterator[Emulator]:
-    """An emulator in a thread of its own; `options` are those of `Emulator`.
+    """Run an emulator in a separate thread; `options` are those of `Emulator`.
 
     Raises:
         OSError: the port is taken.

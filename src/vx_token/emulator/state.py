@@ -1,4 +1,4 @@
-"""The emulated Google's state, and the ways to look at it, change it and break it."""
+"""The emulated Google's state, and the functions that inspect it, change it and inject faults."""
 
 import ipaddress
 import itertools
@@ -32,7 +32,7 @@ class Seen:
         method: the HTTP method.
         path: the path, without the query.
         status: the answer's HTTP status; 0 while there is none, or when there never was one.
-        identity: whom it spoke for, as far as that was found out.
+        identity: the identity of the request, if it could be determined.
         at: when it came, epoch seconds.
         quota_project: its `x-goog-user-project` header.
     """
@@ -73,15 +73,15 @@ class Ledger:
         return list(self._seen)
 
 
-class World(Logins):
+class EmulatedGoogle(Logins):
     """What the emulator's routes share.
 
     Attributes:
         lifetime: how many seconds Google's hour lasts here; every token's life scales with it. May be changed live.
         metadata_window: the metadata server hands out one token until its last so many seconds (at most a tenth of it).
-        metadata_account: whom the metadata server speaks for.
+        metadata_account: the account of the metadata server.
         tls: how it serves https, or None for http.
-        extended_lifetimes: whether IAM grants more than an hour, as the organization policy would let it.
+        extended_lifetimes: whether IAM grants more than an hour, as an organization policy can allow.
 
     Raises:
         ValueError: the host is not loopback.
@@ -143,7 +143,7 @@ class World(Logins):
         return self.mint.all()
 
     def identity_of(self, token: str) -> str:
-        """Whom a token speaks for, dead or alive.
+        """Return the identity of a token, expired or not.
 
         Raises:
             KeyError: it was never handed out; the error does not quote it.
@@ -172,7 +172,7 @@ class World(Logins):
     # Faults
 
     def fail(self, route: str, times: int | None = 1, *, probability: float = 1.0, seed: int = 0, **fault: Any) -> None:
-        """Let the next `times` requests of a route go wrong (None: until healed), each with a probability.
+        """Fail the next `times` requests of a route (None: until healed), each with a probability.
 
         `fault` are the fields of `Fault`; faults of one route strike in the order they were added.
 

@@ -1,4 +1,4 @@
-"""The routes by which an identity becomes a token: token endpoint, STS, IAM, metadata server."""
+"""The routes that issue tokens: token endpoint, STS, IAM, metadata server."""
 
 import functools
 import math
@@ -13,7 +13,7 @@ from vx_token.emulator import vertex
 from vx_token.emulator.error_bodies import DeniedError, error, error_info, html, oauth_error
 from vx_token.emulator.faults import Handler, Visit
 from vx_token.emulator.identity import AUDIENCE, GOOGLE_TOKEN_URL, GRACE, HOUR, Issued
-from vx_token.emulator.state import SCOPE, World
+from vx_token.emulator.state import SCOPE, EmulatedGoogle
 
 Json = dict[str, Any]
 
@@ -24,7 +24,7 @@ _MACHINE = "/computeMetadata/v1/instance/service-accounts"
 class IdentitySide:
     """The routes by which an identity becomes a token."""
 
-    def __init__(self, google: World) -> None:
+    def __init__(self, google: EmulatedGoogle) -> None:
         self._google = google
 
     def routes(self) -> list[tuple[str, str, str, Handler]]:
@@ -113,7 +113,7 @@ class IdentitySide:
         return web.json_response({"scope": SCOPE, "expires_in": left, "email": issued.identity})
 
     async def _metadata(self, answer: Handler, visit: Visit) -> web.StreamResponse:
-        """Answer only who says to know what this is, and say it too; both keep stray requests away."""
+        """Require and send the header Metadata-Flavor, which keeps accidental requests away."""
         allowed = visit.request.headers.get("Metadata-Flavor") == "Google"
         response = await answer(visit) if allowed else html(403)
         response.headers["Metadata-Flavor"] = "Google"
@@ -150,7 +150,7 @@ class IdentitySide:
         )
 
     def _shown(self, visit: Visit, issued: Issued) -> tuple[str, float | None]:
-        """The token and the seconds it is said to have left, None for a silence about them."""
+        """Return the token and its `expires_in` in seconds, None to omit that."""
         value = {"newline_token": issued.value + "\n", "empty_token": ""}.get(visit.kind, issued.value)
         left = {"no_expiry": None, "negative_expiry": -60.0}.get(visit.kind, issued.expires_at - self._google.now())
         return value, left

@@ -1,4 +1,4 @@
-"""Vertex AI's OpenAI routes as the emulator serves them."""
+"""The emulator's copy of Vertex AI's OpenAI-compatible routes."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ async def serve(model: Model, request: web.Request, identity: str, number: int, 
     Args:
         model: what makes the answer, one of `ROUTES`.
         request: the HTTP request, its body still unread.
-        identity: whom the bearer speaks for.
+        identity: the identity of the bearer token.
         number: how many requests were admitted, this one included.
         cut: after how many events a stream is broken off, or None.
     """
