@@ -115,7 +115,7 @@ def test_a_users_life_with_it_from_nothing_to_nothing(fresh: Account, google: Em
     words = ("setup", "--yes", "--base-url", google.base_url())
     done = account.vx(*words, SHELL="/bin/bash")
     assert (done.status, done.err) == (0, ""), done
-    assert "the service runs: default: 60 min left" in done.out
+    assert "the service is running: default: 60 min left" in done.out
     found = re.search(r"^  (curl .*\\\n.*\\\n.*)$", done.out, re.MULTILINE)
     assert found, done.out
     request = re.sub(r"\s*\\\n\s*", " ", found[1])

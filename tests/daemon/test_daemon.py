@@ -600,11 +600,11 @@ def test_without_inotify_it_looks_by_itself_and_says_so_once(
             until(lambda: fresh(signed_in, google), 10, "the file")
             shell.stdin.write("100\n")
             shell.stdin.flush()
-            until(lambda: "reports changes of files again" in signed_in.log, 10)
+            until(lambda: "file events from the kernel work again" in signed_in.log, 10)
         finally:
             shell.stdin.close()
             assert shell.wait(30) == 0
-    assert signed_in.log.count("looks every 2 s instead") == 1
+    assert signed_in.log.count("polling every 2 s") == 1
     assert "internal error" not in signed_in.log
 
 

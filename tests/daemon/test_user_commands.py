@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sandbox import Box, until
-from vx_token.daemon.user_commands import Event, Order, Runner, environment
+from vx_token.daemon.user_commands import Event, Job, JobRunner, environment
 from vx_token.emulator import Emulator
 
 # Appends what it was given to the file named by its first argument, then does its worst.
@@ -119,7 +119,7 @@ def test_a_failing_command_is_told_by_log_and_status_until_it_works(box: Box, go
     google.service_account(box.key)
     switch = box.root / "works"
     box.profile(url=google.base_url(), on_refresh=["test", "-e", str(switch)])
-    problem = "the command 'test' ended with status 1"
+    problem = "the command 'test' exited with status 1"
     with box.daemon() as process:
         until(lambda: box.status()["problems"] == [problem])
         assert f"gemini: {problem}" in box.vx("status").stdout
@@ -133,7 +133,7 @@ def test_a_failing_command_is_told_by_log_and_status_until_it_works(box: Box, go
 
 @pytest.mark.parametrize(
     ("command", "problem"),
-    [(["/no/such/program"], "cannot be run: No such file"), (["sh", "-c", "kill -9 $$"], "ended with status -9")],
+    [(["/no/such/program"], "cannot be run: No such file"), (["sh", "-c", "kill -9 $$"], "exited with status -9")],
 )
 def test_what_cannot_be_run_or_dies_is_told(box: Box, google: Emulator, command: list[str], problem: str) -> None:
     google.service_account(box.key)
@@ -162,7 +162,7 @@ def test_several_commands_run_in_order_and_none_is_kept_from_it_by_another(box: 
     google.service_account(box.key)
     commands = [["sh", "-c", f"echo {word} >> {box.root}/told"] for word in ("one", "two")]
     box.profile(url=google.base_url(), on_refresh=[commands[0], ["false"], ["/no/such/program"], commands[1]])
-    wrong = ["the command 'false' ended with status 1", "the command '/no/such/program' cannot be run: No such file"]
+    wrong = ["the command 'false' exited with status 1", "the command '/no/such/program' cannot be run: No such file"]
     with box.daemon() as process:
         until(lambda: len(box.status()["problems"]) == 2)
         assert (box.root / "told").read_text() == "one\ntwo\n"
@@ -186,26 +186,26 @@ def test_several_commands_run_when_a_login_is_needed(box: Box, google: Emulator)
 
 def test_each_command_has_a_time_of_its_own(tmp_path: Path) -> None:
     found: list[tuple[str, ...]] = []
-    runner = Runner(lambda _, problems: found.append(problems), timeout=3)
+    runner = JobRunner(lambda _, problems: found.append(problems), timeout=3)
     slow, quick = ("sleep", "60"), ("sh", "-c", f"echo done >> {tmp_path}/told")
     event = Event("refresh", "gemini", tmp_path)
-    runner.start(Order(event, (slow, quick, slow, quick), os.environ))
+    runner.start(Job(event, (slow, quick, slow, quick), os.environ))
     until(lambda: found, 30)
-    assert found == [("the command 'sleep' did not end within 3 s",) * 2]
+    assert found == [("the command 'sleep' timed out after 3 s",) * 2]
     assert (tmp_path / "told").read_text() == "done\ndone\n"
 
 
-def order(folder: Path, script: str, name: str = "refresh", notice: str = "") -> Order:
+def order(folder: Path, script: str, name: str = "refresh", notice: str = "") -> Job:
     event = Event(name, "gemini", folder, notice)
-    return Order(event, (("sh", "-c", script),), environment(os.environ, event, ()))
+    return Job(event, (("sh", "-c", script),), environment(os.environ, event, ()))
 
 
 def test_a_command_that_takes_too_long_ends_with_all_it_started(tmp_path: Path) -> None:
     found: list[str] = []
-    runner = Runner(lambda _, problems: found.extend(problems), timeout=3)
+    runner = JobRunner(lambda _, problems: found.extend(problems), timeout=3)
     runner.start(order(tmp_path, f"sleep 60 & echo $! > {tmp_path}/child; wait"))
     until(lambda: found)
-    assert found == ["the command 'sh' did not end within 3 s"]
+    assert found == ["the command 'sh' timed out after 3 s"]
     child = int((tmp_path / "child").read_text())
     until(lambda: not alive(child))
 
@@ -219,7 +219,7 @@ def alive(pid: int) -> bool:
 
 def test_what_comes_meanwhile_waits_and_only_the_last_of_it_runs(tmp_path: Path) -> None:
     found: list[str] = []
-    runner = Runner(lambda done, _: found.append(done.event.notice))
+    runner = JobRunner(lambda done, _: found.append(done.event.notice))
     for number in range(5):
         gate = f"until [ -e {tmp_path}/gate ]; do sleep 0.02; done"
         runner.start(order(tmp_path, gate, notice=str(number)))
@@ -232,9 +232,9 @@ def test_what_comes_meanwhile_waits_and_only_the_last_of_it_runs(tmp_path: Path)
 
 def test_a_runner_that_was_busy_can_run_again(tmp_path: Path) -> None:
     found: list[str] = []
-    runner = Runner(lambda _, problems: found.extend(problems))
+    runner = JobRunner(lambda _, problems: found.extend(problems))
     runner.start(order(tmp_path, "exit 3"))
-    until(lambda: len(found) == 1 and not runner._waiting)
+    until(lambda: len(found) == 1 and not runner._queued)
     runner.start(order(tmp_path, "exit 4"))
     until(lambda: len(found) == 2)
-    assert found == [f"the command 'sh' ended with status {status}" for status in (3, 4)]
+    assert found == [f"the command 'sh' exited with status {status}" for status in (3, 4)]

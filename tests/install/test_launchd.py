@@ -12,7 +12,7 @@ import pytest
 from vx_token.errors import LoginNeededError, TemporaryError, VxTokenError
 from vx_token.install import changes
 from vx_token.install.launchd import LABEL, Launchd, plist
-from vx_token.install.service import Agent
+from vx_token.install.service import ServiceSpec
 
 RUNNING = """\
 gui/501/local.vx-token = {
@@ -51,7 +51,7 @@ def mac(tmp_path: Path) -> Launchd:
         assert argv[0] == "launchctl"
         return subprocess.run([str(program), *argv[1:]], capture_output=True, text=True, check=False, timeout=10)
 
-    agent = Agent(
+    agent = ServiceSpec(
         command=("/opt/my tools/vx-token",),
         home=tmp_path / "me",
         environ={"NO_PROXY": "<&>'\""},
@@ -67,15 +67,15 @@ def says(folder: Path, text: str) -> None:
 
 
 def snippet(mac: Launchd, *, expires: float, status: str = "fresh", notice: str = "") -> None:
-    folder = mac.agent.runtime / "default"
+    folder = mac.spec.runtime / "default"
     folder.mkdir(parents=True, exist_ok=True)
     lines = ["# vx-token env.sh 1", f"# status: {status}", f"# expires: {expires:.0f}", f"# notice: {notice}", "# end"]
     (folder / "env.sh").write_text("\n".join(lines))
 
 
 def test_the_property_list_holds_all_that_launchd_needs(mac: Launchd) -> None:
-    found = plistlib.loads(plist(mac.agent).encode())
-    log = f"{mac.agent.state}/service.log"
+    found = plistlib.loads(plist(mac.spec).encode())
+    log = f"{mac.spec.state}/service.log"
     assert found == {
         "Label": LABEL,
         "ProgramArguments": ["/opt/my tools/vx-token", "run"],
@@ -93,31 +93,31 @@ def test_the_property_list_holds_all_that_launchd_needs(mac: Launchd) -> None:
 
 
 def test_install_loads_it_and_uninstall_leaves_nothing(mac: Launchd) -> None:
-    home = mac.agent.home
+    home = mac.spec.home
     (home / "Library/LaunchAgents").mkdir(parents=True)
     (home / "Library/LaunchAgents/other.plist").write_text("")
     before = set(home.rglob("*"))
     snippet(mac, expires=time.time() + 60)
-    assert mac.carry_out(mac.install(), time.time) == "the service runs"
+    assert mac.apply(mac.install(), time.time) == "the service is running"
     assert oct(mac.file.stat().st_mode)[-3:] == "600"
     calls = (home.parent / "launchctl.calls").read_text().splitlines()
     target = f"gui/501/{LABEL}"
     assert calls[:3] == [f"bootout {target}", f"enable {target}", f"bootstrap gui/501 {mac.file}"]
     changes.perform(mac.uninstall(), mac.run)
     assert set(home.rglob("*")) == before
-    assert not mac.agent.runtime.exists()
+    assert not mac.spec.runtime.exists()
 
 
 def test_its_state_is_told_in_one_vocabulary(mac: Launchd) -> None:
-    running = mac.standing()
+    running = mac.status()
     assert (running.installed, running.running, running.pid, running.code) == (True, True, 4242, 0)
-    says(mac.agent.home.parent, ENDED)
-    ended = mac.standing()
+    says(mac.spec.home.parent, ENDED)
+    ended = mac.status()
     assert (ended.installed, ended.running, ended.result, ended.pid, ended.code) == (
         (True, False, "spawn scheduled", 0, 3)
     )
-    says(mac.agent.home.parent, "")
-    assert not mac.standing().installed
+    says(mac.spec.home.parent, "")
+    assert not mac.status().installed
     with pytest.raises(VxTokenError, match="launchd has no session"):
         mac.check()
 
@@ -130,29 +130,29 @@ def test_install_waits_for_the_token_and_says_what_is_wrong(mac: Launchd) -> Non
         if len(pauses) == 3:
             snippet(mac, expires=time.time() + 60)
 
-    assert replace(mac, pause=pause).carry_out([], time.time) == "the service runs"
+    assert replace(mac, pause=pause).apply([], time.time) == "the service is running"
     assert len(pauses) == 3
     snippet(mac, expires=0, status="expired")
     with pytest.raises(TemporaryError, match="has no token yet"):
-        mac.carry_out([], time.time)
+        mac.apply([], time.time)
     snippet(mac, expires=0, status="login", notice="Google wants you back; run: gcloud auth login")
     with pytest.raises(LoginNeededError, match="Google wants you back") as caught:
-        mac.carry_out([], time.time)
+        mac.apply([], time.time)
     assert caught.value.hint == "run: gcloud auth login"
-    says(mac.agent.home.parent, ENDED)
-    with pytest.raises(VxTokenError, match=r"does not run \(spawn scheduled, exit status 3\)"):
-        mac.carry_out([], time.time)
+    says(mac.spec.home.parent, ENDED)
+    with pytest.raises(VxTokenError, match=r"is not running \(spawn scheduled, exit status 3\)"):
+        mac.apply([], time.time)
 
 
 @pytest.mark.parametrize("verb", ["start", "stop", "restart"])
 def test_every_verb_speaks_to_the_one_agent(mac: Launchd, verb: str) -> None:
-    changes.perform(mac.verb(verb), mac.run)
+    changes.perform(mac.control(verb), mac.run)
     words = {"start": "kickstart", "stop": "kill SIGTERM", "restart": "kickstart -k"}[verb]
-    assert (mac.agent.home.parent / "launchctl.calls").read_text() == f"{words} gui/501/{LABEL}\n"
+    assert (mac.spec.home.parent / "launchctl.calls").read_text() == f"{words} gui/501/{LABEL}\n"
 
 
 def test_the_log_is_shown_by_tail(mac: Launchd, capfd: pytest.CaptureFixture[str]) -> None:
-    mac.agent.state.mkdir(parents=True)
-    (mac.agent.state / "service.log").write_text("one\ntwo\n")
+    mac.spec.state.mkdir(parents=True)
+    (mac.spec.state / "service.log").write_text("one\ntwo\n")
     subprocess.run(mac.logs(1, follow=False), check=True, timeout=10, env=dict(os.environ))
     assert capfd.readouterr().out == "two\n"

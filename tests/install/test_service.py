@@ -24,8 +24,8 @@ from journal import Line, journal
 from sandbox import SOURCE, until
 from usermanager import REPOSITORY
 from vx_token.credentials.fetch import DEADLINE
-from vx_token.daemon import event_record, info
-from vx_token.daemon.environment import OF_THE_SHELL
+from vx_token.daemon import info, user_commands
+from vx_token.daemon.environment import SHELL_VARIABLES
 from vx_token.daemon.keeper import STUCK
 from vx_token.emulator import Emulator
 from vx_token.errors import ConfigError
@@ -33,8 +33,8 @@ from vx_token.gateway.listener import owner_uid
 from vx_token.install import changes as install_changes
 from vx_token.install import launchd
 from vx_token.install import systemd as service
-from vx_token.install.changes import Write
-from vx_token.install.service import OF_A_PROFILE, OF_THE_DAEMON, Agent, command, environment, listen
+from vx_token.install.changes import WriteFile
+from vx_token.install.service import DAEMON_FILES, PROFILE_FILES, ServiceSpec, command, environment, listen
 from vx_token.outputs import files
 from vx_token.system import daemon_lock
 from vx_token.tokens.schedule import LOGIN_PAUSE
@@ -56,7 +56,7 @@ def test_one_command_installs_it_and_one_leaves_nothing(account: Account) -> Non
     before = account.manager.tree()
     answer = account.vx("service", "install")
     assert (answer.status, answer.err) == (0, "")
-    assert "the service runs: gemini: 60 min left" in answer.out
+    assert "the service is running: gemini: 60 min left" in answer.out
     assert account.show("UnitFileState") == "enabled"
     assert answers(account.google, account.token()) == 200
     assert account.vx("service", "status").out.splitlines()[1].startswith("state:   active, process ")
@@ -231,8 +231,8 @@ def test_stopped_it_leaves_the_last_token_and_starts_again(account: Account) -> 
     assert (account.show("ActiveState"), account.show("Result"), account.token()) == ("inactive", "success", token)
     answer = account.vx("service", "status")
     assert answer.status == 1
-    assert "the service does not run" in answer.err
-    assert doctors_word(account) == ("fail", "the service does not run", "run: vx-token service start, or see: ")
+    assert "the service is not running" in answer.err
+    assert doctors_word(account) == ("fail", "the service is not running", "run: vx-token service start, or see: ")
     assert account.vx("service", "start").status == 0
     assert account.token() == token
     assert doctors_word(account, VX_TOKEN_RUNTIME_DIR="/run/elsewhere")[1] == (
@@ -253,7 +253,7 @@ def test_install_says_that_a_human_must_log_in_and_the_service_waits_for_it(acco
     account.configure(f"""on_login_needed = ["sh", "-c", 'echo "$VX_TOKEN_NOTICE" >> {told}']\n""")
     answer = account.vx("service", "install")
     assert answer.status == 4, answer
-    assert answer.err.startswith("vx-token: the service runs, but has no token: ")
+    assert answer.err.startswith("vx-token: the service is running, but has no token: ")
     command = "run: gcloud auth application-default login"
     assert answer.err.endswith(f"\nhint: {command}\n")
     assert account.show("ActiveState") == "active"
@@ -307,7 +307,7 @@ def test_the_users_commands_run_inside_the_sandbox_and_one_that_it_stops_is_told
     assert account.token() not in (state / "told").read_text()
     if without_namespaces(account):
         return
-    until(lambda: "gemini: the command 'sh' ended with status 2" in account.vx("status").out)
+    until(lambda: "gemini: the command 'sh' exited with status 2" in account.vx("status").out)
     assert not (home / "told").exists()
     account.manager.run("rm", str(state / "told"))
     account.drop_in(f"ReadWritePaths={home}")
@@ -321,7 +321,7 @@ def test_install_says_that_google_does_not_answer(account: Account) -> None:
     account.google.fail("token", times=None, kind="reset")
     answer = account.vx("service", "install")
     assert answer.status == 5, answer
-    assert answer.err.startswith("vx-token: the service runs, but has no token yet: gemini: no token, ")
+    assert answer.err.startswith("vx-token: the service is running, but has no token yet: gemini: no token, ")
 
 
 def test_a_wrong_configuration_is_named_and_not_tried_again(account: Account) -> None:
@@ -347,21 +347,21 @@ def test_a_start_that_fails_is_told_in_the_words_of_systemd_and_our_own(account:
     answer = account.vx("service", "install")
     assert answer.status == 3
     assert answer.err.splitlines() == [
-        f"vx-token: the service does not run (exit-code, exit status 3): {wrong}",
+        f"vx-token: the service is not running (exit-code, exit status 3): {wrong}",
         "hint: see: vx-token service logs",
     ]
     assert wrong in account.vx("service", "logs").out
-    assert doctors_word(account)[:2] == ("fail", "the service does not run (exit-code, exit status 3)")
+    assert doctors_word(account)[:2] == ("fail", "the service is not running (exit-code, exit status 3)")
 
 
 def test_without_a_manager_nothing_is_changed(account: Account) -> None:
     before = account.manager.tree()
     answer = account.vx("service", "install", XDG_RUNTIME_DIR="/nowhere", DBUS_SESSION_BUS_ADDRESS="")
     assert answer.status != 0
-    assert "no systemd user manager answers here" in answer.err
+    assert "no systemd user manager is running" in answer.err
     shown = account.vx("service", "install", "--dry-run", XDG_RUNTIME_DIR="/nowhere", DBUS_SESSION_BUS_ADDRESS="")
     assert shown.status == 0
-    assert shown.err.startswith("note: no systemd user manager answers here; ")
+    assert shown.err.startswith("note: no systemd user manager is running; ")
     assert f"ExecStart={account.program} run" in shown.out
     assert account.manager.tree() == before
 
@@ -458,7 +458,11 @@ def test_a_journal_gets_each_event_with_its_level_and_no_secret(account: Account
         lines, everything = ours(), "\n".join(line.text for line in written())
     assert all(line.leveled for line in lines)
     events = [line.text for line in lines]
-    assert [event for event in events if not re.match(r"<[346]>(vx-token \d|gemini: |stopped)", event)] == []
+    assert [
+        event
+        for event in events
+        if not re.match(r"<[346]>(vx-token \d|gemini: |the configuration is unchanged|stopped)", event)
+    ] == []
     assert {event[:3] for event in events} == {"<6>", "<4>", "<3>"}
     assert account.log() == "no log"
     assert not [issued for issued in google.issued if issued.value in everything]
@@ -631,7 +635,7 @@ def test_a_unix_socket_whose_path_is_too_long_is_left_out(tmp_path: Path) -> Non
     assert listen("127.0.0.1", 9999, "", tmp_path / ("x" * 100)) == ("127.0.0.1:9999",)
 
 
-# Run in the service's sandbox: what makes a trim risky is forbidden there, and the trim works all the same.
+# RunCommand in the service's sandbox: what makes a trim risky is forbidden there, and the trim works all the same.
 TRIM = f"""
 import ctypes, mmap, pathlib, sys
 sys.path.insert(0, {str(SOURCE)!r})
@@ -687,7 +691,7 @@ def test_the_gateway_and_its_trimming_work_where_no_memory_may_be_written_and_ru
     assert (account.show("NRestarts"), account.show("Result")) == ("0", "success")
 
 
-def agent(home: Path, **changes: object) -> Agent:
+def agent(home: Path, **changes: object) -> ServiceSpec:
     values: dict[str, object] = {
         "command": (str(home / "vx-token"),),
         "home": home,
@@ -696,7 +700,7 @@ def agent(home: Path, **changes: object) -> Agent:
         "state": home / "state",
         **changes,
     }
-    return Agent(**values)  # type: ignore[arg-type]
+    return ServiceSpec(**values)  # type: ignore[arg-type]
 
 
 def refusing(word: str) -> Callable[[list[str]], "subprocess.CompletedProcess[str]"]:
@@ -705,21 +709,21 @@ def refusing(word: str) -> Callable[[list[str]], "subprocess.CompletedProcess[st
 
 
 def unit_text(manager: service.Systemd) -> str:
-    return next(step.text for step in manager.install() if isinstance(step, Write) and step.path.name == UNIT)
+    return next(step.text for step in manager.install() if isinstance(step, WriteFile) and step.path.name == UNIT)
 
 
 def test_a_machine_that_gives_no_user_namespace_gets_the_unit_that_runs_there(tmp_path: Path) -> None:
-    texts = [unit_text(service.here(agent(tmp_path), refusing(word))) for word in ("nothing", "systemd-run")]
+    texts = [unit_text(service.detect(agent(tmp_path), refusing(word))) for word in ("nothing", "systemd-run")]
     assert ["\nPrivateUsers=yes\n" in text for text in texts] == [True, False]
 
 
 def test_the_gateway_brings_its_socket_and_takes_it_away(tmp_path: Path) -> None:
-    on = service.here(
+    on = service.detect(
         agent(tmp_path, listen=listen("localhost", 9999, "/run/x/%socket", tmp_path)), refusing("systemd-run")
     )
     install_changes.perform(on.install(), on.run)
     assert "\nListenStream=127.0.0.1:9999\nListenStream=/run/x/%%socket\n" in (on.units / service.SOCKET).read_text()
-    off = service.here(agent(tmp_path), on.run)
+    off = service.detect(agent(tmp_path), on.run)
     install_changes.perform(off.install(), off.run)
     assert [path.name for path in off.units.iterdir()] == [UNIT]
     install_changes.perform(on.install(), on.run)
@@ -735,7 +739,7 @@ def test_a_control_character_never_reaches_a_unit(tmp_path: Path) -> None:
 
 
 def test_a_proxys_password_is_in_no_repr(tmp_path: Path) -> None:
-    manager = service.here(agent(tmp_path, environ={"https_proxy": "http://me:hidden@p:1"}), refusing("nothing"))
+    manager = service.detect(agent(tmp_path, environ={"https_proxy": "http://me:hidden@p:1"}), refusing("nothing"))
     assert "hidden" not in repr((manager, manager.install()))
     assert "hidden" in unit_text(manager)
 
@@ -752,7 +756,7 @@ def test_a_proxys_password_is_in_no_repr(tmp_path: Path) -> None:
 )
 def test_a_proxys_password_is_not_shown_however_it_is_written(tmp_path: Path, url: str, shown: str) -> None:
     ours = agent(tmp_path, environ={"https_proxy": url, "ALL_PROXY": url})
-    managers = service.here(ours, refusing("nothing")), launchd.Launchd(ours, refusing("nothing"), 501)
+    managers = service.detect(ours, refusing("nothing")), launchd.Launchd(ours, refusing("nothing"), 501)
     for text in (install_changes.show(manager.install()) for manager in managers):
         assert "hid" not in text
         assert len(re.findall(rf"_proxy(?:=|</key>\s*<string>){re.escape(shown)}\W", text, re.IGNORECASE)) == 2
@@ -762,7 +766,7 @@ def test_only_what_matters_is_taken_from_the_environment(tmp_path: Path) -> None
     given = {
         "GOOGLE_APPLICATION_CREDENTIALS": "key.json",
         "VX_TOKEN_PROJECT": "p",
-        **dict.fromkeys(OF_THE_SHELL, "of one shell"),
+        **dict.fromkeys(SHELL_VARIABLES, "of one shell"),
         "OPENAI_API_KEY": "x",
         "HTTPS_PROXY": "",
     }
@@ -784,5 +788,5 @@ def test_the_program_is_started_by_the_name_that_outlives_an_upgrade(tmp_path: P
 
 
 def test_the_files_to_take_away_are_those_that_are_written() -> None:
-    assert set(OF_A_PROFILE) == {*files.SINKS, "state.json", "lock", event_record.NAME}
-    assert set(OF_THE_DAEMON) == {info.DAEMON_FILE, daemon_lock.DAEMON_LOCK}
+    assert set(PROFILE_FILES) == {*files.SINKS, "state.json", "lock", user_commands.RECORD_FILE}
+    assert set(DAEMON_FILES) == {info.DAEMON_FILE, daemon_lock.DAEMON_LOCK}

@@ -68,7 +68,7 @@ def config(box: Box) -> Path:
 
 BLOCK = """\
     + # >>> vx-token >>>
-    + # Kept by `vx-token setup`; `vx-token setup --undo` takes it out.
+    + # Managed by `vx-token setup`; `vx-token setup --undo` removes it.
     + if [ -z "${BASH_VERSION-}" ]; then
     +   :
     + elif [ -r SHELL/vx-token.bash ]; then
@@ -148,7 +148,7 @@ def test_without_a_login_it_says_the_one_command_and_changes_nothing(fresh: Box)
     before = tree(fresh)
     assert setup(fresh, "--yes", "--project", "demo", status=4) == (
         "vx-token: no Google login was found\n"
-        "hint: run: gcloud auth application-default login (and then again: vx-token setup)\n"
+        "hint: run: gcloud auth application-default login (then again: vx-token setup)\n"
     )
     assert tree(fresh) == before
 
@@ -319,7 +319,7 @@ def test_mode_link_and_all_bytes_outside_the_block_stay(logged_in: Box, google: 
     rc.symlink_to(real)
     hooked(logged_in, "--base-url", google.base_url())
     assert real.read_bytes().startswith(text.encode("latin-1"))
-    assert rcfile.present(real.read_bytes())
+    assert rcfile.has_block(real.read_bytes())
     assert (rc.is_symlink(), real.stat().st_mode & 0o777) == (True, 0o604)
 
     setup(logged_in, "--undo", "--yes")
@@ -331,7 +331,7 @@ def test_a_link_that_led_nowhere_leads_nowhere_again(logged_in: Box, google: Emu
     rc.symlink_to(real)
     before = tree(logged_in)
     hooked(logged_in, "--base-url", google.base_url())
-    assert rcfile.present(real.read_bytes())
+    assert rcfile.has_block(real.read_bytes())
     setup(logged_in, "--undo", "--yes")
     assert tree(logged_in) == before
 
@@ -341,19 +341,19 @@ LINE = st.binary(max_size=12).filter(lambda line: b">>>" not in line and b"<<<" 
 
 @given(before=LINE, after=LINE)
 def test_what_surrounds_the_block_never_changes(before: bytes, after: bytes) -> None:
-    assert rcfile.removed(rcfile.inserted(before, rcfile.block("one\n"))) == before
+    assert rcfile.without_block(rcfile.with_block(before, rcfile.block("one\n"))) == before
     data = before + b"\n" + rcfile.block("one\n") + after
-    changed = rcfile.inserted(data, rcfile.block("two\n"))
+    changed = rcfile.with_block(data, rcfile.block("two\n"))
     assert changed == before + b"\n" + rcfile.block("two\n") + after
-    assert rcfile.removed(data) == before + b"\n" + after
+    assert rcfile.without_block(data) == before + b"\n" + after
 
 
 @pytest.mark.parametrize("text", [f"{rcfile.BEGIN}\nleft\n", f"{rcfile.END}\n", f"{rcfile.BEGIN}\r\n{rcfile.END}\r\n"])
 def test_a_block_with_one_end_is_not_touched(text: str) -> None:
-    with pytest.raises(ConfigError, match="lost one of its ends"):
-        rcfile.inserted(text.encode(), rcfile.block("new\n"))
-    with pytest.raises(ConfigError, match="lost one of its ends"):
-        rcfile.removed(text.encode())
+    with pytest.raises(ConfigError, match="is incomplete"):
+        rcfile.with_block(text.encode(), rcfile.block("new\n"))
+    with pytest.raises(ConfigError, match="is incomplete"):
+        rcfile.without_block(text.encode())
 
 
 def test_an_old_block_is_replaced_where_it_stands(logged_in: Box, google: Emulator) -> None:
@@ -391,7 +391,7 @@ def test_undo_removes_a_block_that_no_record_knows(fresh: Box) -> None:
 
 def test_undo_tells_of_a_block_that_it_cannot_take_out(fresh: Box) -> None:
     (fresh.home / ".zshrc").write_text(f"{rcfile.BEGIN}\nmine\n")
-    told = "~/.zshrc stays: a block there lost one of its ends, remove the lines "
+    told = "~/.zshrc stays: its vx-token block is incomplete, remove the lines "
     assert setup(fresh, "--undo", "--yes").startswith(told)
     (fresh.home / ".bashrc").write_bytes(rcfile.block("ours\n"))
     assert f"\n{told}" in setup(fresh, "--undo", "--yes")
@@ -426,7 +426,7 @@ def test_a_start_up_file_that_cannot_be_written_is_named(logged_in: Box) -> None
 def test_a_shell_without_a_hook_is_told_what_works(logged_in: Box) -> None:
     logged_in.environ["SHELL"] = "/bin/tcsh"
     said = setup(logged_in, "--dry-run", "--no-service", "--project", "demo")
-    assert "hook       none for your shell; name another by --shell, or use: vx-token exec -- COMMAND\n" in said
+    assert "hook       none for your shell; choose another with --shell, or use: vx-token exec -- COMMAND\n" in said
 
 
 @pytest.mark.parametrize("shell", ["/bin/sh", "/usr/sbin/nologin"])
@@ -485,7 +485,7 @@ def test_a_person_is_asked_what_cannot_be_found(logged_in: Box) -> None:
     terminal.sendline("demo")
     terminal.expect_exact("the location (global, us, eu or a region) [global]: ")
     terminal.sendline("")
-    terminal.expect_exact("Load the hook in every new bash, so that its commands find a live token? [Y/n]: ")
+    terminal.expect_exact("Set OPENAI_API_KEY automatically in new bash shells? [Y/n]: ")
     terminal.sendline("n")
     terminal.expect_exact('+ project = "demo"')
     terminal.expect_exact("Do this? [Y/n]: ")
@@ -524,7 +524,7 @@ def test_from_nothing_to_a_new_login_shell_and_back_to_nothing(user: UserManager
     words = ("vx-token", "setup", "--yes", "--base-url", google.base_url())
     done = user.run(*words)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "the service runs: default: 60 min left" in done.stdout
+    assert "the service is running: default: 60 min left" in done.stdout
 
     shell = user.run("bash", "-lic", "printenv OPENAI_API_KEY")
     assert google.identity_of(shell.stdout.strip()), shell.stderr
@@ -533,12 +533,12 @@ def test_from_nothing_to_a_new_login_shell_and_back_to_nothing(user: UserManager
 
     pid = user.show("vx-token.service", "MainPID")
     again = user.run(*words)
-    assert "service    runs\neverything is in place already\n" in again.stdout
+    assert "service    is running\neverything is in place already\n" in again.stdout
     assert user.show("vx-token.service", "MainPID") == pid
 
     note = user.runtime / "vx-token/.daemon.json"
     note.write_text(json.dumps(json.loads(note.read_text()) | {"version": "0.0.1"}))  # as after an upgrade
-    assert "the service runs: default: " in user.run(*words).stdout
+    assert "the service is running: default: " in user.run(*words).stdout
     assert user.show("vx-token.service", "MainPID") != pid
 
     undone = user.run("vx-token", "setup", "--undo", "--yes")
@@ -552,7 +552,7 @@ def test_undo_leaves_a_service_that_was_there_before(user: UserManager, google: 
     assert user.run("vx-token", "service", "install", env=url).returncode == 0
     before = user.tree()
     done = user.run("vx-token", "setup", "--yes", "--base-url", google.base_url())
-    assert "the service runs: default: 60 min left" in done.stdout  # without the variable it is another unit
+    assert "the service is running: default: 60 min left" in done.stdout  # without the variable it is another unit
     assert user.run("vx-token", "setup", "--undo", "--yes").returncode == 0
     assert user.tree() == before
     # The daemon has seen the configuration go, and its reload may be under way.
@@ -562,6 +562,6 @@ def test_undo_leaves_a_service_that_was_there_before(user: UserManager, google: 
 
 def test_start_up_files_of_each_shell_are_found(tmp_path: Path) -> None:
     environ = {"HOME": str(tmp_path), "ZDOTDIR": str(tmp_path / "z"), "XDG_CONFIG_HOME": str(tmp_path / "c")}
-    assert shell_startup.TARGETS["zsh"](environ) == [tmp_path / "z/.zshrc"]
-    assert shell_startup.TARGETS["fish"](environ) == [tmp_path / "c/fish/conf.d/vx-token.fish"]
-    assert shell_startup.TARGETS["bash"](environ) == [tmp_path / ".bashrc", tmp_path / ".profile"]
+    assert shell_startup.HOOK_TARGETS["zsh"](environ) == [tmp_path / "z/.zshrc"]
+    assert shell_startup.HOOK_TARGETS["fish"](environ) == [tmp_path / "c/fish/conf.d/vx-token.fish"]
+    assert shell_startup.HOOK_TARGETS["bash"](environ) == [tmp_path / ".bashrc", tmp_path / ".profile"]

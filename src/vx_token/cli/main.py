@@ -114,8 +114,7 @@ def run_(log_format: str | None, gateway: bool, **options: Any) -> None:
       vx-token run                  run in a terminal; Ctrl-C stops it
       vx-token service install      run as a service
     """
-    from vx_token.daemon import daemon
-    from vx_token.daemon import sd_notify as systemd
+    from vx_token.daemon import daemon, sd_notify
     from vx_token.system import log
 
     overrides = given(options)
@@ -138,17 +137,9 @@ def run_(log_format: str | None, gateway: bool, **options: Any) -> None:
         refresher = wiring.refresher(settings, outputs(settings).store)
         return replace(refresher, attended=lambda: False, lockless=True)
 
-    ours = daemon.Daemon(
-        load=load,
-        make=make,
-        outputs=outputs,
-        environ=dict(os.environ),
-        clock=SystemClock(),
-        log=events,
-        notifier=systemd.notifier(os.environ, os.getpid()),
-    )
+    notifier = sd_notify.notifier(os.environ, os.getpid())
     try:
-        ours.run()
+        daemon.run(load, make, outputs, dict(os.environ), SystemClock(), events, notifier)
     except VxTokenError as error:
         if events.form == "text":
             raise

@@ -31,10 +31,9 @@ def service() -> None:
     """
 
 
-def manager_for(settings: Config | None) -> "install_service.Manager":
+def manager_for(settings: Config | None) -> "install_service.ServiceManager":
     """Return this machine's service manager, for this user and program; only `install` needs settings."""
     import subprocess
-    from pathlib import Path
 
     from vx_token.install import launchd, systemd
     from vx_token.install import service as install_service
@@ -44,9 +43,9 @@ def manager_for(settings: Config | None) -> "install_service.Manager":
 
     gateway = settings.gateway if settings and address.is_wanted(settings) else None
     runtime = paths.runtime_dir(os.environ)
-    ours = install_service.Agent(
+    ours = install_service.ServiceSpec(
         command=install_service.command(sys.argv[0], sys.executable),
-        home=Path.home(),
+        home=paths.home_dir(os.environ),
         environ=install_service.environment(os.environ, paths.working_folder(os.environ)),
         runtime=runtime,
         state=paths.state_dir(os.environ),
@@ -54,21 +53,21 @@ def manager_for(settings: Config | None) -> "install_service.Manager":
     )
     if sys.platform == "darwin":
         return launchd.Launchd(ours, run_program, os.getuid())
-    return systemd.here(ours, run_program)
+    return systemd.detect(ours, run_program)
 
 
-def _manager() -> "install_service.Manager":
+def _manager() -> "install_service.ServiceManager":
     """Return the manager for commands that work with an invalid configuration, too."""
     return manager_for(None)
 
 
-def _installed() -> "install_service.Manager":
+def _installed() -> "install_service.ServiceManager":
     """Return the manager; raise ConfigError when the service is not installed."""
     from vx_token.install import service as install_service
 
     manager = _manager()
     manager.check()
-    install_service.installed(manager.standing())
+    install_service.require_installed(manager.status())
     return manager
 
 
@@ -94,7 +93,7 @@ def install(dry_run: bool) -> None:
             raise
         output.show(f"note: {error.message}; shown as for a machine without user namespaces", err=True)
     steps = manager.install()
-    output.show(changes.show(steps).rstrip() if dry_run else manager.carry_out(steps, time.time))
+    output.show(changes.show(steps).rstrip() if dry_run else manager.apply(steps, time.time))
 
 
 @service.command("uninstall")
@@ -126,7 +125,7 @@ def start() -> None:
       vx-token service start && vx-token status
     """
     manager = _installed()
-    output.show(manager.carry_out(manager.verb("start"), time.time))
+    output.show(manager.apply(manager.control("start"), time.time))
 
 
 @service.command("restart")
@@ -138,7 +137,7 @@ def restart() -> None:
       vx-token service restart
     """
     manager = _installed()
-    output.show(manager.carry_out(manager.verb("restart"), time.time))
+    output.show(manager.apply(manager.control("restart"), time.time))
 
 
 @service.command("stop")
@@ -152,7 +151,7 @@ def stop() -> None:
     from vx_token.install import changes
 
     manager = _installed()
-    changes.perform(manager.verb("stop"), manager.run)
+    changes.perform(manager.control("stop"), manager.run)
     output.show("the service is stopped")
 
 
@@ -166,11 +165,11 @@ def service_status() -> None:
     """
     from vx_token.install import service as install_service
 
-    standing = _manager().standing()
-    output.show(f"file:    {standing.file if standing.installed else 'not installed'}")
-    output.show(f"state:   {standing.active}" + (f", process {standing.pid}" if standing.pid else ""))
-    output.show(f"message: {standing.text}" if standing.text else "message: none")
-    install_service.running(standing)
+    status = _manager().status()
+    output.show(f"file:    {status.file if status.installed else 'not installed'}")
+    output.show(f"state:   {status.active}" + (f", process {status.pid}" if status.pid else ""))
+    output.show(f"message: {status.text}" if status.text else "message: none")
+    install_service.require_running(status)
 
 
 @service.command("logs")

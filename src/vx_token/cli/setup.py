@@ -18,8 +18,8 @@ from vx_token.tokens.store import Store
 
 if TYPE_CHECKING:
     from vx_token.config.model import Config
-    from vx_token.install.service import Standing
-    from vx_token.install.setup_io import World
+    from vx_token.install.service import ServiceStatus
+    from vx_token.install.setup_io import SetupContext
     from vx_token.report.doctor_facts import Surroundings
 
 TEST = """
@@ -35,11 +35,11 @@ undo everything:   vx-token setup --undo"""
 class _Terminal:
     """Asks questions at the terminal."""
 
-    def text(self, question: str, default: str) -> str:
+    def value(self, question: str, default: str) -> str:
         """Return the typed answer, or the default."""
         return str(click.prompt(question, default=default or None))
 
-    def yes(self, question: str) -> bool:
+    def confirm(self, question: str) -> bool:
         """Return whether the user agrees, which is the default."""
         return click.confirm(question, default=True)
 
@@ -79,20 +79,20 @@ def setup(
       vx-token setup --yes --project my-project --location us-central1
       vx-token setup --undo
     """
-    from vx_token.install.setup_io import Wishes
+    from vx_token.install.setup_io import SetupOptions
 
     if not (yes or dry_run or sys.stdin.isatty()):
         raise UsageError("setup asks questions, but stdin is not a terminal", "add --yes to use all defaults")
-    world = _world(silent=yes or dry_run)
+    context = _world(silent=yes or dry_run)
     if undo:
-        _undo(world, yes=yes, dry_run=dry_run)
+        _undo(context, yes=yes, dry_run=dry_run)
         return
     given = {key: value for key, value in values.items() if value}
-    _setup(Wishes(profile or "", given, kind or "", hook, service), world, yes=yes, dry_run=dry_run)
+    _setup(SetupOptions(profile or "", given, kind or "", hook, service), context, yes=yes, dry_run=dry_run)
 
 
-def _world(*, silent: bool) -> "World":
-    from vx_token.install.setup_io import Silent, World
+def _world(*, silent: bool) -> "SetupContext":
+    from vx_token.install.setup_io import DefaultPrompter, SetupContext
 
     clock, environ = SystemClock(), dict(os.environ)
 
@@ -103,32 +103,32 @@ def _world(*, silent: bool) -> "World":
         left = f"{profile.name}: a live token, {shown(token.remaining(clock.now()))} left"
         return left + ("; tools with a key command take: vx-token gateway key" if profile.mode == "gateway" else "")
 
-    ask = Silent() if silent else _Terminal()
-    return World(environ, output.show, ask, cli_service.manager_for, prove, clock.now)
+    ask = DefaultPrompter() if silent else _Terminal()
+    return SetupContext(environ, output.show, ask, cli_service.manager_for, prove, clock.now)
 
 
-def _setup(wishes: Any, world: "World", *, yes: bool, dry_run: bool) -> None:
+def _setup(options: Any, context: "SetupContext", *, yes: bool, dry_run: bool) -> None:
     from vx_token.install import setup as work
 
-    todo = work.prepare(wishes, world)
+    todo = work.prepare(options, context)
     output.show(str(todo) or "everything is in place already")
-    if dry_run or (str(todo) and not yes and not world.ask.yes("Do this?")):
+    if dry_run or (str(todo) and not yes and not context.prompter.confirm("Do this?")):
         return
-    work.perform(todo, world)
+    work.perform(todo, context)
     output.show(TEST)
 
 
-def _undo(world: "World", *, yes: bool, dry_run: bool) -> None:
+def _undo(context: "SetupContext", *, yes: bool, dry_run: bool) -> None:
     from vx_token.install import setup as work
 
-    steps, remark = work.undoing(world), work.kept(world)
+    steps, remark = work.undo_steps(context), work.kept_files(context)
     if not steps:
         output.show(remark or "there is nothing to undo")
         return
     output.show("\n".join(filter(None, [*(str(step).rstrip("\n") for step in steps), remark])))
-    if dry_run or not (yes or world.ask.yes("Do this?")):
+    if dry_run or not (yes or context.prompter.confirm("Do this?")):
         return
-    work.undo(steps, world)
+    work.undo(steps, context)
     output.show("done; open shells keep the hook until they exit")
 
 
@@ -177,9 +177,9 @@ def _surroundings(profile: str | None) -> "Surroundings":
     return gather(settings, store, SystemClock(), publisher, environ, folder, wanted, _standing)
 
 
-def _standing() -> "Standing | None":
+def _standing() -> "ServiceStatus | None":
     try:
-        return cli_service.manager_for(None).standing()
+        return cli_service.manager_for(None).status()
     except ConfigError:  # a variable that no service file can hold; another check reports it where it matters
         return None
 

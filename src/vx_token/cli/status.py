@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -51,7 +50,7 @@ def _installed() -> bool:
     """Whether the service's file exists for this user; the service manager is not asked."""
     from vx_token.install import launchd, systemd
 
-    home = Path.home()
+    home = paths.home_dir(os.environ)
     if sys.platform == "darwin":
         return launchd.property_list(home).exists()
     return any((folder / systemd.UNIT).exists() for folder in systemd.folders(home, os.environ))

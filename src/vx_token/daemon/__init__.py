@@ -1,1 +1,1 @@
-"""The background process."""
+"""The background process: keepers, the file watcher, user commands and the notices to systemd."""

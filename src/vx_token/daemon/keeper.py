@@ -1,4 +1,4 @@
-"""Keeps one profile's token fresh and its files right, in a thread of its own."""
+"""Keeps one profile's token fresh and its files up to date, in a thread per profile."""
 
 import os
 import threading
@@ -19,16 +19,16 @@ from vx_token.tokens.schedule import LONGEST_PAUSE, next_refresh
 from vx_token.tokens.store import Store
 
 FORCED_GAP = 0.5
-"""Seconds between two tries when files change faster than tokens can be fetched."""
+"""Minimum seconds between two attempts, for files that change faster than tokens are refreshed."""
 
 PATIENCE = 1.0
-"""Seconds that a try may take before another, forced one ends it."""
+"""Seconds after which a forced refresh cancels an attempt in progress."""
 
 NAPS = 10
-"""Naps between two looks at the files while the watcher tells nothing; a look costs as much as several naps."""
+"""Naps between two checks of the files without a file event; a check costs as much as several naps."""
 
 STUCK = 2 * NAP
-"""Seconds without a sign of life after which a keeper counts as stuck; they show one at every nap."""
+"""Seconds without a heartbeat after which a keeper counts as stuck; it sends one at every nap."""
 
 
 def keep_fresh(
@@ -39,75 +39,76 @@ def keep_fresh(
     report: Callable[[State], None],
     chance: Callable[[], float] = draw,
 ) -> None:
-    """Keep one profile's token fresh and its files right until `wake` says stop."""
+    """Keep one profile's token fresh and its files up to date until `wake` is stopped."""
     clock, store, problems = refresher.clock, refresher.store, dict[str, str]()
-    jitter, asked, seen, now, state = chance(), False, None, clock.now(), State()
+    jitter, forced, published, now, state = chance(), False, None, clock.now(), State()
     interrupted = False
 
     def sleep(until: float) -> bool:
-        """Whether the clock was set meanwhile: then no instant on record can be trusted."""
+        """Sleep, and return whether the clock was set meanwhile, which makes all recorded times unreliable."""
         set_by, before = 0.0, now
         for _ in range(NAPS):
             set_by = clock.nap(until, wake)
-            refresher.cancelled()  # a sign of life
+            refresher.cancelled()  # sends the heartbeat
             if set_by < 0:
                 refresher.set_back(profile, set_by)
-            if set_by or wake.pending or not before <= clock.now() < until:  # it may be set between two naps as well
+            # The clock may also be set between two naps.
+            if set_by or wake.pending or not before <= clock.now() < until:
                 break
             before = clock.now()
         return set_by != 0
 
     while not wake.stopped:
-        asked, now = wake.take() or asked, clock.now()
+        forced, now = wake.take() or forced, clock.now()
         try:
             state = store.read(profile.name)
             due = next_refresh(now, state, jitter, profile.refresh_margin)
-            if asked or due <= now or refresher.outdated(profile, state):
+            if forced or due <= now or refresher.outdated(profile, state):
                 if 0 <= now - state.tried_at < FORCED_GAP:
-                    asked = True
+                    forced = True
                     sleep(state.tried_at + FORCED_GAP)
                     continue
-                jitter, asked, seen = chance(), False, None
-                # The try after one that was cut short is not: however often it is asked for, a refresh must come about.
-                attentive = _attentive(refresher, profile, wake, patient=interrupted)
-                attentive.cancelled()  # a token that has ended leaves the files before anything can fail
-                tried = attentive.refresh(profile)
-                interrupted = tried.attempts == state.attempts
+                jitter, forced, published = chance(), False, None
+                # The attempt after a cancelled one cannot be cancelled, so frequent requests never prevent a refresh.
+                attempt = _cancellable(refresher, profile, wake, patient=interrupted)
+                attempt.cancelled()  # removes an expired token from the files before anything can fail
+                refreshed = attempt.refresh(profile)
+                interrupted = refreshed.attempts == state.attempts
                 if not interrupted:
-                    report(_troubled(tried, refresher, profile))  # also when the next try is asked for already
+                    report(_with_write_error(refreshed, refresher, profile))
                 continue
             store.save(profile.name)
-            look = _look(store, profile, state, now)
-            if look != seen:
+            current = _fingerprint(store, profile, state, now)
+            if current != published:
                 problems = publisher.publish(profile, state)
-                report(_troubled(state, refresher, profile))
-                seen = look  # as it was before: what somebody did meanwhile, or we ourselves, is looked at once more
+                report(_with_write_error(state, refresher, profile))
+                published = current  # as before publishing, so that later changes, also our own, are checked once more
             if problems or store.unsaved(profile.name):
-                due, seen = min(due, now + LONGEST_PAUSE), None  # try again to write
-            asked = sleep(_until(due, now, state, store.saved(profile.name)))
+                due, published = min(due, now + LONGEST_PAUSE), None  # write again
+            forced = sleep(_wake_time(due, now, state, store.saved(profile.name)))
             continue
-        except Exception as error:  # noqa: BLE001 - a thread that ends keeps nothing fresh, and nobody would see it
+        except Exception as error:  # noqa: BLE001 - an exception would silently end the thread
             failure = _failure(error, now)
-        # Nothing is known for certain: the schedule has nothing to go by, so wait here.
+        # Wait here, because without a known state the schedule has no due time.
         if state.token is not None and not state.token.alive(now):
             publisher.withdraw(profile)
         report(State(failures=1, failure=failure))
-        sleep(_until(now + LONGEST_PAUSE, now, state))
-        asked = True
+        sleep(_wake_time(now + LONGEST_PAUSE, now, state))
+        forced = True
 
 
 def _failure(error: Exception, now: float) -> Failure:
-    internal = TemporaryError(f"internal error: {type(error).__name__}", "please report it; trying again")
+    internal = TemporaryError(f"internal error: {type(error).__name__}", "please report it; vx-token retries")
     return failure_of(error if isinstance(error, VxTokenError) else shortage(error) or internal, now)
 
 
-def _until(due: float, now: float, *states: State) -> float:
-    """When to wake: never later than the end of a token that may be in the files, written or kept from before."""
+def _wake_time(due: float, now: float, *states: State) -> float:
+    """Return the time to wake: `due`, or earlier when a token that may be in the files expires."""
     return min([due, *(live.expires_at for live in (state.live(now) for state in states) if live)])
 
 
-def _troubled(state: State, refresher: Refresher, profile: Profile) -> State:
-    """The state as it is reported: with a failure when it could not be written."""
+def _with_write_error(state: State, refresher: Refresher, profile: Profile) -> State:
+    """Return the state to report: with a failure if the state could not be written."""
     error = refresher.store.unsaved(profile.name)
     if error is None or state.failure is not None:
         return state
@@ -117,11 +118,11 @@ def _troubled(state: State, refresher: Refresher, profile: Profile) -> State:
     )
 
 
-def _attentive(refresher: Refresher, profile: Profile, wake: Wake, *, patient: bool) -> Refresher:
-    """The same refresher for one try that may drag on.
+def _cancellable(refresher: Refresher, profile: Profile, wake: Wake, *, patient: bool) -> Refresher:
+    """Return the refresher for one attempt, with a cancellation check.
 
-    It takes a token that has ended out of the files meanwhile, and gives up for a new login: what hangs is the old one.
-    A `patient` one does not give up.
+    The check removes a token from the files when it expires during the attempt. It cancels an attempt that takes
+    longer than `PATIENCE` when a refresh is forced, because a new login is available then; not if `patient`.
     """
     withdrawn, overdue = False, time.monotonic() + PATIENCE
 
@@ -136,8 +137,9 @@ def _attentive(refresher: Refresher, profile: Profile, wake: Wake, *, patient: b
     return replace(refresher, cancelled=cancelled)
 
 
-def _look(store: Store, profile: Profile, state: State, now: float) -> tuple[object, ...]:
-    folder = str(store.folder(profile.name))  # joined as text: this is most of what an idle daemon does
+def _fingerprint(store: Store, profile: Profile, state: State, now: float) -> tuple[object, ...]:
+    """Return the stamps and modes of the profile's files, and whether its token has expired."""
+    folder = str(store.folder(profile.name))  # strings, because this is most of an idle daemon's work
     stamps = [
         (system_stamps.stamp(path), _mode(path)) for path in (f"{folder}/{name}" for name in ("state.json", *SINKS))
     ]
@@ -151,15 +153,15 @@ def _mode(path: str) -> int:
         return 0
 
 
-def _known(store: Store, profile: Profile) -> State:
+def _read_state(store: Store, profile: Profile) -> State:
     try:
         return store.read(profile.name)
-    except VxTokenError:  # the thread tells of it
+    except VxTokenError:  # the thread will report it
         return State()
 
 
 class Keeper:
-    """A thread that keeps one profile fresh, and its signs of life."""
+    """A thread that keeps one profile's token fresh, and its heartbeat."""
 
     def __init__(
         self,
@@ -171,21 +173,21 @@ class Keeper:
         forced: bool,
     ) -> None:
         self.profile = profile
-        self.state = _known(refresher.store, profile)
+        self.state = _read_state(refresher.store, profile)
         self.tried = False
         self.wake = Wake()
-        self._beat = time.monotonic()
+        self._heartbeat_at = time.monotonic()
         if forced:
             self.wake.force()
-        own = replace(refresher, cancelled=self._sign)
-        arguments = (profile, own, publisher, self.wake, lambda state: report(self, state))
+        with_heartbeat = replace(refresher, cancelled=self._send_heartbeat)
+        arguments = (profile, with_heartbeat, publisher, self.wake, lambda state: report(self, state))
         self.thread = threading.Thread(target=keep_fresh, args=arguments, name=f"keep {profile.name}", daemon=True)
         self.thread.start()
 
     def alive(self) -> bool:
-        """Whether it showed a sign of life lately."""
-        return self.thread.is_alive() and time.monotonic() - self._beat < STUCK
+        """Return whether the thread sent a heartbeat recently."""
+        return self.thread.is_alive() and time.monotonic() - self._heartbeat_at < STUCK
 
-    def _sign(self) -> bool:
-        self._beat = time.monotonic()
+    def _send_heartbeat(self) -> bool:
+        self._heartbeat_at = time.monotonic()
         return self.wake.stopped

@@ -1,9 +1,8 @@
-"""Tells when one of a set of files has changed, whether it exists yet or not, by rename or in place, through links.
+"""Watches a set of files, existing or not, for changes by rename or in place, also through symbolic links.
 
-The kernel's events (watchdog) are only hints to look: what counts is a file's stamp. So our own reads, and events of
-neighbours in the same folder, come to nothing, and `check` finds what a file system without events did not report.
-Where the kernel refuses events (the user's inotify instances are used up), `problem` is set and `check` must be called
-every `POLL` seconds.
+An event from the kernel (watchdog) only triggers a comparison of file stamps. Therefore reads, and changes to other
+files in the same folder, are not reported. `check` also detects changes on file systems without events. If the kernel
+refuses events because of a limit such as max_user_instances, `problem` is set and `check_if_due` polls.
 """
 
 import contextlib
@@ -12,6 +11,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,20 +30,24 @@ from watchdog.events import (
 from watchdog.observers import Observer
 
 from vx_token.system import stamps
+from vx_token.system.clock import NAP
 
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver, ObservedWatch
 
 SETTLE = 0.05
-"""Seconds of quiet that end a burst of events."""
+"""Seconds without an event after which a burst of events counts as complete."""
 
-LONGEST_BURST = 0.3
-"""Seconds after which a burst that does not end is looked at all the same."""
+MAX_BURST = 0.3
+"""Seconds after which files are checked although more events arrive."""
+
+CHECK = 10 * NAP
+"""Seconds between two checks of all files, for file systems that report no events."""
 
 POLL = 2.0
-"""Seconds between two calls of `check` while the kernel reports no events of some folder."""
+"""Seconds between two checks while the kernel reports no events for some folder."""
 
-# What the kernel is asked for. Without this it tells of every read as well, and a home folder is read all day long.
+# The kernel would otherwise report reads too, and programs read the home folder constantly.
 _CHANGES: list[type[FileSystemEvent]] = [
     FileCreatedEvent,
     FileModifiedEvent,
@@ -55,39 +59,40 @@ _CHANGES: list[type[FileSystemEvent]] = [
 ]
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_error(record: logging.LogRecord) -> bool:
     return "called when the thread is inactive" not in record.getMessage()
 
 
-# A watch that ends while its thread is about to wait for events is told as an error, though it is none.
-logging.getLogger("watchdog.observers.inotify").addFilter(_is_news)
+# watchdog logs an error when a watch is removed while its thread starts to wait, which is harmless.
+logging.getLogger("watchdog.observers.inotify").addFilter(_is_error)
 
 
 class Watcher(FileSystemEventHandler):
-    """Calls `changed(paths)` from a thread of its own.
+    """Calls `changed(paths)` from its own thread.
 
     Attributes:
-        problem: why the kernel reports no events of some folder, "" while it does.
+        problem: why the kernel reports no events for some folder, "" without a problem.
     """
 
     def __init__(self, changed: Callable[[frozenset[Path]], None]) -> None:
         self._changed = changed
         self.problem = ""
+        self._checked_at = 0.0
         self._observer: BaseObserver | None = None
         self._stamps: dict[Path, str] = {}
         self._watches: dict[Path, tuple[ObservedWatch, str]] = {}
-        self._gone: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        self._deleted: queue.SimpleQueue[Path] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._hint = threading.Event()
         self._stopping = threading.Event()
         self._settler = threading.Thread(target=self._settle, name="watch", daemon=True)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start watching."""
         self._settler.start()
 
     def stop(self) -> None:
-        """End both threads."""
+        """Stop both threads."""
         self._stopping.set()
         self._hint.set()
         self._settler.join()
@@ -96,40 +101,51 @@ class Watcher(FileSystemEventHandler):
             self._observer.join()
 
     def follow(self, files: Iterable[Path]) -> None:
-        """Watch exactly these files from now on."""
+        """Replace the set of watched files."""
         with self._lock:
             self._stamps = {path: self._stamps.get(path, stamps.stamp(path)) for path in files}
             self._arm()
-        self._hint.set()  # what changed before its folder was watched
+        self._hint.set()  # because a file may have changed before its folder was watched
 
     def check(self) -> None:
-        """Look now, whatever the kernel said."""
+        """Compare all stamps now, with or without events."""
         with self._lock:
-            gone = news = set(self._drain())
-            for _ in range(8):  # folders come and go while the watches are set
-                if not self._arm(news):
+            deleted = new = set(self._drain())
+            for _ in range(8):  # because folders may appear and disappear while watches are added
+                if not self._arm(new):
                     break
-                news = set(self._drain())
-                gone = gone | news
-            found = {path: stamps.stamp(path) for path in self._stamps}
-            # A file that came and went in one burst has the stamp it had, none, and yet somebody took it away.
+                new = set(self._drain())
+                deleted = deleted | new
+            current = {path: stamps.stamp(path) for path in self._stamps}
+            # A file that was created and deleted within one burst has no stamp before and after, but counts as changed.
             changed = frozenset(
-                p for p, stamp in found.items() if stamp != self._stamps[p] or (p in gone and not stamp)
+                p for p, stamp in current.items() if stamp != self._stamps[p] or (p in deleted and not stamp)
             )
-            self._stamps = found
+            self._stamps = current
         if changed:
             self._changed(changed)
 
+    @property
+    def interval(self) -> float:
+        """Seconds between two checks of all files."""
+        return POLL if self.problem else CHECK
+
+    def check_if_due(self) -> None:
+        """Check all files if the previous call did so at least `interval` seconds ago."""
+        if time.monotonic() >= self._checked_at + self.interval:
+            self._checked_at = time.monotonic()
+            self.check()
+
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Take a hint; called by watchdog."""
+        """Wake the thread; called by watchdog."""
         if event.event_type == "deleted":
-            self._gone.put(Path(os.fsdecode(event.src_path)))
+            self._deleted.put(Path(os.fsdecode(event.src_path)))
         self._hint.set()
 
     def _settle(self) -> None:
         while not self._stopping.is_set():
             self._hint.wait()
-            for _ in range(round(LONGEST_BURST / SETTLE)):
+            for _ in range(round(MAX_BURST / SETTLE)):
                 self._hint.clear()
                 if self._stopping.is_set() or not self._hint.wait(SETTLE):
                     break
@@ -137,19 +153,19 @@ class Watcher(FileSystemEventHandler):
             if not self._stopping.is_set():
                 self.check()
 
-    def _arm(self, gone: Set[Path] = frozenset()) -> bool:
-        """Watch the folders that matter now; tells whether that was anything new.
+    def _arm(self, deleted: Set[Path] = frozenset()) -> bool:
+        """Watch exactly the folders that `folders` returns now, and return whether a watch was added.
 
-        A folder in `gone` is watched anew: it may have got the old one's inode number, but not its watch.
+        A folder in `deleted` gets a new watch, because a new folder may reuse the inode number without the watch.
         """
         wanted = {folder: stamps.stamp(folder).partition(":")[0] for path in self._stamps for folder in folders(path)}
         try:
             observer = self._observing()
-        except (OSError, RuntimeError) as error:  # no inotify instance; no thread
+        except (OSError, RuntimeError) as error:  # no inotify instance or no thread
             self.problem = _why(error)
             return False
         for folder, (watch, inode) in list(self._watches.items()):
-            if wanted.get(folder) != inode or folder in gone:  # replaced, or of no interest any more
+            if wanted.get(folder) != inode or folder in deleted:  # replaced, or no longer needed
                 with contextlib.suppress(KeyError, OSError):
                     observer.unschedule(watch)
                 del self._watches[folder]
@@ -159,9 +175,9 @@ class Watcher(FileSystemEventHandler):
                 continue
             try:
                 watch = observer.schedule(self, str(folder), recursive=False, event_filter=_CHANGES)
-            except (FileNotFoundError, NotADirectoryError):  # gone meanwhile: the next look finds another
+            except (FileNotFoundError, NotADirectoryError):  # deleted meanwhile: the next check finds its parent
                 continue
-            except (OSError, RuntimeError) as error:  # no inotify watch; no thread; a folder that we may not read
+            except (OSError, RuntimeError) as error:  # no inotify watch, no thread, or an unreadable folder
                 problem = problem or _why(error)
             else:
                 self._watches[folder] = (watch, inode)
@@ -169,7 +185,7 @@ class Watcher(FileSystemEventHandler):
         return len(self._watches) > before
 
     def _observing(self) -> "BaseObserver":
-        """Return the running observer, started at the first call that the kernel allows."""
+        """Return the observer; each call starts it until the kernel allows it."""
         if self._observer is None:
             observer = Observer()
             observer.start()
@@ -179,11 +195,11 @@ class Watcher(FileSystemEventHandler):
     def _drain(self) -> Iterator[Path]:
         with contextlib.suppress(queue.Empty):
             while True:
-                yield self._gone.get_nowait()
+                yield self._deleted.get_nowait()
 
 
 def _why(error: OSError | RuntimeError) -> str:
-    """What is wrong and what to do; watchdog reports both limits by EMFILE."""
+    """Return message and hint; watchdog reports both the instance limit and the file limit as EMFILE."""
     hint = "raise the sysctl fs.inotify.max_user_instances, or the limit of open files (ulimit -n)"
     if isinstance(error, RuntimeError):
         hint = "raise the limits of memory (ulimit -v) and processes (ulimit -u)"
@@ -195,31 +211,31 @@ def _why(error: OSError | RuntimeError) -> str:
 
 
 def folders(path: Path) -> set[Path]:
-    """The folders in which a change can change what `path` leads to: its own, those of every link on the way."""
-    found: set[Path] = set()
-    queue, seen = [path.absolute()], set[Path]()
-    while queue and len(seen) < 64:
-        current = queue.pop()
+    """Return the folders to watch for `path`: its own and those of every symbolic link on the way."""
+    result: set[Path] = set()
+    pending, seen = [path.absolute()], set[Path]()
+    while pending and len(seen) < 64:
+        current = pending.pop()
         if current in seen:
             continue
         seen.add(current)
-        found.add(_existing(current.parent))
+        result.add(_existing(current.parent))
         for part in (current, *current.parents):
             target = _target(part)
             if target is not None:
-                found.add(_existing(part.parent))
-                queue.append(part.parent / target / current.relative_to(part))
+                result.add(_existing(part.parent))
+                pending.append(part.parent / target / current.relative_to(part))
                 break
-    return found
+    return result
 
 
 def _target(path: Path) -> Path | None:
     try:
         return path.readlink()
-    except OSError:  # no link, gone, or in a folder that we may not enter
+    except OSError:  # not a link, deleted, or in an inaccessible folder
         return None
 
 
 def _existing(folder: Path) -> Path:
-    # Path.is_dir raises where we may not look, before Python 3.14.
+    # Not Path.is_dir, which raises for an inaccessible folder before Python 3.14.
     return next(candidate for candidate in (folder, *folder.parents) if os.path.isdir(candidate))  # noqa: PTH112

@@ -1,1 +1,1 @@
-"""Changes to the machine, each with its undo."""
+"""Installation: setup, service units and shell start-up files; every change has an undo."""

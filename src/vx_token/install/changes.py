@@ -1,54 +1,57 @@
-"""Changes to a user's machine as data: shown, or done step by step."""
+"""Installation steps as data: files to write, edit or remove and commands to run, for a dry run or to perform."""
 
 import contextlib
+import difflib
 import re
 import shlex
 import shutil
+import stat
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vx_token.errors import VxTokenError
-from vx_token.system import atomic
+from vx_token.errors import ConfigError, VxTokenError
+from vx_token.system import atomic, paths
 
-Runner = Callable[[list[str]], subprocess.CompletedProcess[str]]
-"""Runs a program to its end and answers its status and text; FileNotFoundError when there is none of that name."""
+ProgramRunner = Callable[[list[str]], subprocess.CompletedProcess[str]]
+"""Runs a program to completion and captures its output; raises FileNotFoundError if it is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
-    """Make a folder of the user's own (0700), and what leads to it."""
+class MakeFolder:
+    """Creates a private folder (0700) and its parents."""
 
     path: Path
 
     def __str__(self) -> str:
-        return f"make the folder {self.path}"
+        return f"create the folder {self.path}"
 
-    def perform(self, run: Runner) -> None:  # noqa: ARG002 - every step is performed alike
-        """Do it; a folder that is there stays as it is."""
+    def perform(self, run: ProgramRunner) -> None:  # noqa: ARG002 - all steps have the same signature
+        """Create the folder; an existing one stays unchanged."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
-    """Bring a file (0600) to this content."""
+class WriteFile:
+    """Writes a file (0600) that belongs to vx-token."""
 
     path: Path
-    text: str = field(repr=False)  # it may hold a proxy's password
+    text: str = field(repr=False)  # because it may contain a proxy's password
 
     def __str__(self) -> str:
-        return f"write {self.path}\n" + "".join(f"    {line}".rstrip() + "\n" for line in _told(self.text).splitlines())
+        lines = _redacted(self.text).splitlines()
+        return f"write {self.path}\n" + "".join(f"    {line}".rstrip() + "\n" for line in lines)
 
-    def perform(self, run: Runner) -> None:
-        """Do it."""
-        Folder(self.path.parent).perform(run)
+    def perform(self, run: ProgramRunner) -> None:
+        """Write the file and create its folder."""
+        MakeFolder(self.path.parent).perform(run)
         atomic.write(self.path, self.text.encode())
 
 
 @dataclass(frozen=True, slots=True)
-class Remove:
-    """Take away a file or, with `tree`, a folder with all that is in it, and the folders that this leaves empty."""
+class RemoveFile:
+    """Removes a file or, with `tree`, a folder and its content; then empty parent folders below `below`."""
 
     path: Path
     below: Path
@@ -57,69 +60,144 @@ class Remove:
     def __str__(self) -> str:
         return f"remove {self.path}"
 
-    def perform(self, run: Runner) -> None:  # noqa: ARG002 - every step is performed alike
-        """Do it; a link is removed, never followed. Folders up to `below` go when they have become empty."""
+    def perform(self, run: ProgramRunner) -> None:  # noqa: ARG002 - all steps have the same signature
+        """Remove the path; a symbolic link itself is removed, not its target."""
         if self.tree and self.path.is_dir() and not self.path.is_symlink():
             shutil.rmtree(self.path)
         else:
             self.path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # the first that is not empty ends it
-            for folder in self.path.parents:
-                if not folder.is_relative_to(self.below) or folder == self.below:
-                    break
-                folder.rmdir()
+        _remove_empty_parents(self.path, self.below)
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """Run a program; with `harmless` its failure is none of ours."""
+class RunCommand:
+    """Runs a command; with `ignore_failure` its exit status is ignored."""
 
     argv: tuple[str, ...]
-    harmless: bool = False
+    ignore_failure: bool = False
 
     def __str__(self) -> str:
         return f"run {shlex.join(self.argv)}"
 
-    def perform(self, run: Runner) -> None:
-        """Do it.
+    def perform(self, run: ProgramRunner) -> None:
+        """Run the command.
 
         Raises:
-            VxTokenError: it failed; the text is what it said.
+            VxTokenError: the command failed; the message ends with the last line of its output.
         """
-        done = call(run, *self.argv)
-        if done.returncode != 0 and not self.harmless:
-            said = (done.stderr or done.stdout).strip().splitlines() or [f"status {done.returncode}"]
-            raise VxTokenError(f"{shlex.join(self.argv)}: {said[-1]}", "see: vx-token service status")
+        done = run_program(run, *self.argv)
+        if done.returncode != 0 and not self.ignore_failure:
+            output = (done.stderr or done.stdout).strip().splitlines() or [f"status {done.returncode}"]
+            raise VxTokenError(f"{shlex.join(self.argv)}: {output[-1]}", "see: vx-token service status")
 
 
-Step = Folder | Write | Remove | Run
+@dataclass(frozen=True, slots=True)
+class EditFile:
+    """Changes a file of the user's: symbolic links, its mode and the rest of its content are preserved.
+
+    Attributes:
+        path: the file, or a symbolic link whose target is changed, as dotfiles managers expect.
+        old: the content that was read, None when there was no file.
+        new: the new content; None removes the file and then empty parent folders below `below`.
+        mode: the mode of a new file.
+        below: the folder at which removing empty parents stops.
+    """
+
+    path: Path
+    old: bytes | None
+    new: bytes | None
+    mode: int = 0o600
+    below: Path | None = None
+
+    def __str__(self) -> str:
+        if self.new is None:
+            return f"remove {self.path}"
+        return f"{'change' if self.old is not None else 'write'} {self.path}\n" + "".join(self._diff())
+
+    def _diff(self) -> Iterator[str]:
+        before, after = ((content or b"").decode("utf-8", "backslashreplace") for content in (self.old, self.new))
+        for line in difflib.ndiff(before.splitlines(), after.splitlines()):
+            if line[:1] in "+-":
+                yield f"    {line}".rstrip() + "\n"
+
+    def perform(self, run: ProgramRunner | None = None) -> None:  # noqa: ARG002 - all steps have the same signature
+        """Write or remove the file.
+
+        Raises:
+            ConfigError: the file has changed since it was read, or is not writable.
+        """
+        if read_if_exists(self.path) != self.old:
+            raise ConfigError(f"{self.path} was changed meanwhile; vx-token did not overwrite it", "run it again")
+        try:
+            self._write() if self.new is not None else self._remove()
+        except OSError as error:
+            hint = "make the change shown above where that file is generated, or omit it"
+            raise ConfigError(f"cannot change {self.path}: {error.strerror}", hint) from None
+
+    def _write(self) -> None:
+        assert self.new is not None
+        target = self.path.resolve()
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = self.mode if self.old is None else stat.S_IMODE(target.stat().st_mode)
+        atomic.write(target, self.new, mode)
+
+    def _remove(self) -> None:
+        target = self.path.resolve()  # a symbolic link that was dangling before setup is dangling again
+        target.unlink(missing_ok=True)
+        if self.below:
+            _remove_empty_parents(target, self.below.resolve())
+
+
+Step = MakeFolder | WriteFile | RemoveFile | RunCommand
 
 
 def show(steps: Iterable[Step]) -> str:
-    """What would be done, for a person to read; a password inside a proxy's URL is not shown."""
+    """Describe the steps for a dry run; passwords in proxy URLs are redacted."""
     return "".join(f"{step}".rstrip("\n") + "\n" for step in steps)
 
 
-def perform(steps: Iterable[Step], run: Runner) -> None:
-    """Do it, in order; the first failure ends it.
+def perform(steps: Iterable[Step], run: ProgramRunner) -> None:
+    """Perform the steps in order and stop at the first error.
 
     Raises:
-        VxTokenError: a program failed.
+        VxTokenError: a command failed.
         OSError: a file could not be changed.
     """
     for step in steps:
         step.perform(run)
 
 
-def call(run: Runner, *argv: str) -> subprocess.CompletedProcess[str]:
-    """Run a program; one that is not installed counts as failed with status 127, as in a shell."""
+def run_program(run: ProgramRunner, *argv: str) -> subprocess.CompletedProcess[str]:
+    """Run a program; one that is not installed gives status 127, as in a shell."""
     try:
         return run(list(argv))
     except FileNotFoundError:
         return subprocess.CompletedProcess(argv, 127, "", f"{argv[0]}: not found")
 
 
-def _told(text: str) -> str:
-    """Without passwords: a proxy's may hold anything, and no scheme need precede it."""
+def read_if_exists(path: Path) -> bytes | None:
+    """Read a file, None when it does not exist.
+
+    Raises:
+        ConfigError: the file exists and is not readable.
+    """
+    try:
+        return paths.content(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", "make it a readable file") from None
+
+
+def _remove_empty_parents(path: Path, below: Path) -> None:
+    with contextlib.suppress(OSError):  # rmdir fails at the first folder that is not empty
+        for folder in path.parents:
+            if not folder.is_relative_to(below) or folder == below:
+                break
+            folder.rmdir()
+
+
+def _redacted(text: str) -> str:
+    """Replace passwords in URLs; a proxy's may contain any character, and its URL may lack a scheme."""
     proxies = re.sub(r"(?i)(_proxy(?:=|</key>\s*<string>)(?:\w+://)?).*@", r"\1***@", text)
     return re.sub(r"://[^\s/@]+@", "://***@", proxies)

@@ -1,4 +1,4 @@
-"""The macOS launch agent: its property list, and the verbs of the systemd service through launchctl."""
+"""The macOS launch agent: its property list, and install, start, stop and uninstall through launchctl."""
 
 import plistlib
 import re
@@ -8,119 +8,128 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vx_token.errors import TemporaryError, VxTokenError
-from vx_token.install.changes import Folder, Remove, Run, Runner, Step, Write, call, perform
-from vx_token.install.service import LOG, Agent, Standing, leftovers, tail, verdict
+from vx_token.install.changes import (
+    MakeFolder,
+    ProgramRunner,
+    RemoveFile,
+    RunCommand,
+    Step,
+    WriteFile,
+    perform,
+    run_program,
+)
+from vx_token.install.service import LOG, ServiceSpec, ServiceStatus, health, leftovers, tail
 
 LABEL = "local.vx-token"
 
-PATIENCE = 120.0
-"""Seconds for the first token; launchd itself cannot tell when a program is ready."""
+START_TIMEOUT = 120.0
+"""Seconds to wait for the first token, because launchd has no readiness notification."""
 
 
 @dataclass(frozen=True, slots=True)
 class Launchd:
-    """A login session's launchd that shall run our agent.
+    """The launchd of a login session.
 
     Attributes:
-        agent: what to run.
-        run: how programs are run.
-        uid: whose session.
-        pause: sleeps so many seconds.
+        spec: what to install.
+        run: runs a program.
+        uid: user ID of the session.
+        pause: sleeps for a number of seconds.
     """
 
-    agent: Agent
-    run: Runner
+    spec: ServiceSpec
+    run: ProgramRunner
     uid: int
     pause: Callable[[float], None] = time.sleep
 
     @property
     def file(self) -> Path:
-        """Where the property list lies."""
-        return property_list(self.agent.home)
+        """Path of the property list."""
+        return property_list(self.spec.home)
 
     @property
     def target(self) -> str:
-        """The agent's name in launchd's words."""
+        """The agent's service target, see launchctl(1)."""
         return f"gui/{self.uid}/{LABEL}"
 
     def check(self) -> None:
-        """Make sure that launchd answers for this session.
+        """Check that launchd has a session of this user.
 
         Raises:
-            VxTokenError: it does not, as in a session by ssh without a login at the screen.
+            VxTokenError: there is none, as over ssh without a graphical login.
         """
-        if call(self.run, "launchctl", "print", f"gui/{self.uid}").returncode != 0:
-            raise VxTokenError("launchd has no session of this user", "log in at the screen once")
+        if run_program(self.run, "launchctl", "print", f"gui/{self.uid}").returncode != 0:
+            raise VxTokenError("launchd has no session of this user", "log in once in the graphical session")
 
     def install(self) -> list[Step]:
-        """The steps from nothing, or from an older installation, to an agent that is started at every login."""
+        """Return the steps that install or update the agent and start it now and at every login."""
         return [
-            Folder(self.agent.state),
-            Write(self.file, plist(self.agent)),
-            Run(("launchctl", "bootout", self.target), harmless=True),
-            Run(("launchctl", "enable", self.target)),
-            Run(("launchctl", "bootstrap", f"gui/{self.uid}", str(self.file))),
+            MakeFolder(self.spec.state),
+            WriteFile(self.file, plist(self.spec)),
+            RunCommand(("launchctl", "bootout", self.target), ignore_failure=True),
+            RunCommand(("launchctl", "enable", self.target)),
+            RunCommand(("launchctl", "bootstrap", f"gui/{self.uid}", str(self.file))),
         ]
 
     def uninstall(self) -> list[Step]:
-        """The steps back to nothing."""
-        away = Run(("launchctl", "bootout", self.target), harmless=True)
-        left = leftovers(self.agent.home, self.agent.runtime, self.agent.state)
-        return [away, Remove(self.file, self.agent.home / "Library"), *left]
+        """Return the steps that stop and remove the agent."""
+        stop = RunCommand(("launchctl", "bootout", self.target), ignore_failure=True)
+        left = leftovers(self.spec.home, self.spec.runtime, self.spec.state)
+        return [stop, RemoveFile(self.file, self.spec.home / "Library"), *left]
 
-    def verb(self, name: str) -> list[Step]:
-        """`start`, `stop` or `restart`."""
+    def control(self, name: str) -> list[Step]:
+        """Return the steps of `start`, `stop` or `restart`."""
         words = {"start": ("kickstart",), "stop": ("kill", "SIGTERM"), "restart": ("kickstart", "-k")}
-        return [Run(("launchctl", *words[name], self.target))]
+        return [RunCommand(("launchctl", *words[name], self.target))]
 
-    def carry_out(self, steps: Iterable[Step], now: Callable[[], float]) -> str:
-        """Do the steps of `install`, `start` or `restart`; one line on an agent that runs and has a live token.
+    def apply(self, steps: Iterable[Step], now: Callable[[], float]) -> str:
+        """Perform the steps of `install`, `start` or `restart`; return a line when the agent has a live token.
 
         Raises:
-            VxTokenError: it does not run, or has no token; see `agent.verdict`.
+            VxTokenError: the agent is not running or has no token; see `service.health`.
         """
         perform(steps, self.run)
-        for _ in range(int(PATIENCE)):
+        for _ in range(int(START_TIMEOUT)):
             try:
-                return verdict(self.standing(), self.agent.runtime, now())
+                return health(self.status(), self.spec.runtime, now())
             except TemporaryError:
                 self.pause(1)
-        return verdict(self.standing(), self.agent.runtime, now())
+        return health(self.status(), self.spec.runtime, now())
 
-    def standing(self) -> Standing:
-        """What launchd says of the agent; its words become systemd's."""
-        done = call(self.run, "launchctl", "print", self.target)
-        found = dict(re.findall(r"^\t(state|pid|last exit code) = (.+)$", done.stdout, re.MULTILINE))
-        state = found.get("state", "not loaded")
-        code = re.match(r"\d+", found.get("last exit code", ""))
-        return Standing(
+    def status(self) -> ServiceStatus:
+        """Return the agent's status, translated into systemd's terms."""
+        done = run_program(self.run, "launchctl", "print", self.target)
+        fields = dict(re.findall(r"^\t(state|pid|last exit code) = (.+)$", done.stdout, re.MULTILINE))
+        state = fields.get("state", "not loaded")
+        code = re.match(r"\d+", fields.get("last exit code", ""))
+        return ServiceStatus(
             file=self.file,
             installed=done.returncode == 0,
             active="active" if state == "running" else "inactive",
             result="success" if state == "running" else state,
             code=int(code[0]) if code else 0,
-            pid=int(found.get("pid", "0")),
+            pid=int(fields.get("pid", "0")),
         )
 
     def logs(self, lines: int, *, follow: bool) -> list[str]:
-        """The command that shows the agent's log."""
-        return tail(self.agent, lines, follow=follow)
+        """Return the command that shows the agent's log."""
+        return tail(self.spec, lines, follow=follow)
 
 
 def property_list(home: Path) -> Path:
-    """Where the property list of a user lies."""
+    """Return the path of a user's property list."""
     return home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
 
 
-def plist(agent: Agent) -> str:
-    """The property list; launchd.plist(5)."""
-    log = str(agent.state / LOG)
+def plist(spec: ServiceSpec) -> str:
+    """Return the property list; see launchd.plist(5)."""
+    log = str(spec.state / LOG)
     content = {
         "Label": LABEL,
-        "ProgramArguments": [*agent.command, "run"],
-        "EnvironmentVariables": dict(agent.environ),
+        "ProgramArguments": [*spec.command, "run"],
+        "EnvironmentVariables": dict(spec.environ),
         "RunAtLoad": True,
-        # A stop by SIGTERM ends with status 0 and stays; anything else is started again, at most every 10 seconds.
+        # SIGTERM gives exit status 0, so the agent stays stopped; launchd restarts it after any other exit.
         "KeepAlive": {"SuccessfulExit": False},
         "ThrottleInterval": 10,
         "ExitTimeOut": 10,

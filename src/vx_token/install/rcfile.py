@@ -1,4 +1,4 @@
-"""The marked block of ours in a shell's start-up file."""
+"""The marked vx-token block in a shell start-up file: insert it, replace it, remove it."""
 
 import re
 
@@ -7,57 +7,57 @@ from vx_token.errors import ConfigError
 BEGIN = "# >>> vx-token >>>"
 END = "# <<< vx-token <<<"
 
-BY_HAND = f"remove the lines {BEGIN!r} and {END!r} by hand"
+REMOVE_HINT = f"remove the lines {BEGIN!r} and {END!r} by hand"
 
 _BLOCK = re.compile(rb"^" + BEGIN.encode() + rb"\n.*?^" + END.encode() + rb"(?:\n|\Z)", re.MULTILINE | re.DOTALL)
-_MARK = re.compile(rb"^(?:" + BEGIN.encode() + rb"|" + END.encode() + rb")\r?$", re.MULTILINE)
+_MARKER = re.compile(rb"^(?:" + BEGIN.encode() + rb"|" + END.encode() + rb")\r?$", re.MULTILINE)
 
 
 def block(lines: str) -> bytes:
-    """The block around these lines."""
-    return f"{BEGIN}\n# Kept by `vx-token setup`; `vx-token setup --undo` takes it out.\n{lines}{END}\n".encode()
+    """Return the block around these lines."""
+    return f"{BEGIN}\n# Managed by `vx-token setup`; `vx-token setup --undo` removes it.\n{lines}{END}\n".encode()
 
 
-def present(data: bytes) -> bool:
-    """Whether there is a block of ours."""
+def has_block(data: bytes) -> bool:
+    """Return whether the content has a complete block."""
     return _BLOCK.search(data) is not None
 
 
-def inserted(data: bytes, new: bytes) -> bytes:
-    """The content with our block, in its old place or at the end.
+def with_block(data: bytes, new: bytes) -> bytes:
+    """Return the content with the block, in place of the old one or at the end.
 
-    A file whose last line is open keeps it so: the block then ends without a newline, which tells `removed` that the
-    newline before the block is ours as well.
+    If the last line has no newline, one is inserted before the block and the block ends without one. By that missing
+    newline `without_block` detects that the inserted one must be removed too.
 
     Raises:
-        ConfigError: see `removed`.
+        ConfigError: see `without_block`.
     """
     _check(data)
-    found = _BLOCK.search(data)
-    if found is None:
+    old = _BLOCK.search(data)
+    if old is None:
         return data + new if not data or data.endswith(b"\n") else data + b"\n" + new.removesuffix(b"\n")
-    mine = new if found[0].endswith(b"\n") else new.removesuffix(b"\n")
-    return data[: found.start()] + mine + _BLOCK.sub(b"", data[found.end() :])
+    replacement = new if old[0].endswith(b"\n") else new.removesuffix(b"\n")
+    return data[: old.start()] + replacement + _BLOCK.sub(b"", data[old.end() :])
 
 
-def removed(data: bytes) -> bytes:
-    """The content without our block, byte for byte what it was before.
+def without_block(data: bytes) -> bytes:
+    """Return the content without the block, byte for byte as it was before.
 
     Raises:
-        ConfigError: only one end of the block is there.
+        ConfigError: only one marker of the block is present.
     """
     _check(data)
-    for found in reversed([*_BLOCK.finditer(data)]):
-        start = found.start() if found[0].endswith(b"\n") else max(0, found.start() - 1)
-        data = data[:start] + data[found.end() :]
+    for old in reversed([*_BLOCK.finditer(data)]):
+        start = old.start() if old[0].endswith(b"\n") else max(0, old.start() - 1)
+        data = data[:start] + data[old.end() :]
     return data
 
 
-def torn(data: bytes) -> bool:
-    """Whether a block of ours lost one of its ends."""
-    return _MARK.search(_BLOCK.sub(b"", data)) is not None
+def is_incomplete(data: bytes) -> bool:
+    """Return whether a marker is present without its counterpart."""
+    return _MARKER.search(_BLOCK.sub(b"", data)) is not None
 
 
 def _check(data: bytes) -> None:
-    if torn(data):
-        raise ConfigError("a block of ours in a start-up file lost one of its ends", BY_HAND)
+    if is_incomplete(data):
+        raise ConfigError("the vx-token block in a start-up file is incomplete", REMOVE_HINT)

@@ -1,4 +1,4 @@
-"""The program that a service manager keeps running, and what it needs of the user's world."""
+"""The service independent of its manager: its command, environment, status and leftover files."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -6,33 +6,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from vx_token.daemon.environment import chosen
+from vx_token.daemon.environment import relevant
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
-from vx_token.install.changes import Remove, Runner, Step
+from vx_token.install.changes import ProgramRunner, RemoveFile, Step
 from vx_token.system.paths import ASIDE
 
-_LONGEST_SOCKET = 107  # bytes: unix(7), less the zero at the end
+_MAX_SOCKET_PATH = 107  # bytes: the limit in unix(7) without the terminating zero
 
 LOG = "service.log"
-"""In the state folder: the service's output where nothing else keeps it."""
+"""Name of the log file in the state folder, used where there is no journal."""
 
-OF_A_PROFILE = ("token", "header", "env.sh", "env.fish", "peek", "state.json", "lock", "told")
-OF_THE_STATE = (LOG, "gateway.key", "gateway.key.previous")
-OF_THE_DAEMON = (".daemon.json", ".daemon.lock")
+PROFILE_FILES = ("token", "header", "env.sh", "env.fish", "peek", "state.json", "lock", "events.json")
+STATE_FILES = (LOG, "gateway.key", "gateway.key.previous")
+DAEMON_FILES = (".daemon.json", ".daemon.lock")
 
 
 @dataclass(frozen=True, slots=True)
-class Agent:
-    """What is installed as a service.
+class ServiceSpec:
+    """What to install as a service.
 
     Attributes:
-        command: the absolute argv of `vx-token`, without its subcommand.
-        home: the user's home.
-        environ: the variables that matter, as `environment` picks them.
+        command: the absolute argv of `vx-token` without a subcommand.
+        home: the user's home folder.
+        environ: the variables that `environment` returns.
         runtime: the runtime folder.
-        state: the folder of what survives a reboot.
-        writable: further folders that it writes to.
-        listen: the gateway's addresses in systemd's words, none when there is no gateway.
+        state: the state folder, which survives a reboot.
+        writable: further folders to which the service writes.
+        listen: the gateway's addresses as ListenStream= values, empty without a gateway.
     """
 
     command: tuple[str, ...]
@@ -45,17 +45,17 @@ class Agent:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What the service manager says of the service.
+class ServiceStatus:
+    """The service's status as its manager reports it.
 
     Attributes:
-        file: the unit or plist, whether it is there or not.
-        installed: whether the manager knows it.
-        active: the manager's word: active, reloading, inactive, failed, activating …
-        result: why it ended, in the manager's word; `success` while all is well.
-        code: the exit status of the last end, 0 when there was none.
-        pid: the process, 0 when there is none.
-        text: the service's own line.
+        file: path of the unit or property list, which may not exist.
+        installed: whether the manager has loaded it.
+        active: the manager's state: active, reloading, inactive, failed, activating …
+        result: the manager's reason for the last exit; `success` without an error.
+        code: the last exit status, 0 if there was none.
+        pid: the process ID, 0 if there is none.
+        text: the line that the daemon sent by sd_notify.
     """
 
     file: Path
@@ -68,67 +68,67 @@ class Standing:
 
     @property
     def running(self) -> bool:
-        """Whether it is at work."""
+        """Whether the service is running."""
         return self.active in ("active", "reloading")
 
 
-class Manager(Protocol):
-    """What the command line asks of any service manager; `service.Systemd` and `launchd.Launchd` answer."""
+class ServiceManager(Protocol):
+    """The interface of a service manager, implemented by `systemd.Systemd` and `launchd.Launchd`."""
 
     @property
-    def run(self) -> Runner:
-        """How it runs programs."""
+    def run(self) -> ProgramRunner:
+        """Runs a program."""
 
     def check(self) -> None:
-        """Raise VxTokenError when there is no such manager here."""
+        """Raise VxTokenError when this service manager is not available."""
 
     def install(self) -> list[Step]:
-        """The steps to a running service."""
+        """Return the steps that install and start the service."""
 
     def uninstall(self) -> list[Step]:
-        """The steps back to nothing."""
+        """Return the steps that stop and remove the service."""
 
-    def verb(self, name: str) -> list[Step]:
-        """The steps of start, stop or restart."""
+    def control(self, name: str) -> list[Step]:
+        """Return the steps of `start`, `stop` or `restart`."""
 
-    def carry_out(self, steps: Iterable[Step], now: Callable[[], float]) -> str:
-        """Do steps that start it; say that it has a live token, or raise what is wrong."""
+    def apply(self, steps: Iterable[Step], now: Callable[[], float]) -> str:
+        """Perform steps that start the service; return a line, or raise VxTokenError without a live token."""
 
-    def standing(self) -> Standing:
-        """How it is."""
+    def status(self) -> ServiceStatus:
+        """Return the service's status."""
 
     def logs(self, lines: int, *, follow: bool) -> list[str]:
-        """The command that shows its log; VxTokenError when there is none."""
+        """Return the command that shows the log; raises VxTokenError when there is no log."""
 
 
 def environment(environ: Mapping[str, str], cwd: Path) -> dict[str, str]:
-    """The variables that decide what a token is made from and how Google is reached, places made absolute.
+    """Return the variables for the service, with absolute paths.
 
     Raises:
-        ConfigError: a value has a line break or another control character, which no service file can hold.
+        ConfigError: a value contains a control character, which a unit file cannot contain.
     """
-    found = chosen(environ, cwd)
-    for name, value in found.items():
+    variables = relevant(environ, cwd)
+    for name, value in variables.items():
         if not value.isprintable():
-            raise ConfigError(f"{name} holds a control character", f"set it anew: export {name}=…")
-    return found
+            raise ConfigError(f"{name} contains a control character", f"set it again: export {name}=…")
+    return variables
 
 
 GATEWAY_SOCKET = ".gateway.sock"
-"""In the runtime folder: the gateway's Unix socket where the configuration names no other."""
+"""Default name of the gateway's Unix socket, in the runtime folder."""
 
 
 def listen(host: str, port: int, unix_socket: str, runtime: Path) -> tuple[str, ...]:
-    """The gateway's addresses as ListenStream= takes them; systemd.socket(5) wants numbers, not names."""
+    """Return the gateway's addresses for ListenStream=; systemd.socket(5) requires numeric addresses."""
     number = {"localhost": "127.0.0.1", "::1": "[::1]"}.get(host, host)
     path = unix_socket or str(runtime / GATEWAY_SOCKET)
-    return (f"{number}:{port}", *([path] if len(os.fsencode(path)) <= _LONGEST_SOCKET else []))
+    return (f"{number}:{port}", *([path] if len(os.fsencode(path)) <= _MAX_SOCKET_PATH else []))
 
 
 def command(argv0: str, executable: str) -> tuple[str, ...]:
-    """The absolute argv by which this very program is started again.
+    """Return the absolute argv that starts this program again.
 
-    A link such as pipx makes is kept as it is: it outlives an upgrade, what it leads to may not.
+    Symbolic links, such as those of pipx, are not resolved, because their targets may change in an upgrade.
     """
     program = Path(argv0)
     if program.name == "vx-token" and os.access(program, os.X_OK):
@@ -136,64 +136,64 @@ def command(argv0: str, executable: str) -> tuple[str, ...]:
     return (executable, "-m", "vx_token")
 
 
-def verdict(standing: Standing, runtime: Path, now: float) -> str:
-    """One line on a service that runs and has a live token.
+def health(status: ServiceStatus, runtime: Path, now: float) -> str:
+    """Return a line for a service that is running and has a live token.
 
     Args:
-        standing: what the manager says, after the start is complete.
-        runtime: the runtime folder, where its default profile's `env.sh` tells how things are.
+        status: the status after the start is complete.
+        runtime: the runtime folder, whose default profile's `env.sh` contains the token's status.
         now: epoch seconds.
 
     Raises:
-        VxTokenError: it does not run.
-        LoginNeededError: it runs, and a human must log in.
-        TemporaryError: it runs, has no token yet, and goes on trying.
+        VxTokenError: the service is not running.
+        LoginNeededError: the service is running, and the user must log in.
+        TemporaryError: the service is running without a token and retries.
     """
-    running(standing)
-    known = facts(runtime / "default" / "env.sh")
-    if float(known.get("expires", "0")) > now:
-        return f"the service runs: {standing.text}" if standing.text else "the service runs"
-    if known.get("status") == "login":
-        notice, _, hint = known.get("notice", "a login is needed").rpartition("; ")
-        raise LoginNeededError(f"the service runs, but has no token: {notice or hint}", hint if notice else "")
+    require_running(status)
+    comments = env_file_comments(runtime / "default" / "env.sh")
+    if float(comments.get("expires", "0")) > now:
+        return f"the service is running: {status.text}" if status.text else "the service is running"
+    if comments.get("status") == "login":
+        notice, _, hint = comments.get("notice", "a login is needed").rpartition("; ")
+        raise LoginNeededError(f"the service is running, but has no token: {notice or hint}", hint if notice else "")
     raise TemporaryError(
-        f"the service runs, but has no token yet: {standing.text or 'no answer so far'}", "see: vx-token status"
+        f"the service is running, but has no token yet: {status.text or 'no response so far'}", "see: vx-token status"
     )
 
 
-def installed(standing: Standing) -> None:
+def require_installed(status: ServiceStatus) -> None:
     """Raise VxTokenError unless the service is installed."""
-    if not standing.installed:
+    if not status.installed:
         raise VxTokenError("the service is not installed", "run: vx-token service install")
 
 
-def running(standing: Standing) -> None:
-    """Raise VxTokenError unless the service is installed and runs."""
-    installed(standing)
-    if not standing.running:
-        ended = standing.result not in ("", "success")
-        why = f" ({standing.result}, exit status {standing.code})" if ended else ""
+def require_running(status: ServiceStatus) -> None:
+    """Raise VxTokenError unless the service is installed and running."""
+    require_installed(status)
+    if not status.running:
+        failed = status.result not in ("", "success")
+        why = f" ({status.result}, exit status {status.code})" if failed else ""
         raise VxTokenError(
-            f"the service does not run{why}", "run: vx-token service start, or see: vx-token service logs"
+            f"the service is not running{why}", "run: vx-token service start, or see: vx-token service logs"
         )
 
 
-def tail(agent: Agent, lines: int, *, follow: bool) -> list[str]:
-    """The command that shows the log where it is a file of ours.
+def tail(spec: ServiceSpec, lines: int, *, follow: bool) -> list[str]:
+    """Return the command that shows the log file.
 
     Raises:
-        VxTokenError: there is none yet.
+        VxTokenError: the log file does not exist yet.
     """
-    log = agent.state / LOG
+    log = spec.state / LOG
     if not follow and not log.exists():
         raise VxTokenError(f"the service has written nothing to {log}", "run: vx-token service status")
     return ["tail", "-n", str(lines), *(["-F"] if follow else []), str(log)]
 
 
-def facts(snippet: Path) -> dict[str, str]:
-    """The comment lines of an `env.sh`, by name; empty when there is no such file."""
+def env_file_comments(env_file: Path) -> dict[str, str]:
+    """Return the `# name: value` comments of an `env.sh`; empty when the file does not exist."""
     try:
-        lines = snippet.read_text(encoding="utf-8").splitlines()
+        lines = env_file.read_text(encoding="utf-8").splitlines()
     except OSError:
         return {}
     pairs = (line.removeprefix("# ").partition(": ") for line in lines if line.startswith("# "))
@@ -201,16 +201,16 @@ def facts(snippet: Path) -> dict[str, str]:
 
 
 def leftovers(home: Path, runtime: Path, state: Path) -> list[Step]:
-    """The steps that take away what was written in the runtime folder and the state folder.
+    """Return the steps that remove files from the runtime folder and the state folder.
 
-    Only what is known to be ours: a folder that the user named may hold other things.
+    Only files of vx-token are removed, because a folder that the user chose may contain other files.
     """
-    steps: list[Step] = [Remove(state / name, home) for name in OF_THE_STATE]
+    steps: list[Step] = [RemoveFile(state / name, home) for name in STATE_FILES]
     if runtime.name == "vx-token":
-        return [*steps, Remove(runtime, runtime.parent, tree=True)]
+        return [*steps, RemoveFile(runtime, runtime.parent, tree=True)]
     profiles = sorted(path.parent for path in runtime.glob("*/state.json") if not path.parent.is_symlink())
-    files = [folder / name for folder in profiles for name in OF_A_PROFILE]
+    files = [folder / name for folder in profiles for name in PROFILE_FILES]
     links = [path for path in (runtime / "default",) if path.is_symlink()]
-    ours = [*links, *files, *(runtime / name for name in OF_THE_DAEMON)]
-    aside = [Remove(runtime / ASIDE, runtime.parent, tree=True)] if (runtime / ASIDE).is_dir() else []
-    return [*steps, *aside, *(Remove(path, runtime.parent) for path in ours)]
+    paths = [*links, *files, *(runtime / name for name in DAEMON_FILES)]
+    aside = [RemoveFile(runtime / ASIDE, runtime.parent, tree=True)] if (runtime / ASIDE).is_dir() else []
+    return [*steps, *aside, *(RemoveFile(path, runtime.parent) for path in paths)]

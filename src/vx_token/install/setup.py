@@ -1,4 +1,4 @@
-"""From nothing to a working vx-token, and back: what is found, what would change, and the doing of it."""
+"""Setup: plans and performs configuration, shell hook and service, and undoes them."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -9,191 +9,196 @@ from vx_token import __version__
 from vx_token.config.model import Config
 from vx_token.daemon import info
 from vx_token.errors import VxTokenError
-from vx_token.install import changes, edit, rcfile, setup_config, shell_startup
-from vx_token.install.edit import Edit
-from vx_token.install.service import Manager, leftovers
-from vx_token.install.setup_io import Wishes, World
+from vx_token.install import changes, rcfile, setup_config, shell_startup
+from vx_token.install.changes import EditFile, Step
+from vx_token.install.service import ServiceManager, leftovers
+from vx_token.install.setup_io import SetupContext, SetupOptions
 from vx_token.install.setup_record import Record
 from vx_token.system import paths, shipped
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What would change, in order; `service` is None when there is nothing to do for it."""
+class SetupPlan:
+    """The changes in order; `service` is None when the service needs no change."""
 
     profile: str
-    config: Edit | None
-    hooks: tuple[Edit, ...] = ()
-    service: Manager | None = None
-    steps: tuple[changes.Step, ...] = ()
+    config: EditFile | None
+    hooks: tuple[EditFile, ...] = ()
+    service: ServiceManager | None = None
+    steps: tuple[Step, ...] = ()
 
     def __str__(self) -> str:
-        told = [str(step).rstrip("\n") for step in (self.config, *self.hooks) if step is not None]
+        lines = [str(step).rstrip("\n") for step in (self.config, *self.hooks) if step is not None]
         if self.service:
-            told.append("install and start the service (all of it: vx-token service install --dry-run)")
-        return "\n".join(told)
+            lines.append("install and start the service (details: vx-token service install --dry-run)")
+        return "\n".join(lines)
 
 
-def prepare(wishes: Wishes, world: World) -> Plan:
-    """Find out what is there and what is missing; changes nothing.
-
-    Raises:
-        VxTokenError: see `setup_config.target`; or a start-up file cannot be read.
-    """
-    aim = setup_config.target(wishes, world)
-    hooks = tuple(_hooks(wishes, world))
-    service, steps = _service(wishes, world, aim.config)
-    return Plan(aim.profile, aim.change, hooks, service, steps)
-
-
-def perform(todo: Plan, world: World) -> None:
-    """Do it, and prove it by a token; what was done is on record for `undo` before it is begun.
+def prepare(options: SetupOptions, context: SetupContext) -> SetupPlan:
+    """Detect missing parts and return the plan, without changing anything.
 
     Raises:
-        VxTokenError: a step failed, or no token can be had.
+        VxTokenError: see `setup_config.plan_config`; or a start-up file is not readable.
     """
-    record = Record.read(world.environ)
-    folders = _new_folders(todo, world)
-    new = todo.service is not None and not todo.service.standing().file.exists()
-    record.noted(todo.config, todo.hooks, folders, service=new).write(world.environ)
-    for step in (todo.config, *todo.hooks):
+    plan = setup_config.plan_config(options, context)
+    hooks = tuple(_hooks(options, context))
+    service, steps = _service(options, context, plan.config)
+    return SetupPlan(plan.profile, plan.edit, hooks, service, steps)
+
+
+def perform(plan: SetupPlan, context: SetupContext) -> None:
+    """Perform the plan and verify it by refreshing a token; each change is recorded before it is made, for `undo`.
+
+    Raises:
+        VxTokenError: a step failed, or there is no token.
+    """
+    record = Record.read(context.environ)
+    folders = _new_folders(plan, context)
+    new = plan.service is not None and not plan.service.status().file.exists()
+    record.with_changes(plan.config, plan.hooks, folders, service=new).write(context.environ)
+    for step in (plan.config, *plan.hooks):
         if step is not None:
             step.perform()
-    if todo.service:
-        world.say(todo.service.carry_out(todo.steps, world.now))
-    world.say(world.prove(todo.profile))
+    if plan.service:
+        context.echo(plan.service.apply(plan.steps, context.now))
+    context.echo(context.verify(plan.profile))
 
 
-def undoing(world: World) -> list[changes.Step | Edit]:
-    """The steps that take back what `perform` did, and only that; what the user changed since then stays."""
-    record = Record.read(world.environ)
-    config = record.restored(shell_startup.home(world.environ))
-    steps: list[changes.Step | Edit] = list(_uninstall(record, world))
-    steps += [*_unhooked(record, world), *([config] if config else [])]
-    if config is not None and config.new is None and not world.service(None).standing().file.exists():
-        steps += _written(world)
-    steps += record.forgotten(world.environ, shell_startup.home(world.environ))
-    return [_sparing(step, record, world) for step in steps]
+def undo_steps(context: SetupContext) -> list[Step | EditFile]:
+    """Return the steps that revert what `perform` did; files that the user changed since stay."""
+    record = Record.read(context.environ)
+    config = record.restoration(paths.home_dir(context.environ))
+    steps: list[Step | EditFile] = list(_uninstall(record, context))
+    steps += [*_remove_hooks(record, context), *([config] if config else [])]
+    if config is not None and config.new is None and not context.service(None).status().file.exists():
+        steps += _runtime_files(context)
+    steps += record.removal(context.environ, paths.home_dir(context.environ))
+    return [_keep_older_folders(step, record, context) for step in steps]
 
 
-def kept(world: World) -> str:
-    """What `undoing` leaves and why, a line each."""
-    record = Record.read(world.environ)
-    torn = [path for path, data in _start_up_files(record, world) if rcfile.torn(data)]
-    told = [f"{path} stays: a block there lost one of its ends, {rcfile.BY_HAND}" for path in torn]
-    if record.config and not record.restored(shell_startup.home(world.environ)):
-        told.append(f"{record.config} stays: it was changed after setup wrote it")
-    return "\n".join(told)
+def kept_files(context: SetupContext) -> str:
+    """Return a line for each file that undo does not change, with the reason."""
+    record = Record.read(context.environ)
+    incomplete = [path for path, data in _start_up_files(record, context) if rcfile.is_incomplete(data)]
+    lines = [f"{path} stays: its vx-token block is incomplete, {rcfile.REMOVE_HINT}" for path in incomplete]
+    if record.config and not record.restoration(paths.home_dir(context.environ)):
+        lines.append(f"{record.config} stays: it was changed after setup wrote it")
+    return "\n".join(lines)
 
 
-def undo(steps: Iterable[changes.Step | Edit], world: World) -> None:
-    """Take the steps of `undoing`.
+def undo(steps: Iterable[Step | EditFile], context: SetupContext) -> None:
+    """Perform the steps of `undo_steps`.
 
     Raises:
-        VxTokenError: one failed.
+        VxTokenError: a step failed.
     """
-    run = world.service(None).run
+    run = context.service(None).run
     for step in steps:
         step.perform(run)
 
 
-def _hooks(wishes: Wishes, world: World) -> Iterator[Edit]:
-    kind = wishes.shell or shell_startup.login_shell(world.environ)
-    if wishes.hook is False or kind == "none":
+def _hooks(options: SetupOptions, context: SetupContext) -> Iterator[EditFile]:
+    kind = options.shell or shell_startup.login_shell(context.environ)
+    if options.hook is False or kind == "none":
         return
     if not kind:
-        world.say("hook       none for your shell; name another by --shell, or use: vx-token exec -- COMMAND")
+        context.echo("hook       none for your shell; choose another with --shell, or use: vx-token exec -- COMMAND")
         return
-    edits, by = [], ""
-    for path in shell_startup.TARGETS[kind](world.environ):
-        old = edit.read(path)
-        if old is not None and not rcfile.present(old) and shell_startup.scan(_loose(old)).loads:
-            by = f"{path} line {shell_startup.scan(_loose(old)).loads}"
-        new = rcfile.inserted(old or b"", rcfile.block(shell_startup.lines(kind, shipped.hook_file(kind))))
-        edits += [Edit(path, old, new, 0o644, shell_startup.home(world.environ))] if new != old else []
-    if by or not edits:
-        world.say(f"hook       loaded by {by or 'the block in ' + str(shell_startup.TARGETS[kind](world.environ)[0])}")
+    edits, loaded_by = [], ""
+    targets = shell_startup.HOOK_TARGETS[kind](context.environ)
+    for path in targets:
+        old = changes.read_if_exists(path)
+        if old is not None and not rcfile.has_block(old) and shell_startup.scan(_decoded(old)).loads:
+            loaded_by = f"{path} line {shell_startup.scan(_decoded(old)).loads}"
+        new = rcfile.with_block(old or b"", rcfile.block(shell_startup.lines(kind, shipped.hook_file(kind))))
+        edits += [EditFile(path, old, new, 0o644, paths.home_dir(context.environ))] if new != old else []
+    if loaded_by or not edits:
+        context.echo(f"hook       loaded by {loaded_by or f'the block in {targets[0]}'}")
         return
-    question = f"Load the hook in every new {kind}, so that its commands find a live token?"
-    if wishes.hook or world.ask.yes(question):
+    question = f"Set OPENAI_API_KEY automatically in new {kind} shells?"
+    if options.hook or context.prompter.confirm(question):
         yield from edits
 
 
-def _loose(data: bytes) -> str:
+def _decoded(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _service(wishes: Wishes, world: World, config: Config) -> tuple[Manager | None, tuple[changes.Step, ...]]:
-    if wishes.service is False:
+def _service(
+    options: SetupOptions, context: SetupContext, config: Config
+) -> tuple[ServiceManager | None, tuple[Step, ...]]:
+    if options.service is False:
         return None, ()
-    manager = world.service(config)
+    manager = context.service(config)
     try:
         manager.check()
     except VxTokenError as error:
-        if wishes.service:
+        if options.service:
             raise
-        world.say(f"service    {error.message}; {error.hint}")
+        context.echo(f"service    {error.message}; {error.hint}")
         return None, ()
     steps = manager.install()
-    if all(_right(step) for step in steps) and manager.standing().running and _up_to_date(world):
-        world.say("service    runs")
+    if all(_done(step) for step in steps) and manager.status().running and _up_to_date(context):
+        context.echo("service    is running")
         return None, ()
-    if wishes.service or world.ask.yes("Install the service, so that a fresh token is always there?"):
+    if options.service or context.prompter.confirm("Install the service, which keeps a fresh token at all times?"):
         return manager, tuple(steps)
     return None, ()
 
 
-def _up_to_date(world: World) -> bool:
-    """Whether what runs is this program; after an upgrade it is not, though the unit is the same."""
-    running = info.daemon(paths.runtime_dir(world.environ))
+def _up_to_date(context: SetupContext) -> bool:
+    """Whether the running daemon has this version; after an upgrade it differs while the unit stays the same."""
+    running = info.read(paths.runtime_dir(context.environ))
     return running is not None and running.get("version") == __version__
 
 
-def _right(step: changes.Step) -> bool:
-    return not isinstance(step, changes.Write) or edit.read(step.path) == step.text.encode()
+def _done(step: Step) -> bool:
+    return not isinstance(step, changes.WriteFile) or changes.read_if_exists(step.path) == step.text.encode()
 
 
-def _new_folders(todo: Plan, world: World) -> frozenset[Path]:
-    """The folders that doing it makes."""
-    edits = [each.path.resolve().parent for each in (todo.config, *todo.hooks) if each is not None]
-    folders = [step.path for step in todo.steps if isinstance(step, changes.Folder)]
-    files = [step.path.parent for step in todo.steps if isinstance(step, changes.Write)]
+def _new_folders(plan: SetupPlan, context: SetupContext) -> frozenset[Path]:
+    """Return the folders that the plan will create."""
+    edits = [each.path.resolve().parent for each in (plan.config, *plan.hooks) if each is not None]
+    folders = [step.path for step in plan.steps if isinstance(step, changes.MakeFolder)]
+    files = [step.path.parent for step in plan.steps if isinstance(step, changes.WriteFile)]
     if not (edits or folders or files):
         return frozenset()
-    state = paths.state_dir(world.environ)
-    places = [*edits, *folders, *files, state, state.resolve()]
-    return frozenset(each for place in places for each in (place, *place.parents) if not each.exists())
+    state = paths.state_dir(context.environ)
+    paths_needed = [*edits, *folders, *files, state, state.resolve()]
+    return frozenset(each for path in paths_needed for each in (path, *path.parents) if not each.exists())
 
 
-def _sparing(step: changes.Step | Edit, record: Record, world: World) -> changes.Step | Edit:
-    """The step that takes no folder away which setup did not make, empty or not."""
-    if not isinstance(step, changes.Remove | Edit) or step.path.is_relative_to(paths.runtime_dir(world.environ)):
+def _keep_older_folders(step: Step | EditFile, record: Record, context: SetupContext) -> Step | EditFile:
+    """Return the step with a `below` that preserves folders which setup did not create."""
+    if not isinstance(step, changes.RemoveFile | EditFile) or step.path.is_relative_to(
+        paths.runtime_dir(context.environ)
+    ):
         return step
-    path = step.path.resolve() if isinstance(step, Edit) else step.path
+    path = step.path.resolve() if isinstance(step, EditFile) else step.path
     return replace(step, below=next(each for each in path.parents if each not in record.folders))
 
 
-def _uninstall(record: Record, world: World) -> list[changes.Step]:
-    return world.service(None).uninstall() if record.service else []
+def _uninstall(record: Record, context: SetupContext) -> list[Step]:
+    return context.service(None).uninstall() if record.service else []
 
 
-def _unhooked(record: Record, world: World) -> Iterator[Edit]:
-    for path, old in _start_up_files(record, world):
-        if rcfile.present(old) and not rcfile.torn(old):
-            new = rcfile.removed(old)
+def _remove_hooks(record: Record, context: SetupContext) -> Iterator[EditFile]:
+    for path, old in _start_up_files(record, context):
+        if rcfile.has_block(old) and not rcfile.is_incomplete(old):
+            new = rcfile.without_block(old)
             created = record.hooks.get(path, False)
-            yield Edit(path, old, None if created and not new else new, below=shell_startup.home(world.environ))
+            yield EditFile(path, old, None if created and not new else new, below=paths.home_dir(context.environ))
 
 
-def _start_up_files(record: Record, world: World) -> Iterator[tuple[Path, bytes]]:
-    for path in dict.fromkeys([*record.hooks, *shell_startup.files(world.environ)]):
-        old = edit.read(path) if path.is_file() else None
+def _start_up_files(record: Record, context: SetupContext) -> Iterator[tuple[Path, bytes]]:
+    for path in dict.fromkeys([*record.hooks, *shell_startup.files(context.environ)]):
+        old = changes.read_if_exists(path) if path.is_file() else None
         if old is not None:
             yield path, old
 
 
-def _written(world: World) -> list[changes.Step]:
-    """What was written by commands that ran without the service."""
-    environ = world.environ
-    found = leftovers(shell_startup.home(environ), paths.runtime_dir(environ), paths.state_dir(environ))
-    return [step for step in found if isinstance(step, changes.Remove) and os.path.lexists(step.path)]
+def _runtime_files(context: SetupContext) -> list[Step]:
+    """Return the steps that remove files which commands wrote without the service."""
+    environ = context.environ
+    steps = leftovers(paths.home_dir(environ), paths.runtime_dir(environ), paths.state_dir(environ))
+    return [step for step in steps if isinstance(step, changes.RemoveFile) and os.path.lexists(step.path)]

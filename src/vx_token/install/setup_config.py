@@ -1,4 +1,4 @@
-"""What the configuration should say: found, asked for, and set without disturbing the rest of the file."""
+"""Plans the configuration: detects or asks for a profile's settings and adds them to the file."""
 
 import tomllib
 from collections.abc import Mapping
@@ -12,41 +12,41 @@ from vx_token.config.model import Config, Profile
 from vx_token.credentials import gcloud, google_errors
 from vx_token.credentials.credential_file import CredentialFile, credential_file, describe, metadata_likely
 from vx_token.errors import ConfigError, LoginNeededError
-from vx_token.install import edit, shell_startup
-from vx_token.install.edit import Edit
-from vx_token.install.setup_io import Wishes, World
+from vx_token.install import changes
+from vx_token.install.changes import EditFile
+from vx_token.install.setup_io import SetupContext, SetupOptions
 from vx_token.system import paths
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """The configuration as it should be, the profile that is set up, and the change that leads there, if any."""
+class ConfigPlan:
+    """The new configuration, the profile that is set up, and the edit of the file, if one is needed."""
 
     config: Config
     profile: str
-    change: Edit | None
+    edit: EditFile | None
 
 
-def target(wishes: Wishes, world: World) -> Target:
-    """Find the login and what else the profile needs, asking where nothing tells; changes nothing.
+def plan_config(options: SetupOptions, context: SetupContext) -> ConfigPlan:
+    """Detect the login and the profile's settings, ask for missing ones, and return the plan without writing.
 
     Raises:
-        LoginNeededError: there is no Google login; the hint is the one command.
-        ConfigError: the file is wrong, or cannot be changed with certainty.
-        UsageError: something is not known and nobody answers.
+        LoginNeededError: there is no Google login; the hint is the command that logs in.
+        ConfigError: the file is invalid, or cannot be edited safely.
+        UsageError: a setting is not known and there is no prompt.
     """
-    path = paths.config_file(world.environ)
-    old = edit.read(path)
+    path = paths.config_file(context.environ)
+    old = changes.read_if_exists(path)
     text = _text(path, old)
     tables = _tables(text, path)
-    name = wishes.profile or _default(text, path, tables)
-    given = dict(wishes.values)
-    login = _login(Profile(name, credentials=_credentials(given, tables.get(name, {}), path)), world)
-    values = _missing(given, tables[name]) if name in tables else _found(given, login, world)
+    name = options.profile or _default(text, path, tables)
+    chosen = dict(options.values)
+    login = _login(Profile(name, credentials=_credentials(chosen, tables.get(name, {}), path)), context)
+    values = _changed_values(chosen, tables[name]) if name in tables else _detected_values(chosen, login, context)
     new = _extended(text, path, name, values)
-    config = parse_config(new, path, _quiet(world.environ), {"profile": name, **given}, path.parent)
-    change = Edit(path, old, new.encode(), below=shell_startup.home(world.environ)) if values else None
-    return Target(config, name, change)
+    config = parse_config(new, path, _home_only(context.environ), {"profile": name, **chosen}, path.parent)
+    edit = EditFile(path, old, new.encode(), below=paths.home_dir(context.environ)) if values else None
+    return ConfigPlan(config, name, edit)
 
 
 def _text(path: Path, data: bytes | None) -> str:
@@ -60,12 +60,12 @@ def _tables(text: str, path: Path) -> Mapping[str, Mapping[str, Any]]:
     try:
         tables = tomllib.loads(text).get("profiles", {})
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}", "mend it, then run setup again") from None
+        raise ConfigError(f"{path} is not valid TOML: {error}", "correct it, then run setup again") from None
     return tables if isinstance(tables, dict) else {}
 
 
-def _quiet(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment without settings: what is written must be right without them."""
+def _home_only(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without settings, because the file must be valid without them."""
     return {"HOME": str(paths.home_dir(environ))}
 
 
@@ -73,70 +73,69 @@ def _default(text: str, path: Path, tables: Mapping[str, object]) -> str:
     return parse_config(text, path, {}, {}, path.parent).default_profile if tables else "default"
 
 
-def _credentials(given: dict[str, str], table: Mapping[str, Any], path: Path) -> str:
-    """The credential file in use; a relative one that was given is made absolute in place."""
-    if value := given.get("credentials"):
-        given["credentials"] = str(Path(value).expanduser().absolute())
-        return given["credentials"]
+def _credentials(options: dict[str, str], table: Mapping[str, Any], path: Path) -> str:
+    """Return the credential file in use; a relative path in `options` is made absolute in place."""
+    if value := options.get("credentials"):
+        options["credentials"] = str(Path(value).expanduser().absolute())
+        return options["credentials"]
     value = str(table.get("credentials", ""))
     return str(path.parent / Path(value).expanduser()) if value else ""
 
 
-def _login(profile: Profile, world: World) -> CredentialFile | None:
-    path = credential_file(profile, world.environ)
+def _login(profile: Profile, context: SetupContext) -> CredentialFile | None:
+    path = credential_file(profile, context.environ)
     if path is None:
-        if metadata_likely(world.environ):
-            world.say("login      this machine's metadata server")
+        if metadata_likely(context.environ):
+            context.echo("login      this machine's metadata server")
             return None
-        raise LoginNeededError(
-            "no Google login was found", f"run: {google_errors.LOGIN} (and then again: vx-token setup)"
-        )
-    found = describe(path)
-    if found.problem:
+        raise LoginNeededError("no Google login was found", f"run: {google_errors.LOGIN} (then again: vx-token setup)")
+    credentials = describe(path)
+    if credentials.problem:
         hint = f"name another by --credentials, or run: {google_errors.LOGIN}"
-        raise ConfigError(f"the credential file {path} {found.problem}", hint)
-    world.say(f"login      {found.account or found.kind} ({path})")
-    return found
+        raise ConfigError(f"the credential file {path} {credentials.problem}", hint)
+    context.echo(f"login      {credentials.account or credentials.kind} ({path})")
+    return credentials
 
 
-def _missing(given: Mapping[str, str], table: Mapping[str, Any]) -> dict[str, str]:
-    return {key: value for key, value in given.items() if table.get(key) != value}
+def _changed_values(options: Mapping[str, str], table: Mapping[str, Any]) -> dict[str, str]:
+    return {key: value for key, value in options.items() if table.get(key) != value}
 
 
-def _found(given: Mapping[str, str], login: CredentialFile | None, world: World) -> dict[str, str]:
-    if given.get("base_url"):
-        return dict(given)
-    active = gcloud.active(world.environ)
-    environ, configuration = world.environ, f"gcloud's configuration {active.name}"
+def _detected_values(options: Mapping[str, str], login: CredentialFile | None, context: SetupContext) -> dict[str, str]:
+    if options.get("base_url"):
+        return dict(options)
+    active = gcloud.active(context.environ)
+    environ, configuration = context.environ, f"gcloud's configuration {active.name}"
     project = _first(
-        (given.get("project"), "--project"),
+        (options.get("project"), "--project"),
         (environ.get("VX_TOKEN_PROJECT"), "VX_TOKEN_PROJECT"),
         (environ.get("GOOGLE_CLOUD_PROJECT"), "GOOGLE_CLOUD_PROJECT"),
         (login.project if login else "", "the login's own"),
         (active.project, configuration),
     )
     location = _first(
-        (given.get("location"), "--location"),
+        (options.get("location"), "--location"),
         (environ.get("VX_TOKEN_LOCATION"), "VX_TOKEN_LOCATION"),
         (environ.get("GOOGLE_CLOUD_LOCATION"), "GOOGLE_CLOUD_LOCATION"),
         (active.region, configuration),
     )
-    asked = {
-        "project": _told("project", project, world) or world.ask.text("the Google Cloud project", ""),
-        "location": _told("location", location, world)
-        or world.ask.text("the location (global, us, eu or a region)", "global"),
+    values = {
+        "project": _show_value("project", project, context) or context.prompter.value("the Google Cloud project", ""),
+        "location": _show_value("location", location, context)
+        or context.prompter.value("the location (global, us, eu or a region)", "global"),
     }
-    return {**asked, **given}
+    return {**values, **options}
 
 
-def _first(*places: tuple[str | None, str]) -> tuple[str, str]:
-    return next(((value, where) for value, where in places if value), ("", ""))
+def _first(*sources: tuple[str | None, str]) -> tuple[str, str]:
+    return next(((value, source) for value, source in sources if value), ("", ""))
 
 
-def _told(what: str, found: tuple[str, str], world: World) -> str:
-    if found[0]:
-        world.say(f"{what:<10} {found[0]} ({found[1]})")
-    return found[0]
+def _show_value(key: str, detected: tuple[str, str], context: SetupContext) -> str:
+    value, source = detected
+    if value:
+        context.echo(f"{key:<10} {value} ({source})")
+    return value
 
 
 def _extended(text: str, path: Path, name: str, values: Mapping[str, str]) -> str:
@@ -145,6 +144,6 @@ def _extended(text: str, path: Path, name: str, values: Mapping[str, str]) -> st
     try:
         return toml_edit.with_profile(text, name, values)
     except ValueError:
-        wanted = ", ".join(f'{key} = "{value}"' for key, value in values.items())
-        hint = f"write into its profile {name!r} by hand: {wanted}"
-        raise ConfigError(f"{path} is written in a way that setup does not change", hint) from None
+        lines = ", ".join(f'{key} = "{value}"' for key, value in values.items())
+        hint = f"write into its profile {name!r} by hand: {lines}"
+        raise ConfigError(f"{path} has a TOML form that setup cannot edit", hint) from None

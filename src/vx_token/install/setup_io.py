@@ -1,4 +1,4 @@
-"""Where setup happens: what the user wants, who answers, and the seams to the rest of the program."""
+"""Options and context of setup: what the user chose, the prompts, and functions from the command line."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,18 +6,18 @@ from typing import Protocol
 
 from vx_token.config.model import Config
 from vx_token.errors import UsageError
-from vx_token.install.service import Manager
+from vx_token.install.service import ServiceManager
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the options say; "" and None leave it to be found out.
+class SetupOptions:
+    """Command line options; setup detects those that are "" or None, or asks for them.
 
     Attributes:
         profile: the profile to set up.
         values: its settings, by key.
-        shell: whose start-up file loads the hook; `none` for no hook.
-        hook: whether to load it.
+        shell: the shell whose start-up file loads the hook; `none` for no hook.
+        hook: whether to load the hook.
         service: whether to install the service.
     """
 
@@ -28,50 +28,50 @@ class Wishes:
     service: bool | None = None
 
 
-class Asker(Protocol):
-    """Somebody who answers questions; `Silent` for nobody."""
+class Prompter(Protocol):
+    """Asks the user; `DefaultPrompter` answers without a terminal."""
 
-    def text(self, question: str, default: str) -> str:
-        """A text; `default` when it is empty."""
+    def value(self, question: str, default: str) -> str:
+        """Ask for a string; an empty answer returns `default`."""
 
-    def yes(self, question: str) -> bool:
-        """Whether to do it."""
+    def confirm(self, question: str) -> bool:
+        """Ask a yes-or-no question."""
 
 
-class Silent:
-    """Answers every question by its default."""
+class DefaultPrompter:
+    """Answers every question with its default."""
 
-    def text(self, question: str, default: str) -> str:
-        """The default.
+    def value(self, question: str, default: str) -> str:
+        """Return the default.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is no default.
         """
         if not default:
-            raise UsageError(f"{question} is not known", "give it as an option; see: vx-token setup --help")
+            raise UsageError(f"{question} is not known", "pass it as an option; see: vx-token setup --help")
         return default
 
-    def yes(self, question: str) -> bool:  # noqa: ARG002 - answers as a person would
-        """Yes."""
+    def confirm(self, question: str) -> bool:  # noqa: ARG002 - the signature of Prompter
+        """Return True."""
         return True
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """Where setup happens: the environment, a voice, an ear, and the seams to the rest of the program.
+class SetupContext:
+    """What setup uses of the rest of the program.
 
     Attributes:
         environ: the program's environment.
-        say: tells the user a line.
-        ask: the user's answers.
-        service: the machine's service manager, for a configuration; None where nothing is to be installed.
-        prove: gets a token for a profile and says how it went.
-        now: the clock.
+        echo: prints a line for the user.
+        prompter: asks the user.
+        service: returns this machine's service manager for a configuration; None suffices for uninstalling.
+        verify: refreshes a profile's token and returns a line that describes it.
+        now: returns the time in epoch seconds.
     """
 
     environ: Mapping[str, str]
-    say: Callable[[str], None]
-    ask: Asker
-    service: Callable[[Config | None], Manager]
-    prove: Callable[[str], str]
+    echo: Callable[[str], None]
+    prompter: Prompter
+    service: Callable[[Config | None], ServiceManager]
+    verify: Callable[[str], str]
     now: Callable[[], float]

@@ -1,4 +1,4 @@
-"""What setup did, on record, so that undo takes back that and nothing else."""
+"""Records what setup changed, so that undo reverts exactly that."""
 
 import hashlib
 import json
@@ -6,25 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vx_token.install import edit
-from vx_token.install.edit import Edit
+from vx_token.install import changes
+from vx_token.install.changes import EditFile
 from vx_token.system import paths
 
-NAME = "setup.json"
+RECORD_FILE = "setup.json"
 VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """All that setup has changed so far.
+    """Everything that setup has changed so far.
 
     Attributes:
-        config: the configuration file that it wrote, "" for none.
-        before: that file's text before, None when there was no file.
-        after: the SHA-256 of what it wrote.
-        hooks: the start-up files it put a block into, and whether it made them.
-        service: whether it installed the service.
-        folders: the folders that it made, which go when they are empty again.
+        config: the configuration file that setup wrote, "" for none.
+        before: the file's text before, None when there was no file.
+        after: the SHA-256 of the content that setup wrote.
+        hooks: start-up files with a block, and whether setup created them.
+        service: whether setup installed the service.
+        folders: folders that setup created; undo removes those that are empty.
     """
 
     config: str = ""
@@ -36,24 +36,24 @@ class Record:
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "Record":
-        """The record; a missing, torn or future one counts as nothing done."""
+        """Read the record; a missing, invalid or newer file gives an empty record."""
         try:
             content = json.loads(_path(environ).read_text(encoding="utf-8"))
             if content.pop("version") != VERSION:
                 return cls()
-            hooks = {Path(path): bool(made) for path, made in content.pop("hooks").items()}
+            hooks = {Path(path): bool(created) for path, created in content.pop("hooks").items()}
             folders = frozenset(map(Path, content.pop("folders")))
             return cls(**content, hooks=hooks, folders=folders)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return cls()
 
-    def noted(
-        self, config: Edit | None, hooks: tuple[Edit, ...], folders: frozenset[Path], *, service: bool
+    def with_changes(
+        self, config: EditFile | None, hooks: tuple[EditFile, ...], folders: frozenset[Path], *, service: bool
     ) -> "Record":
-        """The record with these changes; the first look of each file is the one that undo goes back to."""
-        made = {each.path: self.hooks.get(each.path, each.old is None) for each in hooks}
+        """Return the record with these changes; undo restores the first recorded content of each file."""
+        created = {each.path: self.hooks.get(each.path, each.old is None) for each in hooks}
         record = replace(
-            self, hooks={**self.hooks, **made}, folders=self.folders | folders, service=self.service or service
+            self, hooks={**self.hooks, **created}, folders=self.folders | folders, service=self.service or service
         )
         if config is None or config.new is None:
             return record
@@ -63,7 +63,7 @@ class Record:
         return replace(record, config=str(config.path), before=before, after=_sum(config.new))
 
     def write(self, environ: Mapping[str, str]) -> None:
-        """Keep it; an empty record is not written."""
+        """Save the record, unless it is empty."""
         if self == Record():
             return
         content = {
@@ -71,29 +71,29 @@ class Record:
             "config": self.config,
             "before": self.before,
             "after": self.after,
-            "hooks": {str(path): made for path, made in self.hooks.items()},
+            "hooks": {str(path): created for path, created in self.hooks.items()},
             "service": self.service,
             "folders": sorted(map(str, self.folders)),
         }
         path = _path(environ)
-        Edit(path, edit.read(path), (json.dumps(content, indent=1) + "\n").encode()).perform()
+        EditFile(path, changes.read_if_exists(path), (json.dumps(content, indent=1) + "\n").encode()).perform()
 
-    def restored(self, home: Path) -> Edit | None:
-        """The step back to the configuration before; None when it is no longer what setup wrote."""
-        old = edit.read(Path(self.config)) if self.config else None
+    def restoration(self, home: Path) -> EditFile | None:
+        """Return the step that restores the configuration; None when the user has changed it since."""
+        old = changes.read_if_exists(Path(self.config)) if self.config else None
         if old is None or _sum(old) != self.after:
             return None
-        return Edit(Path(self.config), old, None if self.before is None else self.before.encode(), below=home)
+        return EditFile(Path(self.config), old, None if self.before is None else self.before.encode(), below=home)
 
-    def forgotten(self, environ: Mapping[str, str], home: Path) -> list[Edit]:
-        """The step that takes the record itself away."""
+    def removal(self, environ: Mapping[str, str], home: Path) -> list[EditFile]:
+        """Return the step that removes the record."""
         path = _path(environ)
-        old = edit.read(path)
-        return [] if old is None else [Edit(path, old, None, below=home)]
+        old = changes.read_if_exists(path)
+        return [] if old is None else [EditFile(path, old, None, below=home)]
 
 
 def _path(environ: Mapping[str, str]) -> Path:
-    return paths.state_dir(environ) / NAME
+    return paths.state_dir(environ) / RECORD_FILE
 
 
 def _sum(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Which files each shell reads when it starts, in which order, and what ours and others' lines in them mean."""
+"""Shell start-up files: which ones each shell reads, in which order, and what they set."""
 
 import os
 import pwd
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vx_token.system import shipped
+from vx_token.system import paths, shipped
 
 _LOADS = re.compile(r"vx-token\s+hook\b|vx-token\.(?:bash|zsh|fish)\b")
 _READS_BASHRC = re.compile(r"(?:^|[\s;&])(?:\.|source)\s+\S*\.bashrc\b")
@@ -20,13 +20,13 @@ _BEFORE_A_COMMAND = {"then", "do", "else", "{", "!", "time", "begin", "and", "or
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a start-up file holds, by line numbers from 1.
+class StartupScan:
+    """What a start-up file contains, by line numbers from 1.
 
     Attributes:
-        loading: the lines that load the hook.
-        sets: the variables that it keeps, by the lines that set them.
-        reads: the line that has bash read .bashrc, 0 for none.
+        loading: lines that load the hook.
+        sets: variables of the hook that the file sets, by line.
+        reads: the line that sources .bashrc, 0 for none.
     """
 
     loading: tuple[int, ...] = ()
@@ -35,14 +35,14 @@ class Found:
 
     @property
     def loads(self) -> int:
-        """The line that loads the hook at last, 0 for none."""
+        """The last line that loads the hook, 0 for none."""
         return max(self.loading, default=0)
 
 
-def scan(text: str) -> Found:
-    """Look for the hook and for the variables it keeps; comments do not count."""
+def scan(text: str) -> StartupScan:
+    """Search the text for the hook and its variables; comments are ignored."""
     lines = {number: line for number, line in enumerate(text.splitlines(), 1) if not line.lstrip().startswith("#")}
-    return Found(
+    return StartupScan(
         tuple(number for number, line in lines.items() if _LOADS.search(line)),
         {number: name for number, line in lines.items() if (name := _set_by(line))},
         next((number for number, line in lines.items() if _READS_BASHRC.search(line)), 0),
@@ -50,7 +50,7 @@ def scan(text: str) -> Found:
 
 
 def _set_by(line: str) -> str:
-    """The variable that a line sets for all that follows, not for one command alone; "" for none."""
+    """Return the variable that a line sets for the whole shell, not only for one command; "" for none."""
     if "OPENAI_" not in line or _FUNCTION.match(line):
         return ""
     return next(filter(None, map(_set_by_command, _commands(line))), "")
@@ -63,15 +63,15 @@ def _set_by_command(words: list[str]) -> str:
     if first == "set":  # fish
         options = [word for word in others if word.startswith("-")]
         name = next((word for word in others if not word.startswith("-")), "")
-        looks = any(re.match(r"-[a-zU]*[eqSn]|--(erase|query|show|names)", option) for option in options)
-        return name if _NAME.fullmatch(name) and not looks else ""
+        queries = any(re.match(r"-[a-zU]*[eqSn]|--(erase|query|show|names)", option) for option in options)
+        return name if _NAME.fullmatch(name) and not queries else ""
     if first not in {"export", "typeset", "declare", "readonly"} and not all(re.match(r"\w+=", word) for word in words):
         return ""
-    return next((found[1] for word in words if (found := _NAME.match(word)) and found[2]), "")
+    return next((match[1] for word in words if (match := _NAME.match(word)) and match[2]), "")
 
 
 def _commands(line: str) -> Iterator[list[str]]:
-    """The words of each simple command of a line, about as a shell parts them."""
+    """Split a line into simple commands and their words, approximately as a shell does."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|()")
     lexer.whitespace_split = True
     words: list[str] = []
@@ -82,74 +82,71 @@ def _commands(line: str) -> Iterator[list[str]]:
                 words = []
             else:
                 words.append(word)
-    except ValueError:  # a quotation that goes on in the next line
+    except ValueError:  # a quoted string that continues on the next line
         words = re.sub("[\"']", "", line).split()
     yield words
 
 
-def later(environ: Mapping[str, str], where: Mapping[Path, Found]) -> Iterator[tuple[Path, int, str]]:
-    """The lines, and the variables they set, that some shell reads after it has loaded the hook."""
+def settings_after_hook(
+    environ: Mapping[str, str], where: Mapping[Path, StartupScan]
+) -> Iterator[tuple[Path, int, str]]:
+    """Yield file, line and variable of each setting that some shell reads after it has loaded the hook."""
     for order in (*([(path, 0, _END)] for path in where), *_orders(environ, where)):
         loaded = False
         for path, start, end in order:
-            found = where.get(path, Found())
-            for number in sorted({*found.loading, *found.sets}):
+            scanned = where.get(path, StartupScan())
+            for number in sorted({*scanned.loading, *scanned.sets}):
                 if start < number <= end:
-                    loaded = loaded or number in found.loading
-                    if loaded and number in found.sets:
-                        yield path, number, found.sets[number]
+                    loaded = loaded or number in scanned.loading
+                    if loaded and number in scanned.sets:
+                        yield path, number, scanned.sets[number]
 
 
 _END = sys.maxsize
 
 
-def _orders(environ: Mapping[str, str], where: Mapping[Path, Found]) -> Iterator[list[tuple[Path, int, int]]]:
-    """What a login shell of each kind reads, one after another: files, and from after which line to which."""
-    bashrc = home(environ) / ".bashrc"
-    login = next((path for name in _BASH_LOGIN if (path := home(environ) / name) in where), bashrc)
-    if there := where.get(login, Found()).reads:
-        yield [(login, 0, there), (bashrc, 0, _END), (login, there, _END)]
+def _orders(environ: Mapping[str, str], where: Mapping[Path, StartupScan]) -> Iterator[list[tuple[Path, int, int]]]:
+    """Yield what a login shell of each kind reads, in order: file, the line after which, and the last line."""
+    bashrc = paths.home_dir(environ) / ".bashrc"
+    login = next((path for name in _BASH_LOGIN if (path := paths.home_dir(environ) / name) in where), bashrc)
+    if source_line := where.get(login, StartupScan()).reads:
+        yield [(login, 0, source_line), (bashrc, 0, _END), (login, source_line, _END)]
     yield [(path, 0, _END) for path in _zsh_files(environ)]
     yield [(path, 0, _END) for path in _fish_files(environ)]
 
 
-_PLAIN = ("", "sh", "dash", "false", "nologin")
-"""Login shells of accounts for which nobody chose one: useradd's default, and those that let nobody in."""
+_DEFAULT_SHELLS = ("", "sh", "dash", "false", "nologin")
+"""Login shells of accounts without a chosen shell: the default of useradd, and those that forbid a login."""
 
 
 def login_shell(environ: Mapping[str, str]) -> str:
-    """The user's shell if there is a hook for it, else ""; for an account without a choice bash, where it is there."""
-    name = Path(environ.get("SHELL") or _on_record()).name
-    if name in _PLAIN and shutil.which("bash", path=environ.get("PATH")):
+    """Return the user's shell if it has a hook, else ""; bash, if installed, for an account without a chosen shell."""
+    name = Path(environ.get("SHELL") or _account_shell()).name
+    if name in _DEFAULT_SHELLS and shutil.which("bash", path=environ.get("PATH")):
         return "bash"
     return name if name in shipped.HOOKS else ""
 
 
-def _on_record() -> str:
-    """The login shell that the system knows of, where cron, a service or `env -i` tells none."""
+def _account_shell() -> str:
+    """Return the login shell from the user database, because cron, services and `env -i` do not set SHELL."""
     try:
         return pwd.getpwuid(os.getuid()).pw_shell
     except KeyError:
         return ""
 
 
-def home(environ: Mapping[str, str]) -> Path:
-    """The user's home."""
-    return Path(environ.get("HOME") or Path.home())
-
-
 def files(environ: Mapping[str, str]) -> list[Path]:
-    """Every start-up file in which a hook may be loaded, there or not."""
-    bash = [home(environ) / name for name in (".bashrc", *_BASH_LOGIN)]
+    """Return every start-up file that may load a hook, whether it exists or not."""
+    bash = [paths.home_dir(environ) / name for name in (".bashrc", *_BASH_LOGIN)]
     return [*bash, *_zsh_files(environ), *_fish_files(environ)]
 
 
 _BASH_LOGIN = (".bash_profile", ".bash_login", ".profile")
-"""bash reads the first of them in a login shell. Most load .bashrc, and most of those return early without a prompt."""
+"""A login bash reads the first of these that exists; usually it sources .bashrc."""
 
 
 def _zsh(environ: Mapping[str, str]) -> Path:
-    return Path(environ.get("ZDOTDIR") or home(environ))
+    return Path(environ.get("ZDOTDIR") or paths.home_dir(environ))
 
 
 def _zsh_files(environ: Mapping[str, str]) -> list[Path]:
@@ -157,7 +154,7 @@ def _zsh_files(environ: Mapping[str, str]) -> list[Path]:
 
 
 def _fish(environ: Mapping[str, str]) -> Path:
-    return Path(environ.get("XDG_CONFIG_HOME") or home(environ) / ".config") / "fish"
+    return Path(environ.get("XDG_CONFIG_HOME") or paths.home_dir(environ) / ".config") / "fish"
 
 
 def _fish_files(environ: Mapping[str, str]) -> list[Path]:
@@ -165,21 +162,21 @@ def _fish_files(environ: Mapping[str, str]) -> list[Path]:
 
 
 def _bash(environ: Mapping[str, str]) -> list[Path]:
-    there = home(environ)
-    login = next((there / name for name in _BASH_LOGIN if (there / name).exists()), there / ".profile")
-    return [there / ".bashrc", login]
+    folder = paths.home_dir(environ)
+    login = next((folder / name for name in _BASH_LOGIN if (folder / name).exists()), folder / ".profile")
+    return [folder / ".bashrc", login]
 
 
-TARGETS: Mapping[str, Callable[[Mapping[str, str]], list[Path]]] = {
+HOOK_TARGETS: Mapping[str, Callable[[Mapping[str, str]], list[Path]]] = {
     "bash": _bash,
     "zsh": lambda environ: [_zsh(environ) / ".zshrc"],
     "fish": lambda environ: [_fish(environ) / "conf.d" / "vx-token.fish"],
 }
-"""Where setup puts the hook: files that together reach login shells and others."""
+"""Files into which setup inserts the hook, for login shells and other interactive shells."""
 
 
 def lines(kind: str, hook: Path) -> str:
-    """What loads the hook: the file itself, which costs no Python; after an upgrade moved it, through the command."""
+    """Return lines that source the hook file directly, without Python; if an upgrade moved it, `vx-token hook`."""
     text = str(hook)
     if kind == "fish":
         quoted = "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
@@ -188,7 +185,7 @@ def lines(kind: str, hook: Path) -> str:
             "else if command -q vx-token\n    vx-token hook fish | source\nend\n"
         )
     quoted = shlex.quote(text)
-    # ~/.profile is read by other shells, too.
+    # Test the shell first, because other shells read ~/.profile too.
     return (
         f'if [ -z "${{{kind.upper()}_VERSION-}}" ]; then\n  :\n'
         f"elif [ -r {quoted} ]; then\n  . {quoted}\n"

@@ -1,4 +1,4 @@
-"""The systemd user service: its unit, and every verb from install to uninstall."""
+"""The systemd user service: its units, and install, start, stop and uninstall through systemctl."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -6,8 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
-from vx_token.install.changes import Folder, Remove, Run, Runner, Step, Write, call, perform
-from vx_token.install.service import LOG, Agent, Standing, leftovers, tail, verdict
+from vx_token.install.changes import (
+    MakeFolder,
+    ProgramRunner,
+    RemoveFile,
+    RunCommand,
+    Step,
+    WriteFile,
+    perform,
+    run_program,
+)
+from vx_token.install.service import LOG, ServiceSpec, ServiceStatus, health, leftovers, tail
 from vx_token.system.shipped import shipped
 
 UNIT = "vx-token.service"
@@ -15,191 +24,191 @@ SOCKET = "vx-token-gateway.socket"
 NAMESPACES = "vx-token-namespaces.conf"
 JOURNAL = Path("/run/systemd/journal/stdout")
 
-KINDS = {kind.exit_code: kind for kind in (ConfigError, LoginNeededError, TemporaryError)}
-"""What the service ended with is what we end with."""
+ERRORS = {kind.exit_code: kind for kind in (ConfigError, LoginNeededError, TemporaryError)}
+"""Error class by exit status: the command exits with the same status as the service."""
 
 
 @dataclass(frozen=True, slots=True)
 class Systemd:
-    """A user manager that shall run our agent.
+    """The systemd manager of a user.
 
     Attributes:
-        agent: what to run.
-        run: how programs are run.
-        units: the folder of the user's units.
-        journal: whether there is a journal; a file in the state folder takes the output otherwise.
+        spec: what to install.
+        run: runs a program.
+        units: folder of the user's units.
+        journal: whether there is a journal; otherwise the log is a file in the state folder.
     """
 
-    agent: Agent
-    run: Runner
+    spec: ServiceSpec
+    run: ProgramRunner
     units: Path
     journal: bool
 
     def check(self) -> None:
-        """Make sure that a user manager answers.
+        """Check that a user manager is running.
 
         Raises:
-            VxTokenError: none does; the hint says what to do.
+            VxTokenError: none is running, or systemd is not installed.
         """
-        done = call(self.run, "systemctl", "--user", "show", "--property=Version")
+        done = run_program(self.run, "systemctl", "--user", "show", "--property=Version")
         if done.returncode == 127:
             raise VxTokenError("this machine has no systemd", "docs/service.md has recipes for other supervisors")
         if done.returncode != 0:
-            hint = "log in anew instead of by su or sudo, or: export XDG_RUNTIME_DIR=/run/user/$(id -u)"
-            raise VxTokenError("no systemd user manager answers here", hint)
+            hint = "log in directly instead of with su or sudo, or: export XDG_RUNTIME_DIR=/run/user/$(id -u)"
+            raise VxTokenError("no systemd user manager is running", hint)
 
     def namespaces(self) -> bool:
-        """Whether this manager can start a program under the hardening that needs a user namespace.
+        """Return whether the manager supports the hardening options that need a user namespace.
 
-        It is tried, not guessed: kernels, containers and AppArmor (Ubuntu 24.04) each refuse in their own way.
+        Detected by a test run, because kernels, containers and AppArmor (Ubuntu 24.04) forbid it in different ways.
         """
         options = [f"--property={line}" for line in (*_namespaces(), "ProtectSystem=strict")]
         probe = ("systemd-run", "--user", "--wait", "--collect", "--quiet", *options, "true")
-        return call(self.run, *probe).returncode == 0
+        return run_program(self.run, *probe).returncode == 0
 
     def install(self) -> list[Step]:
-        """The steps from nothing, or from an older installation, to a service that is started at every login.
+        """Return the steps that install or update the service and start it now and at every login.
 
-        The last one returns when the service is READY, which means that every profile was tried once.
+        The last step returns once the service is READY: a refresh of every profile was attempted.
         """
-        text = unit(self.agent, namespaces=self.namespaces(), journal=self.journal)
-        steps: list[Step] = [Folder(self.agent.state), Write(self.units / UNIT, text)]
-        names = [SOCKET, UNIT] if self.agent.listen else [UNIT]
-        open_already = self._open_already()
-        if self.agent.listen:
-            steps.append(Write(self.units / SOCKET, socket(self.agent.listen)))
+        text = unit(self.spec, namespaces=self.namespaces(), journal=self.journal)
+        steps: list[Step] = [MakeFolder(self.spec.state), WriteFile(self.units / UNIT, text)]
+        names = [SOCKET, UNIT] if self.spec.listen else [UNIT]
+        already_listening = self._already_listening()
+        if self.spec.listen:
+            steps.append(WriteFile(self.units / SOCKET, socket(self.spec.listen)))
         elif (self.units / SOCKET).exists():
             steps += self._without(SOCKET)
         steps += [_systemctl("daemon-reload"), _systemctl("--quiet", "enable", *names)]
-        steps += [_systemctl("reset-failed", name, harmless=True) for name in names]
-        if not self.agent.listen or open_already:
-            return [*steps, *self.verb("restart")]
-        # A socket does not start while its service runs without it.
+        steps += [_systemctl("reset-failed", name, ignore_failure=True) for name in names]
+        if not self.spec.listen or already_listening:
+            return [*steps, *self.control("restart")]
+        # systemd refuses to start a socket unit while its service is already running, so stop both first.
         return [*steps, _systemctl("stop", *names), _systemctl("start", *names)]
 
-    def _open_already(self) -> bool:
-        """Whether the socket listens where it shall: then it stays open, and no client is refused."""
+    def _already_listening(self) -> bool:
+        """Return whether the socket unit is active and unchanged; it then stays open, so that no client is refused."""
         file = self.units / SOCKET
-        same = file.is_file() and file.read_text(encoding="utf-8") == socket(self.agent.listen)
-        return same and call(self.run, "systemctl", "--user", "is-active", SOCKET).returncode == 0
+        same = file.is_file() and file.read_text(encoding="utf-8") == socket(self.spec.listen)
+        return same and run_program(self.run, "systemctl", "--user", "is-active", SOCKET).returncode == 0
 
     def uninstall(self) -> list[Step]:
-        """The steps back to nothing: units, tokens, the local key and our log; drop-ins of the user's own stay."""
-        there = [name for name in (SOCKET, UNIT) if (self.units / name).exists()]
-        steps = [step for name in there for step in self._without(name)]
-        steps.append(_systemctl("daemon-reload", harmless=True))
-        steps += [_systemctl("reset-failed", name, harmless=True) for name in there]
-        return [*steps, *leftovers(self.agent.home, self.agent.runtime, self.agent.state)]
+        """Return the steps that remove units, tokens, the local key and the log; the user's drop-ins stay."""
+        present = [name for name in (SOCKET, UNIT) if (self.units / name).exists()]
+        steps = [step for name in present for step in self._without(name)]
+        steps.append(_systemctl("daemon-reload", ignore_failure=True))
+        steps += [_systemctl("reset-failed", name, ignore_failure=True) for name in present]
+        return [*steps, *leftovers(self.spec.home, self.spec.runtime, self.spec.state)]
 
     def _without(self, name: str) -> list[Step]:
-        stop = _systemctl("--quiet", "disable", "--now", name, harmless=True)
-        return [stop, Remove(self.units / name, self.agent.home)]
+        stop = _systemctl("--quiet", "disable", "--now", name, ignore_failure=True)
+        return [stop, RemoveFile(self.units / name, self.spec.home)]
 
-    def verb(self, name: str) -> list[Step]:
-        """`start`, `stop` or `restart`; returns when it is done."""
+    def control(self, name: str) -> list[Step]:
+        """Return the steps of `start`, `stop` or `restart`; each waits for completion."""
         return [_systemctl(name, UNIT)]
 
-    def carry_out(self, steps: Iterable[Step], now: Callable[[], float]) -> str:
-        """Do the steps of `install`, `start` or `restart`; one line on a service that runs and has a live token.
+    def apply(self, steps: Iterable[Step], now: Callable[[], float]) -> str:
+        """Perform the steps of `install`, `start` or `restart`; return a line when the service has a live token.
 
         Raises:
-            VxTokenError: it does not run, or has no token; see `agent.verdict`.
+            VxTokenError: the service is not running or has no token; see `service.health`.
         """
         try:
             perform(steps, self.run)
         except VxTokenError:
-            found = self.standing()
-            if found.running or not found.installed:
+            status = self.status()
+            if status.running or not status.installed:
                 raise
-            why = f"{found.result or found.active}, exit status {found.code}"
-            said = self._last_words() or "it said nothing"
-            kind = KINDS.get(found.code, VxTokenError)
-            raise kind(f"the service does not run ({why}): {said}", "see: vx-token service logs") from None
-        return verdict(self.standing(), self.agent.runtime, now())
+            reason = f"{status.result or status.active}, exit status {status.code}"
+            message = self._last_error() or "it logged no error"
+            error = ERRORS.get(status.code, VxTokenError)
+            raise error(f"the service is not running ({reason}): {message}", "see: vx-token service logs") from None
+        return health(self.status(), self.spec.runtime, now())
 
-    def standing(self) -> Standing:
-        """What the manager says of the service."""
-        wanted = "LoadState,ActiveState,Result,ExecMainStatus,MainPID,StatusText"
-        done = call(self.run, "systemctl", "--user", "show", f"--property={wanted}", UNIT)
-        found = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
-        return Standing(
+    def status(self) -> ServiceStatus:
+        """Return the service's status."""
+        properties = "LoadState,ActiveState,Result,ExecMainStatus,MainPID,StatusText"
+        done = run_program(self.run, "systemctl", "--user", "show", f"--property={properties}", UNIT)
+        fields = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
+        return ServiceStatus(
             file=self.units / UNIT,
-            installed=found.get("LoadState") == "loaded",
-            active=found.get("ActiveState") or "unknown",
-            result=found.get("Result", ""),
-            code=int(found.get("ExecMainStatus") or 0),
-            pid=int(found.get("MainPID") or 0),
-            text=found.get("StatusText", ""),
+            installed=fields.get("LoadState") == "loaded",
+            active=fields.get("ActiveState") or "unknown",
+            result=fields.get("Result", ""),
+            code=int(fields.get("ExecMainStatus") or 0),
+            pid=int(fields.get("MainPID") or 0),
+            text=fields.get("StatusText", ""),
         )
 
     def logs(self, lines: int, *, follow: bool) -> list[str]:
-        """The command that shows the service's log."""
+        """Return the command that shows the service's log."""
         if self.journal:
             return ["journalctl", "--user", f"--unit={UNIT}", f"--lines={lines}", *(["--follow"] if follow else [])]
-        return tail(self.agent, lines, follow=follow)
+        return tail(self.spec, lines, follow=follow)
 
-    def _last_words(self) -> str:
-        own = ["journalctl", "--user", f"_SYSTEMD_USER_UNIT={UNIT}", "--lines=5", "--output=cat"]
+    def _last_error(self) -> str:
+        query = ["journalctl", "--user", f"_SYSTEMD_USER_UNIT={UNIT}", "--lines=5", "--output=cat"]
         try:
-            said = call(self.run, *(own if self.journal else self.logs(5, follow=False))).stdout.splitlines()
+            lines = run_program(self.run, *(query if self.journal else self.logs(5, follow=False))).stdout.splitlines()
         except VxTokenError:
             return ""
-        told = [re.sub(r"^(<[0-7]>|vx-token: )", "", line) for line in said if not line.startswith("hint: ")]
-        return told[-1] if told else ""
+        messages = [re.sub(r"^(<[0-7]>|vx-token: )", "", line) for line in lines if not line.startswith("hint: ")]
+        return messages[-1] if messages else ""
 
 
-def here(agent: Agent, run: Runner) -> Systemd:
-    """This machine's user manager; where none answers, the usual folder is assumed.
+def detect(spec: ServiceSpec, run: ProgramRunner) -> Systemd:
+    """Return the user manager with its unit folder; without a running manager the usual folder.
 
-    The manager is asked for its folders: it may have been started without the shell's XDG_CONFIG_HOME.
+    The folder is read from the manager, because it may have been started without the shell's XDG_CONFIG_HOME.
     """
-    searched = call(run, "systemctl", "--user", "show", "--value", "--property=UnitPath").stdout.split()
-    named, usual = folders(agent.home, agent.environ)
-    units = next((folder for folder in (named, usual) if str(folder) in searched), usual)
-    return Systemd(agent, run, units, JOURNAL.exists())
+    searched = run_program(run, "systemctl", "--user", "show", "--value", "--property=UnitPath").stdout.split()
+    configured, usual = folders(spec.home, spec.environ)
+    units = next((folder for folder in (configured, usual) if str(folder) in searched), usual)
+    return Systemd(spec, run, units, JOURNAL.exists())
 
 
 def folders(home: Path, environ: Mapping[str, str]) -> tuple[Path, Path]:
-    """Where a user's units may lie: by this environment, and by a manager that was started without it."""
+    """Return the possible unit folders: by this environment, and without XDG_CONFIG_HOME."""
     return Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "systemd/user", home / ".config/systemd/user"
 
 
-def unit(agent: Agent, *, namespaces: bool, journal: bool) -> str:
-    """The unit for this user: the shipped one with absolute paths, and what it needs of the environment.
+def unit(spec: ServiceSpec, *, namespaces: bool, journal: bool) -> str:
+    """Return the unit for this user: the shipped one with absolute paths and environment variables.
 
     Raises:
-        ConfigError: a path holds a control character.
+        ConfigError: a path contains a control character.
     """
     text = shipped(f"systemd/{UNIT}").read_text(encoding="utf-8")
-    program, *words = agent.command  # the program's path is the one word of a command without variables
-    start = " ".join([_word(program), *(_word(word, "$") for word in words), "run"])
+    program, *words = spec.command  # systemd does not expand variables in the program's path
+    start = " ".join([_quote(program), *(_quote(word, "$") for word in words), "run"])
     text = re.sub(r"^ExecStart=.*$", lambda _: f"ExecStart={start}", text, flags=re.MULTILINE)
     text = re.sub(r"^(ReadWritePaths|ExecStartPre)=.*\n", "", text, flags=re.MULTILINE)
-    own = "\n".join(_own(agent, namespaces=namespaces, journal=journal))
-    return text.replace("\n[Install]", f"\n# This user's own.\n{own}\n\n[Install]")
+    settings = "\n".join(_settings(spec, namespaces=namespaces, journal=journal))
+    return text.replace("\n[Install]", f"\n# Settings of this user.\n{settings}\n\n[Install]")
 
 
 def socket(addresses: Iterable[str]) -> str:
-    """The gateway's socket unit on these addresses."""
+    """Return the gateway's socket unit for these addresses."""
     text = shipped(f"systemd/{SOCKET}").read_text(encoding="utf-8")
     lines = "\n".join(f"ListenStream={address.replace('%', '%%')}" for address in addresses)
     return re.sub(r"^ListenStream=.*\n(?:#.*\nListenStream=.*\n)*", lambda _: f"{lines}\n", text, flags=re.MULTILINE)
 
 
-def _own(agent: Agent, *, namespaces: bool, journal: bool) -> Iterator[str]:
-    yield from (f"Environment={_word(f'{name}={value}')}" for name, value in agent.environ.items())
-    writable = [agent.state, *agent.writable]
-    if "VX_TOKEN_RUNTIME_DIR" in agent.environ:
+def _settings(spec: ServiceSpec, *, namespaces: bool, journal: bool) -> Iterator[str]:
+    yield from (f"Environment={_quote(f'{name}={value}')}" for name, value in spec.environ.items())
+    writable = [spec.state, *spec.writable]
+    if "VX_TOKEN_RUNTIME_DIR" in spec.environ:
         yield "RuntimeDirectory="
-        writable.append(agent.runtime)
+        writable.append(spec.runtime)
     for folder in dict.fromkeys(map(str, writable)):
-        yield f"ExecStartPre=+mkdir -p -m 0700 {_word(folder, '$')}"
-        yield f"ReadWritePaths=-{_word(folder)}"
-    if any(_in_tmp(place) for place in (*agent.command, *agent.environ.values(), *map(str, writable))):
+        yield f"ExecStartPre=+mkdir -p -m 0700 {_quote(folder, '$')}"
+        yield f"ReadWritePaths=-{_quote(folder)}"
+    if any(_in_tmp(place) for place in (*spec.command, *spec.environ.values(), *map(str, writable))):
         yield "PrivateTmp=no"
     if not journal:
-        # All of the line is the path, quotes would be a part of it.
-        yield f"StandardOutput=append:{str(agent.state / LOG).replace('%', '%%')}"
+        # No quotes, because systemd would treat them as a part of the path.
+        yield f"StandardOutput=append:{str(spec.state / LOG).replace('%', '%%')}"
         yield "StandardError=inherit"
     if namespaces:
         yield from _namespaces()
@@ -211,13 +220,13 @@ def _namespaces() -> list[str]:
 
 
 def _in_tmp(place: str) -> bool:
-    return place.startswith(("/tmp/", "/var/tmp/"))  # noqa: S108 - only compared: a private /tmp would hide it
+    return place.startswith(("/tmp/", "/var/tmp/"))  # noqa: S108 - only compared: PrivateTmp= would hide the path
 
 
-def _word(text: str, doubled: str = "") -> str:
-    """One word of a unit file, its specifiers and, in commands, its variables taken literally; systemd.syntax(7)."""
+def _quote(text: str, doubled: str = "") -> str:
+    """Quote a word of a unit file, so that its specifiers and variables are literal; see systemd.syntax(7)."""
     if not text.isprintable():
-        raise ConfigError(f"{text!r} holds a control character, which a unit file cannot hold", "rename it")
+        raise ConfigError(f"{text!r} contains a control character, which a unit file cannot contain", "rename it")
     for character in ("\\", '"'):
         text = text.replace(character, f"\\{character}")
     for character in f"%{doubled}":
@@ -225,5 +234,5 @@ def _word(text: str, doubled: str = "") -> str:
     return text if re.fullmatch(r"[\w@%+=:,./$-]+", text) else f'"{text}"'
 
 
-def _systemctl(*words: str, harmless: bool = False) -> Run:
-    return Run(("systemctl", "--user", *words), harmless)
+def _systemctl(*words: str, ignore_failure: bool = False) -> RunCommand:
+    return RunCommand(("systemctl", "--user", *words), ignore_failure)

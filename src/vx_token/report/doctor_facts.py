@@ -80,7 +80,7 @@ class Surroundings:
     runtime_problem: ConfigError | None
     metadata: bool
     daemon: Mapping[str, object] | None
-    standing: service.Standing | None
+    standing: service.ServiceStatus | None
     differs: tuple[str, ...]
     texts: Mapping[Path, str] = field(repr=False)
     gateway_problem: tuple[str, str] | None
@@ -99,10 +99,10 @@ def gather(
     environ: Mapping[str, str],
     cwd: Path,
     wanted: str | None,
-    ask: Callable[[], service.Standing | None] = lambda: None,
+    ask: Callable[[], service.ServiceStatus | None] = lambda: None,
 ) -> Surroundings:
     """Gather the facts on this machine, without changes and requests; `ask` asks the service manager."""
-    running = info.daemon(store.root)
+    running = info.read(store.root)
     good = settings if isinstance(settings, Config) else None
     return Surroundings(
         environ=environ,
@@ -149,7 +149,7 @@ def _differences(daemon: Mapping[str, object] | None, environ: Mapping[str, str]
     theirs = (daemon or {}).get("environment")
     if not isinstance(theirs, dict):
         return ()
-    ours = environment.digests(environ, cwd)
+    ours = environment.checksums(environ, cwd)
     # Not the profile, which each shell chooses, nor the runtime folder, because the daemon's was found in it.
     names = {*theirs, *ours} - {"VX_TOKEN_PROFILE", "VX_TOKEN_RUNTIME_DIR"}
     return tuple(sorted(name for name in names if theirs.get(name) != ours.get(name)))
@@ -158,7 +158,7 @@ def _differences(daemon: Mapping[str, object] | None, environ: Mapping[str, str]
 def dotenvs(environ: Mapping[str, str], cwd: Path) -> list[Path]:
     """Return the files that aider prefers to the environment: in the working folder, the repository's root and home."""
     root = next((folder for folder in (cwd, *cwd.parents) if (folder / ".git").exists()), cwd)
-    folders = dict.fromkeys([cwd, root, shell_startup.home(environ)])
+    folders = dict.fromkeys([cwd, root, paths.home_dir(environ)])
     return [folder / name for folder in folders for name in (".env", ".aider.conf.yml")]
 
 

@@ -30,7 +30,7 @@ def hook(around: Surroundings) -> Iterator[Check]:
     else:
         hint = "run: vx-token setup (or use: vx-token exec -- COMMAND)"
         yield Check("hook", "warn", "no start-up file loads it", hint)
-    late = dict.fromkeys(shell_startup.later(around.environ, where))
+    late = dict.fromkeys(shell_startup.settings_after_hook(around.environ, where))
     for path, number, name in sorted(late, key=lambda line: line[2].endswith("_KEY")):  # URLs first, see `key_files`
         detail = f"{path} line {number} sets {name} after the hook is loaded"
         yield Check("start-up file", "fail", detail, "remove that line, or move it above the hook")

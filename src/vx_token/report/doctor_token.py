@@ -138,7 +138,7 @@ def _no_daemon(around: Surroundings) -> Check:
         hint = "run: vx-token service install"
         return Check("service", "warn", "no daemon is running; tokens are refreshed only by commands", hint)
     try:
-        install_service.running(around.standing)
+        install_service.require_running(around.standing)
     except VxTokenError as error:
         return Check("service", "fail", error.message, error.hint)
     hint = "set VX_TOKEN_RUNTIME_DIR here as it is there, or run: vx-token service install"

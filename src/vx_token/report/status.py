@@ -10,7 +10,7 @@ from typing import Any
 from vx_token import __version__
 from vx_token.config.duration import clock_time, shown
 from vx_token.config.model import Config, Profile
-from vx_token.daemon.info import daemon
+from vx_token.daemon import info
 from vx_token.errors import ConfigError, failure_of
 from vx_token.gateway import address as gateway_address
 from vx_token.gateway import statusz
@@ -72,7 +72,7 @@ def gather(
         path: the configuration file.
         key: returns the gateway's local key.
     """
-    running = daemon(store.root)
+    running = info.read(store.root)
     reported = (running or {}).get("problems", {})
     error = running.get("config_error", "") if running else ""
     if isinstance(config, ConfigError):
