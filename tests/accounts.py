@@ -1,4 +1,4 @@
-"""The user of the real `systemd --user` with the command in place: what its tests do and look at."""
+"""A test account with `systemd --user` and vx-token installed."""
 
 import itertools
 import json
@@ -89,7 +89,7 @@ class Account:
             return ""
 
     def identity(self) -> str:
-        """Whom the token in the file speaks for, "" while there is none."""
+        """Return the identity of the token in the file, "" without one."""
         token = self.token()
         return self.google.identity_of(token) if token else ""
 

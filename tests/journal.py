@@ -1,4 +1,4 @@
-"""A journal for a user manager on a machine that has none: the socket's other end, as journald holds it."""
+"""A substitute for journald on a machine without it: it serves the journal's socket."""
 
 import json
 import os
@@ -42,7 +42,7 @@ shutil.rmtree(place)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a program's; `leveled` when the manager says that a level stands before each."""
+    """A line of a program's output; `leveled` if the manager announced level prefixes."""
 
     program: str
     leveled: bool

@@ -135,7 +135,7 @@ class UserManager:
 
 
 def why_not() -> str:
-    """What this machine lacks, or nothing."""
+    """Return what this machine lacks, "" when nothing is missing."""
     if os.geteuid() != 0:
         return "only root can make the user and its cgroup"
     if not SYSTEMD.exists():
@@ -286,7 +286,7 @@ def _open_tmp(manager: UserManager) -> None:
 
 
 def demanded() -> None:
-    """Skip with the reason where this cannot be had, or fail when VX_TOKEN_STRICT=1."""
+    """Skip the test without a user manager, or fail when VX_TOKEN_STRICT=1."""
     if reason := why_not():
         (pytest.fail if os.environ.get("VX_TOKEN_STRICT") == "1" else pytest.skip)(f"no systemd --user: {reason}")
 

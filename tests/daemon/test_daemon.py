@@ -34,7 +34,7 @@ def lasting(box: Box, google: Emulator, profile: str = "gemini") -> bool:
 
 
 def identity(box: Box, google: Emulator, profile: str = "gemini") -> str:
-    """Whom the token file speaks for."""
+    """Return the identity of the token in the file."""
     token = box.read("token", profile)
     return google.identity_of(token) if token else ""
 

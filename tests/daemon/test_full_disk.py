@@ -1,4 +1,4 @@
-"""What cannot be written costs no token, and a token that has expired leaves the files whatever stands in the way."""
+"""A write error loses no token, and an expired token is removed from the files despite obstacles."""
 
 import contextlib
 import http.client
@@ -94,7 +94,7 @@ def test_an_expired_token_leaves_files_in_a_folder_that_cannot_be_written(signed
 
 @dataclass
 class Small(Box):
-    """A box whose runtime folder is a file system of its own, seen by nobody else."""
+    """A box whose runtime folder is a separate, private file system."""
 
     holder: int = 0
     limit: str = ""

@@ -1,4 +1,4 @@
-"""A keeper goes on, whatever happens to it."""
+"""A keeper continues after any error."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -110,7 +110,7 @@ def test_a_daemon_that_was_frozen_longer_than_a_token_lives_serves_none_that_end
         process.send_signal(signal.SIGSTOP)
         end = max(issued.expires_at for issued in google.issued)
         until(lambda: time.time() > end + 0.2, 15)
-        beside = signed_in.vx("print")  # nobody else renews it now
+        beside = signed_in.vx("print")  # no other process refreshes it now
         assert beside.returncode == 0
         assert google.issued[-1].value == beside.stdout.strip()
         assert google.issued[-1].issued_at > end

@@ -181,7 +181,7 @@ def test_several_commands_run_when_a_login_is_needed(box: Box, google: Emulator)
     assert (box.root / "told").read_text() == "login-needed desktop\nlogin-needed mail\n"
 
 
-# The runner by itself, with a shorter patience
+# JobRunner alone, with a shorter timeout
 
 
 def test_each_command_has_a_time_of_its_own(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A change of a watched file is told once and soon, however it came; anything else is not."""
+"""The watcher reports each change of a watched file once and soon, and nothing else."""
 
 import logging
 import os
@@ -27,7 +27,7 @@ class Ear:
         self.watcher.start()
 
     def hears(self, *paths: Path) -> None:
-        """Wait for all of these to be told, then forget."""
+        """Wait until all of these are reported, then clear the record."""
         until(lambda: frozenset(paths) <= frozenset().union(*self.told), SOON, f"{paths} in {self.told}")
         self.told.clear()
 

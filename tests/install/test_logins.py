@@ -1,4 +1,4 @@
-"""A login that only a human can renew: hardly any tries, told wherever somebody looks, told by a command once."""
+"""A needed login causes few attempts, is shown by every command and runs on_login_needed once."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""What the manager hears, on real sockets."""
+"""The messages to the service manager, on real sockets."""
 
 import contextlib
 import json
