@@ -139,12 +139,12 @@ def _token(folder: str, environ: Mapping[str, str], now: float) -> str | None:
 
 
 def _meant(credentials: str, folder: str, environ: Mapping[str, str]) -> bool:
-    """Whether the environment leads to these credentials, or leaves the choice to a daemon."""
+    """Whether these are the credentials that the environment selects, or a daemon has selected them."""
     if explicit := environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
         return explicit == credentials
     gcloud = environ.get("CLOUDSDK_CONFIG") or environ.get("HOME", "") + "/.config/gcloud"
-    found = f"{gcloud}/application_default_credentials.json"
-    if found == credentials or not stamp(found):
+    path = f"{gcloud}/application_default_credentials.json"
+    if path == credentials or not stamp(path):
         return True
     from vx_token.system.daemon_lock import attended
 

@@ -67,26 +67,26 @@ def load(options: Mapping[str, Any]) -> tuple[Config, Refresher, Profile]:
     Raises:
         VxTokenError: the configuration is wrong, or there is no such profile.
     """
-    told = given(options)
-    settings = load_config(os.environ, told)
-    profile = settings.profile(told.pop("profile", None) or os.environ.get("VX_TOKEN_PROFILE"))
-    plain = _without_options(told, profile.name) or settings
+    overrides = given(options)
+    settings = load_config(os.environ, overrides)
+    profile = settings.profile(overrides.pop("profile", None) or os.environ.get("VX_TOKEN_PROFILE"))
+    plain = _without_options(overrides, profile.name) or settings
     refresher = wiring.refresher(plain)
-    # A token of another login than the file's must not stand in the files that all other tools read; nor must that of a
-    # login which a variable of this shell alone names, in those that a daemon keeps.
+    # Other tools read the profile's files, so these must not contain the token of a login that an option or a
+    # variable of this shell names and the daemon does not know. Such a token gets a separate folder.
     ownership = refresher.ownership
     origin, configured = ownership.origin(profile), ownership.origin(plain.profile(profile.name))
     conflicts = ownership.conflicts(profile, lambda: refresher.store.read(profile.name).origin)
-    if (plain is settings and told) or origin != configured or conflicts:
+    if (plain is settings and overrides) or origin != configured or conflicts:
         made_from = {"settings": origin.settings, "path": origin.path}
         store, attended = Store(paths.aside(refresher.store.root, made_from)), refresher.attended
         return settings, replace(wiring.refresher(settings, store), attended=attended), profile
     return settings, refresher, profile
 
 
-def _without_options(told: Mapping[str, str], profile: str) -> Config | None:
+def _without_options(overrides: Mapping[str, str], profile: str) -> Config | None:
     """The configuration as it is without the options that were given; None when it needs them."""
-    if not told:
+    if not overrides:
         return None
     try:
         return load_config(os.environ, {"profile": profile})

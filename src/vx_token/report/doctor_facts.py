@@ -193,13 +193,15 @@ def _gateway_problem(config: Config, daemon: Mapping[str, Any] | None) -> tuple[
     place, key = (path, "unix_socket") if path else (f"port {config.gateway.port}", "port")
     stranger = f"stop that program, or change `gateway.{key}` in the configuration"
     try:
-        found, whose, uid = statusz.probe(f"unix:{path}" if path else address.base_url(config, config.default_profile))
+        is_gateway, whose, uid = statusz.probe(
+            f"unix:{path}" if path else address.base_url(config, config.default_profile)
+        )
     except OSError as error:
         hint = "see: vx-token service logs" if daemon is not None else "run: vx-token service install"
         return f"the gateway is unreachable: {error.strerror or 'timeout'}", hint
     if whose is statusz.Owner.OTHER_USER:
         return f"another user (uid {uid}) listens on {place}", stranger
-    if not found:
+    if not is_gateway:
         return f"another program listens on {place}", stranger
     return "", "not verified to be yours" if whose is statusz.Owner.UNKNOWN else ""
 

@@ -163,8 +163,8 @@ _LLM_KEY = re.compile(r"""(?m)^[ \t-]*api_key_name[ \t]*:[ \t]*["']?openai\b""")
 
 def _lines(around: Surroundings, path: Path, text: str) -> Iterator[Line]:
     if path.name in (".env", ".aider.conf.yml"):
-        for found in (_DOTENV if path.name == ".env" else _AIDER).finditer(text):
-            yield _line(around, path, text, found, "aider")
+        for match in (_DOTENV if path.name == ".env" else _AIDER).finditer(text):
+            yield _line(around, path, text, match, "aider")
     elif path.name == LLM_MODELS:
         for model in _LLM_MODEL.finditer(text):
             base = _LLM_BASE.search(text, model.start(), model.end())
@@ -174,15 +174,15 @@ def _lines(around: Surroundings, path: Path, text: str) -> Iterator[Line]:
         yield Line(str(path), _LLM_NAME, "llm")
 
 
-def _line(around: Surroundings, path: Path, text: str, found: re.Match[str], tool: str) -> Line:
-    place = f"{path} line {text.count(chr(10), 0, found.start(1)) + 1}"
-    if found[1] in _KEYS:
-        return Line(place, found[1], tool)
-    value = found[2].strip()
+def _line(around: Surroundings, path: Path, text: str, match: re.Match[str], tool: str) -> Line:
+    place = f"{path} line {text.count(chr(10), 0, match.start(1)) + 1}"
+    if match[1] in _KEYS:
+        return Line(place, match[1], tool)
+    value = match[2].strip()
     value = value[1:].partition(value[0])[0] if value[:1] in ("'", '"') else value.partition(" #")[0].strip()
-    value = re.sub(r"\$\{(\w+)\}", lambda match: around.environ.get(match[1], ""), value)
+    value = re.sub(r"\$\{(\w+)\}", lambda name: around.environ.get(name[1], ""), value)
     host = _host(value or "https://api.openai.com")  # the default of tools for an empty URL
-    return Line(place, found[1], tool, "" if host in _hosts(around) else host)
+    return Line(place, match[1], tool, "" if host in _hosts(around) else host)
 
 
 def _has_openai(text: str) -> bool:
