@@ -556,7 +556,7 @@ def test_an_option_is_for_one_call_and_leaves_the_files_of_others_alone(signed_i
         ("--model", "google/other"),
         ("--location", "us-central1"),
         ("--project", "other"),
-        ("--endpoint", "42"),
+        ("--endpoint", "endpoint-of-mine"),
         ("--base-url", "https://elsewhere.invalid/v1"),
         ("--credentials", "credentials.json"),  # the very file that is configured
     ],

@@ -143,4 +143,6 @@ def _refreshed(refresher: Refresher, profile: Profile) -> float:
     state = refresher.refresh(profile)
     if state.failure is not None:
         raise error_of(state.failure, refresher.clock.now())
+    if error := refresher.store.unsaved(profile.name):
+        raise refresher.unwritable(profile, error)  # the new token is lost when this process exits
     return state.token.remaining(refresher.clock.now()) if state.token else 0

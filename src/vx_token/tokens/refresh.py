@@ -113,7 +113,7 @@ class Refresher:
                     return state if state.live(self.clock.now()) else replace(state, failure=_BUSY)
                 return self._attempt(profile, state, max(1.0, end - time.monotonic()), self.cancelled)
         except OSError as error:
-            raise self._unwritable(profile, error) from None
+            raise self.unwritable(profile, error) from None
 
     def set_back(self, profile: Profile, by: float) -> None:
         """Move the recorded instants by `by` seconds, because the wall clock was set by as much.
@@ -171,7 +171,7 @@ class Refresher:
         except OSError as error:
             if hurried:
                 return seen
-            raise self._unwritable(profile, error) from None
+            raise self.unwritable(profile, error) from None
 
     def _held_off(self, state: State, profile: Profile) -> float:
         """Return for how long (seconds) no caller may start an attempt; see `pacing.held_off`."""
@@ -217,7 +217,8 @@ class Refresher:
                 locked = True
             yield locked
 
-    def _unwritable(self, profile: Profile, error: OSError) -> ConfigError:
+    def unwritable(self, profile: Profile, error: OSError) -> ConfigError:
+        """Return the error for a runtime folder that cannot be written."""
         folder = self.store.folder(profile.name)
         return ConfigError(f"cannot write in {folder}: {error.strerror}", atomic.remedy(error))
 
