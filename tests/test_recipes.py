@@ -22,7 +22,7 @@ from vx_token.emulator import Emulator
 
 SECTION = (REPOSITORY / "docs/service.md").read_text(encoding="utf-8").split("\n## Other supervisors\n")[1]
 FOUND = re.findall(r"\n\n(\w[^\n]*(?:\n[^\n]+)*)\n\n```\w+\n([\s\S]*?)```", SECTION)
-RECIPES: dict[str, str] = {intro.split()[0].strip(","): text for intro, text in FOUND}
+RECIPES: dict[str, str] = {intro.split()[0].strip(",:;"): text for intro, text in FOUND}
 BOOT = "/usr/local/bin:/usr/bin:/bin"
 
 

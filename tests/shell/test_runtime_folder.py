@@ -119,10 +119,10 @@ def test_the_system_s_folder_of_the_user_comes_before_temporary_ones(copy: str, 
     assert by_the_shell(copy, environ, tmp_path, "", *prefix) == path
 
 
+# The fish hook is left out: it detects macOS by a folder of the system, which a test cannot create for itself alone.
+@pytest.mark.parametrize("copy", [each for each in COPIES if each != "fish hook"], indirect=True)
 @pytest.mark.parametrize("name", ["no variables", "XDG_RUNTIME_DIR", "XDG_RUNTIME_DIR, missing", "TMPDIR"])
 def test_on_macos_too(copy: str, name: str, tmp_path: Path) -> None:
-    if copy == "fish hook":
-        pytest.skip("it detects macOS by a folder of the system, which only root could create, for all users")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/uname").write_text("#!/bin/sh\necho Darwin\n")  # for fish
     (tmp_path / "bin/uname").chmod(0o755)
