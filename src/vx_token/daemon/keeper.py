@@ -72,10 +72,11 @@ def keep_fresh(
                 # The attempt after a cancelled one cannot be cancelled, so frequent requests never prevent a refresh.
                 attempt = _cancellable(refresher, profile, wake, patient=interrupted)
                 attempt.cancelled()  # removes an expired token from the files before anything can fail
-                refreshed = attempt.refresh(profile)
-                interrupted = refreshed.attempts == state.attempts
+                attempts = state.attempts
+                state = attempt.refresh(profile)  # kept, because the folder may be unsafe before it is read again
+                interrupted = state.attempts == attempts
                 if not interrupted:
-                    report(_with_write_error(refreshed, refresher, profile))
+                    report(_with_write_error(state, refresher, profile))
                 continue
             store.save(profile.name)
             current = _fingerprint(store, profile, state, now)
