@@ -58,8 +58,8 @@ def test_a_process_that_keeps_a_token_cannot_be_dumped(signed_in: Box, words: li
             process.terminate()
 
 
-@pytest.mark.parametrize("words", [["print", "--format", "json"], ["env"]], ids=" ".join)
-def test_a_command_that_prints_a_token_cannot_be_dumped(signed_in: Box, words: list[str]) -> None:
+@pytest.mark.parametrize("words", [["print", "--format", "json"], ["env"], ["refresh"]], ids=" ".join)
+def test_a_command_that_has_a_token_cannot_be_dumped(signed_in: Box, words: list[str]) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with contextlib.suppress(BlockingIOError):
