@@ -1,4 +1,4 @@
-"""docs/service.md's recipes for other supervisors: what each would start, started as it would."""
+"""The recipes for other supervisors and for containers: what each would start, started as it would."""
 
 import configparser
 import contextlib
@@ -20,9 +20,21 @@ from accounts import LAUNCHER
 from sandbox import REPOSITORY, Box, until
 from vx_token.emulator import Emulator
 
-SECTION = (REPOSITORY / "docs/service.md").read_text(encoding="utf-8").split("\n## Other supervisors\n")[1]
-FOUND = re.findall(r"\n\n(\w[^\n]*(?:\n[^\n]+)*)\n\n```\w+\n([\s\S]*?)```", SECTION)
-RECIPES: dict[str, str] = {intro.split()[0].strip(",:;"): text for intro, text in FOUND}
+
+def section(page: str, heading: str) -> dict[str, str]:
+    """The code blocks below a heading, by the first words of the paragraph before each."""
+    text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8").split(f"\n{heading}\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"\n\n(\w[^\n]*(?:\n[^\n]+)*)\n\n```\w+\n([\s\S]*?)```", "\n" + text)
+    return {re.split("[,:;.]", intro)[0]: block for intro, block in blocks}
+
+
+SUPERVISORS = section("service.md", "## Other supervisors")
+ENTRY_POINTS = section("containers.md", "### Entry points")
+ONCE, EACH_REQUEST = (
+    "For a program that reads its key once",
+    "For a program that reads `/run/vx-token/default/token` at each request",
+)
+RECIPES = SUPERVISORS | ENTRY_POINTS
 BOOT = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -102,10 +114,11 @@ def machine(box: Box, google: Emulator) -> Machine:
 
 
 def test_these_are_the_recipes() -> None:
-    assert list(RECIPES) == ["runit", "OpenRC", "supervisord", "cron", "A", "And"]
+    assert [*SUPERVISORS] == ["runit", "OpenRC", "supervisord", "cron"]
+    assert [*ENTRY_POINTS] == [ONCE, EACH_REQUEST]
 
 
-@pytest.mark.parametrize("name", ["runit", "OpenRC", "A", "And"])
+@pytest.mark.parametrize("name", ["runit", "OpenRC", ONCE, EACH_REQUEST])
 def test_each_script_is_one_that_a_plain_shell_takes(machine: Machine, name: str) -> None:
     subprocess.run(["sh", "-n", str(machine.file(name))], check=True)
 
@@ -138,10 +151,14 @@ def test_supervisord(machine: Machine) -> None:
 
 
 def test_cron(machine: Machine) -> None:
-    when, _, line = machine.recipe("cron").strip().partition(" ")
+    setting, job = machine.recipe("cron").strip().split("\n")
+    when, _, line = job.partition(" ")
     assert when == "@reboot"
     assert "%" not in line  # a line break to cron
-    with machine.running(["/bin/sh", "-c", line], machine.environ) as process:
+    name, _, value = setting.partition("=")
+    # cron starts a job in the home folder.
+    argv = ["/bin/sh", "-c", 'cd && exec /bin/sh -c "$0"', line]
+    with machine.running(argv, {**machine.environ, name: value}) as process:
         until(machine.token, 15)
         pid = until(machine.daemon)
         os.kill(pid, signal.SIGKILL)
@@ -163,7 +180,7 @@ sys.exit(7)
 
 def test_a_containers_program_with_a_gateway_of_its_own(machine: Machine) -> None:
     environ = {**machine.with_the_command, "VX_TOKEN_RUNTIME_DIR": str(machine.home / "run")}
-    argv = [str(machine.file("A")), sys.executable, "-c", ASKS, "an argument"]
+    argv = [str(machine.file(ONCE)), sys.executable, "-c", ASKS, "an argument"]
     with machine.running(argv, environ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "200 an argument\n"
@@ -171,7 +188,7 @@ def test_a_containers_program_with_a_gateway_of_its_own(machine: Machine) -> Non
 
 
 def test_a_containers_program_finds_the_first_token_when_it_starts(machine: Machine) -> None:
-    argv = [str(machine.file("And")), "sh", "-c", "cat $VX_TOKEN_RUNTIME_DIR/default/token; echo; exec sleep 60"]
+    argv = [str(machine.file(EACH_REQUEST)), "sh", "-c", "cat $VX_TOKEN_RUNTIME_DIR/default/token; echo; exec sleep 60"]
     with machine.running(argv, machine.with_the_command) as process:
         assert process.stdout is not None
         first = process.stdout.readline().strip()

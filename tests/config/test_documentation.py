@@ -40,7 +40,7 @@ def test_every_example_is_a_good_configuration() -> None:
 
 
 def test_every_recipe_for_commands_is_a_good_configuration() -> None:
-    recipes = re.findall(r"```toml\n(.*?)```", (DOCS / "commands.md").read_text(encoding="utf-8"), re.DOTALL)
+    recipes = re.findall(r"```toml\n(.*?)```", (DOCS / "scripts.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(recipes) == 4
     for text in recipes:
         whole = text if "[profiles" in text else f'[profiles.gemini]\nproject = "p"\n{text}'
