@@ -29,6 +29,7 @@ from vx_token.report import doctor, doctor_live, doctor_token
 from vx_token.report.doctor_facts import Check, Surroundings, gather, llm_files
 from vx_token.system.clock import SystemClock
 from vx_token.tokens.store import Store
+from vx_token.vertex import diagnosis, request
 
 
 def examined(box: Box, *words: str, status: int | None = None) -> dict[str, Any]:
@@ -639,7 +640,7 @@ def test_without_a_profile_there_is_nobody_to_ask_for(box: Box) -> None:
 
 def test_an_answer_that_drips_in_has_an_end(signed_in: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     signed_in.refresh()
-    monkeypatch.setattr(doctor_live, "TIMEOUT", 1.0)
+    monkeypatch.setattr(request, "TIMEOUT", 1.0)
 
     def drip(server: socket.socket) -> None:
         connection, _ = server.accept()
@@ -672,7 +673,7 @@ def test_a_revoked_token_is_told_twice(signed_in: Box, google: Emulator) -> None
     google.revoke(signed_in.read("token"))
     told = live(signed_in)
     assert told["live token"].detail == "Google does not accept this token"
-    assert told["live completion"].detail.startswith("google/gemini-2.5-flash: HTTP 401, ")
+    assert told["live completion"].detail == "Vertex AI does not accept this login's token (HTTP 401)"
     assert told["live completion"].hint == "run: vx-token refresh"
     assert examined(signed_in, "--live", status=1)
 
@@ -701,7 +702,7 @@ def test_a_wrong_clock_is_measured_by_googles(box: Box, ahead: float, ok: str) -
 
 @pytest.mark.parametrize(
     ("status", "hint"),
-    [(403, "grant the permission"), (404, "the model does not exist"), (429, "the quota is used up"), (503, "check")],
+    [(403, "ask an administrator"), (404, "check project, location"), (503, "Vertex AI has a problem")],
 )
 def test_googles_own_sentence_is_told_with_a_hint(signed_in: Box, google: Emulator, status: int, hint: str) -> None:
     signed_in.refresh()
@@ -715,7 +716,7 @@ def test_an_answer_that_is_no_completion_is_none(signed_in: Box, google: Emulato
     signed_in.refresh()
     google.fail("chat", status=200, body="<html>Log in to the hotel</html>")
     check = live(signed_in)["live completion"]
-    assert (check.ok, check.hint) == ("fail", doctor_live.HINTS[200])
+    assert (check.ok, check.hint) == ("fail", diagnosis.HINTS[200])
 
 
 def test_nobody_there_is_told_without_the_token(signed_in: Box) -> None:

@@ -49,6 +49,7 @@ class _Terminal:
 @click.option("--location", metavar="NAME", help="global, us, eu or a region.")
 @click.option("--credentials", metavar="FILE", help="A credential file, instead of the gcloud login.")
 @click.option("--base-url", metavar="URL", help="The base URL, instead of one made from project and location.")
+@click.option("--model", metavar="ID", help="The model, such as google/gemini-2.5-flash.")
 @click.option("--profile", metavar="NAME", help="The profile to set up.  [default: the default profile]")
 @click.option(
     "--shell",
