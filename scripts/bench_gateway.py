@@ -29,7 +29,6 @@ from vx_token.emulator import Emulator, running
 from vx_token.gateway.sockets import max_connections
 
 HERE = Path(__file__).resolve().parent
-UNIT = HERE.parent / "systemd/vx-token.service"
 ANSWER = (
     '{"id":"c","object":"chat.completion","created":1,"model":"google/gemini-2.5-flash","choices":[{"index":0,'
     '"finish_reason":"stop","message":{"role":"assistant","content":"Hello"}}],'
@@ -37,7 +36,7 @@ ANSWER = (
 )
 BODY = '{"messages":[{"role":"user","content":"Say hello."}],"model":"gemini-2.5-flash","temperature":0.2}'
 SECONDS = 3  # of each load
-DIRECT, GATEWAY, BARE = "upstream itself", "gateway", "bare aiohttp"
+DIRECT, GATEWAY, BARE, BARE_UVLOOP = "upstream itself", "gateway", "bare aiohttp", "bare aiohttp on uvloop"
 
 NGINX = """
 daemon off; worker_processes 1; pid {folder}/{name}.pid; error_log {folder}/{name}.log crit;
@@ -109,11 +108,6 @@ def _listens(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
-
-
-def allocator() -> dict[str, str]:
-    """How the service's unit has memory managed."""
-    return dict(re.findall(r"^Environment=(PYTHONMALLOC|GLIBC_TUNABLES)=(.+)$", UNIT.read_text(), re.MULTILINE))
 
 
 def nginx(folder: Path, name: str, server: str, **values: object) -> tuple[str, ...]:
@@ -198,14 +192,13 @@ class Stage:
         self.urls[DIRECT], base = f"https://localhost:{upstream}", f"https://localhost:{streams}"
         self.feeds[DIRECT] = f"{base}/stream"
         self._start("streams", streams, self._ours("streams", streams, base))
-        for kind in (GATEWAY, BARE, "nginx"):
+        for kind in (GATEWAY, BARE, BARE_UVLOOP, "nginx"):
             port = free_port()
             if kind == "nginx":
                 argv = nginx(self.folder, "proxy", PROXY, port=port, upstream=upstream, streams=streams)
             else:
-                argv = self._ours(kind.split()[0], port, base)
-            environ = os.environ | (allocator() if kind == GATEWAY else {})
-            self.servers[kind] = self._start(kind, port, argv, env=environ)
+                argv = self._ours({GATEWAY: "gateway", BARE: "bare", BARE_UVLOOP: "uvloop"}[kind], port, base)
+            self.servers[kind] = self._start(kind, port, argv)
             self.urls[kind] = f"http://127.0.0.1:{port}/v1/chat/completions"
             self.feeds[kind] = f"http://127.0.0.1:{port}{'/streams' if kind == GATEWAY else ''}/v1/stream"
 

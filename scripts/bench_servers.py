@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import aiohttp
+import uvloop
 from aiohttp import web
 
 from vx_token.credentials.token import Token
@@ -117,5 +118,6 @@ async def _forever(port: int, handle: "web.RequestHandler", context: ssl.SSLCont
 
 if __name__ == "__main__":
     kind, port_, upstream_, streams_, folder_ = sys.argv[1:]
-    serving = {"gateway": gateway, "bare": bare, "streams": streams}[kind]
-    asyncio.run(serving(int(port_), upstream_, streams_, Path(folder_)))
+    serving = {"gateway": gateway, "bare": bare, "uvloop": bare, "streams": streams}[kind]
+    run = uvloop.run if kind == "uvloop" else asyncio.run
+    run(serving(int(port_), upstream_, streams_, Path(folder_)))

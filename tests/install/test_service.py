@@ -659,17 +659,7 @@ for block in blocks[:-1]:  # the last one keeps the heap's end in place, as stre
 before = resident()
 trim(True)
 given_back = before - resident()
-
-class Info(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks used".split()]
-    _fields_ += [("free", ctypes.c_size_t), ("keepcost", ctypes.c_size_t)]
-
-libc.mallinfo2.restype = Info
-few = [libc.malloc(900) for _ in range(7)]  # as many as a thread's cache would keep, counted as used
-before = libc.mallinfo2().used
-for block in few:
-    libc.free(block)
-print("forbidden", forbidden, "given back", given_back, "uncached", before - libc.mallinfo2().used, flush=True)
+print("forbidden", forbidden, "given back", given_back, flush=True)
 """
 
 
@@ -680,11 +670,10 @@ def test_the_gateway_and_its_trimming_work_where_no_memory_may_be_written_and_ru
     account.drop_in(f"ExecStartPre={sys.executable} -P {script}")
     account.install()
     assert account.show("MemoryDenyWriteExecute") == "yes"
-    found = re.search(r"^forbidden (\w+) given back (-?\d+) uncached (-?\d+)$", account.log(), re.MULTILINE)
+    found = re.search(r"^forbidden (\w+) given back (-?\d+)$", account.log(), re.MULTILINE)
     assert found, account.log()
     assert found[1] == "True"
     assert int(found[2]) > 20_000_000
-    assert int(found[3]) > 6_000
 
     key = account.vx("gateway", "key").out.strip()
     assert answers(account.google, key, f"http://127.0.0.1:{port}/v1") == 200

@@ -44,7 +44,7 @@ def rewrite(body: bytes, route: Route, path: str, *, whole: bool = True) -> byte
     """
     try:
         for key, start, end in _members(body):
-            if key == "model":
+            if key == b'"model"' or (b"\\" in key and json.loads(key, strict=False) == "model"):
                 return _replace_id(body, start, end, route)
     except ValueError:
         return body
@@ -82,8 +82,8 @@ def _insert_id(body: bytes, model: str) -> bytes:
     return body[:opening] + b'"model":' + json.dumps(model).encode() + comma + body[opening:]
 
 
-def _members(body: bytes) -> Iterator[tuple[str, int, int]]:
-    """Yield the top-level members of a JSON object as (key, start and end of the value).
+def _members(body: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the top-level members of a JSON object as (raw key, start and end of the value).
 
     Raises:
         ValueError: the body is not a JSON object, is incomplete, or has too many values.
@@ -98,7 +98,7 @@ def _members(body: bytes) -> Iterator[tuple[str, int, int]]:
             raise ValueError("not a key")
         start = key.end()
         end, parts = _end_of_value(body, start, parts)
-        yield json.loads(key[1], strict=False), start, end
+        yield key[1], start, end
         if body[end : end + 1] == b"}":
             return
         following = _NEXT.match(body, end + 1)
