@@ -4,7 +4,7 @@
 # The hook reads the file <runtime>/<profile>/env.sh at each prompt, and again between Enter and the command if the
 # prompt has waited for some seconds. It parses the file and never executes it. It starts no program, except `ls` once
 # for each folder. Its state is in arrays, because arrays are never exported, not even under `set -a`. See
-# docs/shell.md.
+# `vx-token help shell`.
 #
 # The sections are in the order in which a shell runs them. Sourcing the file runs the last one, Loading.
 

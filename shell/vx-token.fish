@@ -2,7 +2,7 @@
 #
 # The hook reads the file <runtime>/<profile>/env.fish at each prompt and before each command. It parses the file and
 # never executes it. It starts no program, except `ls` once for each folder. It exports only the variables of the file; a
-# universal variable of the same name is hidden by our global one until vx-token-off. See docs/shell.md.
+# universal variable of the same name is hidden by our global one until vx-token-off. See `vx-token help shell`.
 #
 # The sections are in the order in which a shell runs them. Sourcing the file runs the last one, Loading. The functions
 # of each prompt are at the top also because fish counts the lines above a function before each of its commands.

@@ -3,7 +3,7 @@
 # The hook reads the file <runtime>/<profile>/env.sh at each prompt and before each command. It parses the file and
 # never executes it. It forks no process. Its state is in arrays, because arrays are never exported, not even under
 # ALL_EXPORT. Each entry point starts with `emulate -LR zsh`, so that the user's options have no effect; the functions
-# that it calls inherit this. See docs/shell.md.
+# that it calls inherit this. See `vx-token help shell`.
 #
 # The sections are in the order in which a shell runs them. Sourcing the file runs the last one, Loading.
 

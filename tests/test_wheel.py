@@ -13,7 +13,13 @@ import pytest
 from sandbox import REPOSITORY, plain_environment
 from vx_token.emulator import Emulator
 
-SHIPPED = ("shell/vx-token.bash", "shell/vx-token.zsh", "shell/vx-token.fish", "systemd/vx-token.service")
+SHIPPED = (
+    "shell/vx-token.bash",
+    "shell/vx-token.zsh",
+    "shell/vx-token.fish",
+    "systemd/vx-token.service",
+    "docs/configuration.md",
+)
 
 
 @pytest.fixture(scope="module")

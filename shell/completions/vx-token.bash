@@ -91,7 +91,7 @@ __vx_token_option_values() {
 # Sets words to the subcommands, arguments and options of $command.
 __vx_token_command_words() {
   case $command in
-    '') words='run demo print env exec refresh status hook completion path gateway service setup doctor -V --version -h --help' ;;
+    '') words='run demo print env exec refresh status hook completion path help gateway service setup doctor -V --version -h --help' ;;
     run) words='--log-format --gateway --profile --project --location --endpoint --base-url --credentials --impersonate --model -h --help' ;;
     demo) words='--seconds -h --help' ;;
     print) words='--profile --project --location --endpoint --base-url --credentials --impersonate --model --min-ttl --format -h --help' ;;
@@ -101,7 +101,8 @@ __vx_token_command_words() {
     status) words='--json --watch -h --help' ;;
     hook) words='bash zsh fish -h --help' ;;
     completion) words='bash zsh fish -h --help' ;;
-    path) words='config runtime hook-bash hook-zsh hook-fish token header env.sh env.fish state.json lock --profile -h --help' ;;
+    path) words='config runtime default gateway.sock state hook-bash hook-zsh hook-fish gateway.key service.log setup.json token header env.sh env.fish state.json lock peek events.json --profile -h --help' ;;
+    help) words='run demo print env exec refresh status hook completion path help gateway service setup doctor -h --help' ;;
     gateway) words='key rotate-key --port --access-log -h --help' ;;
     'gateway key') words='-h --help' ;;
     'gateway rotate-key') words='--grace -h --help' ;;

@@ -73,9 +73,10 @@ complete -c vx-token -n __vx_token_at -a env -d 'Print assignments of the variab
 complete -c vx-token -n __vx_token_at -a exec -d 'Run COMMAND with the variables set, in place of this process'
 complete -c vx-token -n __vx_token_at -a refresh -d 'Fetch a new token from Google now'
 complete -c vx-token -n __vx_token_at -a status -d 'Show each profile\'s token'
-complete -c vx-token -n __vx_token_at -a hook -d 'Print the line that loads the hook, which keeps a shell\'s variables fresh'
+complete -c vx-token -n __vx_token_at -a hook -d 'Print the line that loads the hook into a shell'
 complete -c vx-token -n __vx_token_at -a completion -d 'Print the shell completion of commands, options and profiles'
 complete -c vx-token -n __vx_token_at -a path -d 'Print the path of a file or folder'
+complete -c vx-token -n __vx_token_at -a help -d 'Show a page of the documentation, or the help of a command'
 complete -c vx-token -n __vx_token_at -a gateway -d 'Serve the loopback gateway in the foreground, without the daemon'
 complete -c vx-token -n __vx_token_at -a service -d 'Install and control the service, which starts vx-token at login and keeps it running'
 complete -c vx-token -n __vx_token_at -a setup -d 'Set up the configuration, the shell hook and the service'
@@ -145,7 +146,9 @@ complete -c vx-token -n '__vx_token_at hook' -a 'bash zsh fish'
 complete -c vx-token -n '__vx_token_at completion' -a 'bash zsh fish'
 
 complete -c vx-token -n '__vx_token_at path' -l profile -x -a '(__vx_token_profiles)' -d 'The profile of the file'
-complete -c vx-token -n '__vx_token_at path' -a 'config runtime hook-bash hook-zsh hook-fish token header env.sh env.fish state.json lock'
+complete -c vx-token -n '__vx_token_at path' -a 'config runtime default gateway.sock state hook-bash hook-zsh hook-fish gateway.key service.log setup.json token header env.sh env.fish state.json lock peek events.json'
+
+complete -c vx-token -n '__vx_token_at help' -a 'run demo print env exec refresh status hook completion path help gateway service setup doctor'
 
 complete -c vx-token -n '__vx_token_at gateway ""' -a key -d 'Print the local key, for the "key command" setting of tools in gateway mode'
 complete -c vx-token -n '__vx_token_at gateway ""' -a rotate-key -d 'Create a new local key'

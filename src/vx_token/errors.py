@@ -1,7 +1,7 @@
 """The kinds of error, their exit codes, and the one mapping between an error and its recorded form."""
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 LONGEST_RETRY_AFTER = 3600.0
@@ -17,6 +17,14 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else "?" for each in text)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `did you mean 'X'? ` for the known name that is most similar, "" when none is similar."""
+    from difflib import get_close_matches
+
+    matches = get_close_matches(name, list(known), 1)
+    return f"did you mean {matches[0]!r}? " if matches else ""
 
 
 class VxTokenError(Exception):

@@ -889,10 +889,10 @@ def test_without_the_extra_the_hint_says_how_to_install_it(behind: Box, google: 
     for words in (["run"], ["gateway"], ["exec", "--gateway", "true"]):
         done = behind.vx(*words)
         assert done.returncode == 3
-        assert done.stderr.splitlines()[-2:] == [
-            f"vx-token: the gateway needs {missing}",
-            "hint: install it: pip install 'vx-token[gateway]'",
-        ]
+        message, hint = done.stderr.splitlines()[-2:]
+        assert message == f"vx-token: the gateway needs {missing}"
+        assert hint.startswith("hint: run: ")
+        assert "aiohttp" in hint
     assert behind.vx("print").returncode == 0
 
 

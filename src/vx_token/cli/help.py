@@ -1,9 +1,12 @@
 """Help texts of commands, with the example after the options."""
 
 import inspect
+import re
 from typing import Any
 
 import click
+
+from vx_token.errors import did_you_mean
 
 MARK = "\b\nExample:"
 
@@ -31,3 +34,51 @@ class Group(Command, click.Group):
             click.echo(ctx.get_help(), err=True)
             ctx.exit(2)
         return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; the error for an unknown name has the similar names, as only some versions of click do."""
+        if not ctx.resilient_parsing and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise NoSuchCommandError(args[0], self, ctx)
+        return super().resolve_command(ctx, args)
+
+
+class NoSuchCommandError(click.UsageError):
+    """The group has no such command."""
+
+    def __init__(self, name: str, group: click.Group, ctx: click.Context) -> None:
+        super().__init__(f"No such command {name!r}", ctx)
+        self.name, self.known = name, group.list_commands(ctx)
+
+
+def message(error: click.UsageError) -> str:
+    """Return the error on one line; click spreads choices over several lines."""
+    text = error.message if isinstance(error, click.NoSuchOption) else error.format_message()
+    return " ".join(text.split()).rstrip(".")
+
+
+def hint(error: click.UsageError) -> str:
+    """Return what to do: the similar command or option, and the help that lists all of them."""
+    see = f"see: {error.ctx.command_path if error.ctx else 'vx-token'} --help"
+    if isinstance(error, NoSuchCommandError):
+        return did_you_mean(error.name, error.known) + see
+    if isinstance(error, click.NoSuchOption) and error.ctx:
+        own = _options(error.ctx.command)
+        group = error.ctx.command if isinstance(error.ctx.command, click.Group) else None
+        owners = [name for name, each in group.commands.items() if error.option_name in _options(each)] if group else []
+        if owners:
+            return f"put {error.option_name} after the command; {see}"
+        return did_you_mean(error.option_name, own) + see
+    if isinstance(error, click.BadParameter) and error.param and isinstance(error.param.type, click.Choice):
+        value = re.match("'(.*?)'", error.message)  # as click quotes it
+        return did_you_mean(value[1] if value else "", map(str, error.param.type.choices)) + see
+    return see
+
+
+def _options(command: click.Command) -> list[str]:
+    """Return the names of a command's options."""
+    names = [
+        name for each in command.params if isinstance(each, click.Option) for name in (*each.opts, *each.secondary_opts)
+    ]
+    return [*names, "--help"]

@@ -52,9 +52,7 @@ def _run(argv: list[str]) -> int:
     except click.Abort:
         return _fail(UsageError("interrupted"), 130)
     except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "vx-token"
-        message = " ".join(error.format_message().split()).rstrip(".")  # click spreads choices over lines
-        return _fail(UsageError(message, f"see: {command} --help"), 2)
+        return _fail(UsageError(cli_help.message(error), cli_help.hint(error)), 2)
     except click.ClickException as error:
         return _fail(UsageError(error.format_message(), "see: vx-token --help"), 2)
     except VxTokenError as error:
@@ -77,7 +75,7 @@ def _fail(error: VxTokenError, status: int) -> int:
     try:
         output.show(f"vx-token: {error.message}", err=True)
         if error.hint:
-            output.show(f"hint: {error.hint}", err=True)
+            output.show(f"hint: {output.runnable(error.hint)}", err=True)
     except OSError:  # stderr is closed, so only the exit status is left
         output.mute_errors()
     return status
@@ -161,7 +159,9 @@ def demo(seconds: float) -> None:
 
         from vx_token.cli import demo as cli_demo
     except ImportError as error:
-        raise ConfigError(f"the demo needs {error.name}", "install it: pip install 'vx-token[demo]'") from None
+        from vx_token.system import installation
+
+        raise ConfigError(f"the demo needs {error.name}", installation.how_to_add("demo")) from None
     if not cli_demo.run(click.echo, seconds):
         sys.exit(1)
 
@@ -175,6 +175,7 @@ for each in (
     files.hook,
     files.completion,
     files.path,
+    files.help_,
 ):
     cli.add_command(each)
 cli.add_command(cli_gateway.gateway)

@@ -3,6 +3,9 @@
 import codecs
 import io
 import os
+import re
+import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from typing import TextIO
@@ -17,6 +20,22 @@ LOSSLESS = "vx-token-lossless"
 def show(text: str, *, err: bool = False, nl: bool = True) -> None:
     """Print lines for people, without terminal control characters."""
     click.echo("\n".join(map(printable, text.split("\n"))), err=err, nl=nl)
+
+
+def runnable(hint: str) -> str:
+    """Return the hint with the program's path in its commands where `vx-token` alone would start none or another one.
+
+    That is so in a virtual environment that is not active.
+    """
+    program = sys.argv[0]
+    if os.path.basename(program) != "vx-token" or os.sep not in program or _in_path(program):
+        return hint
+    return re.sub(r"(: |[(\"])vx-token (?=[a-z])", lambda match: f"{match[1]}{shlex.quote(program)} ", hint)
+
+
+def _in_path(program: str) -> bool:
+    first = shutil.which("vx-token")
+    return first is not None and os.path.exists(program) and os.path.samefile(first, program)
 
 
 def _lossless(error: UnicodeError) -> tuple[bytes, int]:

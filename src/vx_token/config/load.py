@@ -26,7 +26,7 @@ from vx_token.config.fields import (
     url,
 )
 from vx_token.config.model import Config, Gateway, Profile
-from vx_token.errors import ConfigError
+from vx_token.errors import ConfigError, did_you_mean
 from vx_token.system import paths, stamps
 
 NAME = matching(
@@ -128,7 +128,7 @@ def parse_config(
         document = tomllib.loads(content)
     except (ValueError, RecursionError) as error:  # a number of 5000 digits is a plain ValueError
         raise ConfigError(
-            f"{path} is not valid TOML: {error}", "strings need quotes; see docs/configuration.md"
+            f"{path} is not valid TOML: {error}", "strings need quotes; see: vx-token help configuration"
         ) from None
     _known(document, {"default_profile", "profiles", "gateway"}, f"{path}: ")
     tables = _table(document.get("profiles", {}), path, "profiles")
@@ -179,7 +179,7 @@ def _default(value: object, tables: Mapping[str, object], path: Path) -> str:
             return "default" if "default" in tables else next(iter(tables))
         raise ConfigError(f"{path}: default_profile is missing", f"set it to one of: {', '.join(sorted(tables))}")
     if not isinstance(value, str) or value not in tables:
-        hint = f"profiles there: {', '.join(sorted(tables))}"
+        hint = f"{did_you_mean(str(value), tables)}profiles there: {', '.join(sorted(tables))}"
         raise ConfigError(f"{path}: default_profile is not the name of a profile: {value!r}", hint)
     return value
 
@@ -256,7 +256,17 @@ def _known(table: Mapping[str, object], keys: Mapping[str, object] | set[str], p
     for key in table:
         if key not in keys:
             shown = key if key.isprintable() else repr(key)
-            raise ConfigError(f"{prefix}{shown} is not a known key", f"known keys: {', '.join(sorted(keys))}")
+            hint = did_you_mean(key, keys) or _elsewhere(key)
+            raise ConfigError(f"{prefix}{shown} is not a known key", f"{hint}known keys: {', '.join(sorted(keys))}")
+
+
+def _elsewhere(key: str) -> str:
+    """Return the similar key of another table, because a key is often written above the header of its table."""
+    tables: Mapping[str, Mapping[str, Check]] = {"[profiles.NAME]": PROFILE_KEYS, "[gateway]": GATEWAY_KEYS}
+    for place, keys in tables.items():
+        if hint := did_you_mean(key, keys):
+            return f"{hint[:-2]} in {place}? "
+    return ""
 
 
 def _checked(check: Callable[[object], Any], value: object, where: str) -> Any:

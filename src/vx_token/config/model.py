@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from vx_token.config import vertex
-from vx_token.errors import ConfigError
+from vx_token.errors import ConfigError, did_you_mean
 
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 
@@ -107,7 +107,10 @@ class Config:
         if wanted in self.profiles:
             return self.profiles[wanted]
         known = ", ".join(sorted(self.profiles))
-        raise ConfigError(f"there is no profile {wanted!r} in {self.path}", f"profiles there: {known}")
+        raise ConfigError(
+            f"there is no profile {wanted!r} in {self.path}",
+            f"{did_you_mean(wanted, self.profiles)}profiles there: {known}",
+        )
 
     def with_gateway(self, **changes: Any) -> Self:
         """Return a copy with changed settings of the gateway."""

@@ -26,8 +26,9 @@ def new_gateway(
     try:
         from vx_token.gateway.runner import GatewayThread
     except ImportError as error:
-        hint = "install it: pip install 'vx-token[gateway]'"
-        raise ConfigError(f"the gateway needs {error.name}", hint) from None
+        from vx_token.system import installation
+
+        raise ConfigError(f"the gateway needs {error.name}", installation.how_to_add("gateway")) from None
     return GatewayThread(config, refresher, log, sockets)
 
 

@@ -52,7 +52,7 @@ class Systemd:
         """
         done = run_program(self.run, "systemctl", "--user", "show", "--property=Version")
         if done.returncode == 127:
-            raise VxTokenError("this machine has no systemd", "docs/service.md has recipes for other supervisors")
+            raise VxTokenError("this machine has no systemd", "recipes for other supervisors: vx-token help service")
         if done.returncode != 0:
             hint = "log in directly instead of with su or sudo, or: export XDG_RUNTIME_DIR=/run/user/$(id -u)"
             raise VxTokenError("no systemd user manager is running", hint)
