@@ -40,62 +40,105 @@ def keep_fresh(
     chance: Callable[[], float] = draw,
 ) -> None:
     """Keep one profile's token fresh and its files up to date until `wake` is stopped."""
-    clock, store, problems = refresher.clock, refresher.store, dict[str, str]()
-    jitter, forced, published, now, state = chance(), False, None, clock.now(), State()
-    interrupted = False
+    _Loop(profile, refresher, publisher, wake, report, chance).run()
 
-    def sleep(until: float) -> bool:
+
+class _Loop:
+    """The loop of one keeper: check, then refresh or publish, then sleep.
+
+    Attributes:
+        state: as last read or refreshed.
+        now: the time of the current check, epoch seconds.
+        forced: whether this check refreshes whatever the schedule says.
+        patient: whether the next attempt cannot be cancelled. Set after a cancelled one, so that frequent requests
+            never prevent a refresh.
+        published: fingerprint of the files as last published; None: publish at the next check.
+        problems: files that could not be written, each with the reason.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        refresher: Refresher,
+        publisher: Publisher,
+        wake: Wake,
+        report: Callable[[State], None],
+        chance: Callable[[], float],
+    ) -> None:
+        self.profile, self.refresher, self.publisher, self.wake = profile, refresher, publisher, wake
+        self.clock, self.store = refresher.clock, refresher.store
+        self.report, self.chance = report, chance
+        self.jitter, self.state, self.now = chance(), State(), self.clock.now()
+        self.forced = self.patient = False
+        self.published: tuple[object, ...] | None = None
+        self.problems: dict[str, str] = {}
+
+    def run(self) -> None:
+        """Repeat until `wake` is stopped."""
+        while not self.wake.stopped:
+            self.forced = self.wake.take() or self.forced
+            self.now = self.clock.now()
+            try:
+                self._check()
+            except Exception as error:  # noqa: BLE001 - an exception would silently end the thread
+                self._fail(_failure(error, self.now))
+
+    def _check(self) -> None:
+        self.state = self.store.read(self.profile.name)
+        due = next_refresh(self.now, self.state, self.jitter, self.profile.refresh_margin)
+        if self.forced or due <= self.now or self.refresher.outdated(self.profile, self.state):
+            self._refresh()
+        else:
+            self._publish(due)
+
+    def _refresh(self) -> None:
+        if 0 <= self.now - self.state.tried_at < FORCED_GAP:
+            self.forced = True
+            self._sleep(self.state.tried_at + FORCED_GAP)
+            return
+        self.jitter, self.forced, self.published = self.chance(), False, None
+        attempt = _cancellable(self.refresher, self.profile, self.wake, patient=self.patient)
+        attempt.cancelled()  # removes an expired token from the files before anything can fail
+        attempts = self.state.attempts
+        self.state = attempt.refresh(self.profile)  # kept, because the folder may be unsafe before it is read again
+        self.patient = self.state.attempts == attempts
+        if not self.patient:
+            self.report(_with_write_error(self.state, self.refresher, self.profile))
+
+    def _publish(self, due: float) -> None:
+        """Write the files if they or the state have changed, then sleep until the next refresh is due."""
+        name = self.profile.name
+        self.store.save(name)
+        current = _fingerprint(self.store, self.profile, self.state, self.now)
+        if current != self.published:
+            self.problems = self.publisher.publish(self.profile, self.state)
+            self.report(_with_write_error(self.state, self.refresher, self.profile))
+            self.published = current  # as before publishing, so that later changes, also our own, are checked once more
+        if self.problems or self.store.unsaved(name):
+            due, self.published = min(due, self.now + LONGEST_PAUSE), None
+        self.forced = self._sleep(_wake_time(due, self.now, self.state, self.store.saved(name)))
+
+    def _fail(self, failure: Failure) -> None:
+        """Report a check that failed, and wait: without a known state the schedule has no due time."""
+        if self.state.token is not None and not self.state.token.alive(self.now):
+            self.publisher.withdraw(self.profile)
+        self.report(State(failures=1, failure=failure))
+        self._sleep(_wake_time(self.now + LONGEST_PAUSE, self.now, self.state))
+        self.forced = True
+
+    def _sleep(self, until: float) -> bool:
         """Sleep, and return whether the clock was set meanwhile, which makes all recorded times unreliable."""
-        set_by, before = 0.0, now
+        set_by, before = 0.0, self.now
         for _ in range(NAPS):
-            set_by = clock.nap(until, wake)
-            refresher.cancelled()  # sends the heartbeat
+            set_by = self.clock.nap(until, self.wake)
+            self.refresher.cancelled()  # sends the heartbeat
             if set_by < 0:
-                refresher.set_back(profile, set_by)
+                self.refresher.set_back(self.profile, set_by)
             # The clock may also be set between two naps.
-            if set_by or wake.pending or not before <= clock.now() < until:
+            if set_by or self.wake.pending or not before <= self.clock.now() < until:
                 break
-            before = clock.now()
+            before = self.clock.now()
         return set_by != 0
-
-    while not wake.stopped:
-        forced, now = wake.take() or forced, clock.now()
-        try:
-            state = store.read(profile.name)
-            due = next_refresh(now, state, jitter, profile.refresh_margin)
-            if forced or due <= now or refresher.outdated(profile, state):
-                if 0 <= now - state.tried_at < FORCED_GAP:
-                    forced = True
-                    sleep(state.tried_at + FORCED_GAP)
-                    continue
-                jitter, forced, published = chance(), False, None
-                # The attempt after a cancelled one cannot be cancelled, so frequent requests never prevent a refresh.
-                attempt = _cancellable(refresher, profile, wake, patient=interrupted)
-                attempt.cancelled()  # removes an expired token from the files before anything can fail
-                attempts = state.attempts
-                state = attempt.refresh(profile)  # kept, because the folder may be unsafe before it is read again
-                interrupted = state.attempts == attempts
-                if not interrupted:
-                    report(_with_write_error(state, refresher, profile))
-                continue
-            store.save(profile.name)
-            current = _fingerprint(store, profile, state, now)
-            if current != published:
-                problems = publisher.publish(profile, state)
-                report(_with_write_error(state, refresher, profile))
-                published = current  # as before publishing, so that later changes, also our own, are checked once more
-            if problems or store.unsaved(profile.name):
-                due, published = min(due, now + LONGEST_PAUSE), None  # write again
-            forced = sleep(_wake_time(due, now, state, store.saved(profile.name)))
-            continue
-        except Exception as error:  # noqa: BLE001 - an exception would silently end the thread
-            failure = _failure(error, now)
-        # Wait here, because without a known state the schedule has no due time.
-        if state.token is not None and not state.token.alive(now):
-            publisher.withdraw(profile)
-        report(State(failures=1, failure=failure))
-        sleep(_wake_time(now + LONGEST_PAUSE, now, state))
-        forced = True
 
 
 def _failure(error: Exception, now: float) -> Failure:
