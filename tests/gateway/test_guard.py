@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -191,7 +192,10 @@ CLIMBS = [
     "/v1/%2e%2e/x",
     "/v1/.%2E/x",
     "/v1/..;a/x",
-    "/v1/a%2fb",
+    "/v1/a%2f%2e%2e%2fb",
+    "/v1/%2fa",
+    "/v1/a%2f%2fb",
+    "/v1/a%2f.",
     "/v1/a%5cb",
     "/v1/a\\b",
     "/v1/%252e%252e/x",
@@ -231,10 +235,8 @@ def test_every_parsed_target_stays_below_the_base_url(target: str) -> None:
         return
     path = parsed.url("https://host/base").split("?")[0]
     assert path.startswith("https://host/base/")
-    assert not re.search(
-        r"(^|/)(\.|%2e){1,2}($|[/;])|%2f|%5c|%25|\\|#|\s", path.removeprefix("https://host"), re.IGNORECASE
-    )
-    assert "//" not in path.removeprefix("https://")
+    decoded = unquote(path.removeprefix("https://host"))  # as a server may read it
+    assert not re.search(r"(^|/)\.{1,2}($|[/;])|//|%|\\|#|\s", decoded)
 
 
 @pytest.mark.parametrize("query", ["key=1", "a=1&KEY=1", "k%65y=1", "access%5Ftoken=1", "%6b%65%79=1&a=1"])

@@ -10,6 +10,7 @@ import traceback
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import aiohttp
 from aiohttp import web
@@ -212,7 +213,7 @@ def _on_unix_socket(request: web.BaseRequest) -> bool:
 
 
 def _models_response(route: Route, path: str, headers: dict[str, str]) -> web.Response:
-    _, _, name = path.partition("/")
+    name = unquote(path.partition("/")[2])  # the SDKs encode the slash of google/gemini-2.5-flash
     models = model_list(route)
     if not name:
         return _json(models, headers=headers)

@@ -9,6 +9,7 @@ from typing import Any
 
 from vx_token.errors import LoginNeededError, TemporaryError, VxTokenError
 
+_ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
 MAX_ERROR_BODY = 256 << 10  # bytes of an error response that are converted
 
 
@@ -70,6 +71,14 @@ def to_openai_error(status: int, body: bytes, encoding: str) -> bytes | None:
         return _dumps(_openai(status, first)) if isinstance(first, dict) else None
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
+
+
+def may_be_array(beginning: bytes, encoding: str) -> bool:
+    """Return whether a body that starts with these bytes can be Google's error array."""
+    if encoding.lower() not in _ENCODINGS:
+        return False
+    plain = decode(beginning, encoding).removeprefix(codecs.BOM_UTF8).lstrip()
+    return plain in {b"", codecs.BOM_UTF8[:1], codecs.BOM_UTF8[:2]} or plain.startswith(b"[")
 
 
 def decode(body: bytes, encoding: str) -> bytes:

@@ -57,7 +57,7 @@ class Forwarder:
             upstream = await self._send_with_retry(session, request, outgoing, body)
         finally:
             body.release()  # free the memory before the response, which may take minutes
-        return await self._relay_response(request, upstream, outgoing.target.profile, extra)
+        return await self._relay_response(request, upstream, outgoing, extra)
 
     async def _send_with_retry(
         self,
@@ -105,16 +105,16 @@ class Forwarder:
             raise
 
     async def _relay_response(
-        self, request: web.BaseRequest, upstream: aiohttp.ClientResponse, profile: str, extra: Headers
+        self, request: web.BaseRequest, upstream: aiohttp.ClientResponse, outgoing: UpstreamRequest, extra: Headers
     ) -> web.StreamResponse:
         meter = UsageMeter(upstream.headers.get("Content-Encoding", ""))
         try:
-            response = await relay(request, upstream, extra, meter)
+            response = await relay(request, upstream, outgoing, extra, meter)
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, TimeoutError) as error:
             raise upstream_error(error, upstream.url.host or "") from None
         finally:
             release(upstream)
-        self._metrics.tokens_used(profile, meter.usage())
+        self._metrics.tokens_used(outgoing.target.profile, meter.usage())
         return response
 
 

@@ -116,7 +116,7 @@ def _parse_path(path: str, default: str) -> tuple[str, str]:
         raise GatewayError(400, _BAD_TARGET, "bad_target")
     segments = [segment for segment in path.split("/") if segment]
     if not all(_is_plain(segment) for segment in segments):
-        raise GatewayError(400, "the request path must not contain .. or encoded slashes", "bad_target")
+        raise GatewayError(400, "the request path must not contain .. or doubly encoded characters", "bad_target")
     profile, rest = _split_profile(segments, default)
     return profile, "/".join(rest) + ("/" if rest and path.endswith("/") else "")
 
@@ -138,8 +138,13 @@ def _is_plain(segment: str) -> bool:
     if "%" not in segment and not segment.startswith("."):
         return True
     decoded = unquote(segment)
-    # Some servers read "..;x" as "..", and some decode percent escapes twice.
-    return decoded.split(";")[0] not in {".", ".."} and not re.search(r"[/\\%\x00-\x20\x7f]", decoded)
+    # Some servers decode percent escapes twice.
+    return not re.search(r"[\\%\x00-\x20\x7f]", decoded) and all(map(_is_name, decoded.split("/")))
+
+
+def _is_name(part: str) -> bool:
+    """Return whether a part of a segment with encoded slashes, as in `google%2Fgemini`, leads to no other folder."""
+    return part != "" and part.split(";", maxsplit=1)[0] not in {".", ".."}  # some servers read "..;x" as ".."
 
 
 @functools.lru_cache(maxsize=64)

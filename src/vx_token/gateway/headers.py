@@ -1,9 +1,11 @@
 """Request and response headers: which are forwarded, replaced or dropped."""
 
 from collections.abc import Container, Iterable, Mapping
+from urllib.parse import urljoin
 
 from vx_token import __version__
 from vx_token.credentials.token import Token
+from vx_token.gateway.settings import Route
 
 Headers = list[tuple[str, str]]
 
@@ -49,15 +51,31 @@ def to_client(upstream: Iterable[tuple[str, str]]) -> Headers:
     return [pair for pair in headers if not pair[0].lower().startswith("access-control-")]
 
 
+def redirect_target(location: str, requested: str, route: Route) -> str:
+    """Return a Location header for the client: a path of the same profile, or upstream's absolute URL.
+
+    An unchanged `/path` would lead the client to the default profile and its token.
+
+    Args:
+        location: upstream's Location header.
+        requested: the URL that upstream redirects from.
+        route: the route of the request.
+    """
+    target, base = urljoin(requested, location), f"{route.base_url.rstrip('/')}/"
+    return f"/{route.profile}/v1/{target.removeprefix(base)}" if target.startswith(base) else target
+
+
 def _without(headers: Iterable[tuple[str, str]], dropped: frozenset[str], replaced: Container[str]) -> Headers:
     kept: Headers = []
     named: set[str] = set()
-    for pair in headers:
-        name = pair[0].lower()
+    spellings: dict[str, str] = {}
+    for spelling, value in headers:
+        name = spelling.lower()
         if name == "connection":
-            named.update(word.strip().lower() for word in pair[1].split(","))
+            named.update(word.strip().lower() for word in value.split(","))
         elif name not in dropped and name not in replaced:
-            kept.append(pair)
+            # One spelling per name, because aiohttp replaces `X-Two` by `x-two` instead of sending both.
+            kept.append((spellings.setdefault(name, spelling), value))
     if named <= _PLAIN:
         return kept
     return [pair for pair in kept if pair[0].lower() not in named]

@@ -1,5 +1,6 @@
 """Relays upstream's response to the client chunk by chunk; a truncated response ends in a connection error."""
 
+import asyncio
 import socket
 import struct
 
@@ -7,11 +8,13 @@ import aiohttp
 from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 
-from vx_token.gateway.errors import MAX_ERROR_BODY, to_openai_error
-from vx_token.gateway.headers import Headers, to_client
-from vx_token.gateway.upstream import ConnectionMonitor, read_up_to
+from vx_token.gateway.aiohttp_headers import RelayedResponse
+from vx_token.gateway.errors import MAX_ERROR_BODY, may_be_array, to_openai_error
+from vx_token.gateway.headers import Headers, redirect_target, to_client
+from vx_token.gateway.upstream import ConnectionMonitor, UpstreamRequest
 from vx_token.gateway.usage import UsageMeter
 
+_ERROR_WAIT = 2.0  # seconds after which the beginning of an error body is sent on
 _FORMAT = frozenset({"content-length", "content-encoding", "content-type"})
 
 
@@ -27,7 +30,7 @@ class UpstreamClosedError(Exception):
         self.response = response
 
 
-class StreamedResponse(web.StreamResponse):
+class StreamedResponse(RelayedResponse):
     """A response sent in chunks.
 
     Attributes:
@@ -37,8 +40,16 @@ class StreamedResponse(web.StreamResponse):
     size = 0
 
 
+class BufferedResponse(RelayedResponse, web.Response):
+    """A response sent in one write."""
+
+
 async def relay(
-    request: web.BaseRequest, upstream: aiohttp.ClientResponse, extra: Headers, meter: UsageMeter
+    request: web.BaseRequest,
+    upstream: aiohttp.ClientResponse,
+    outgoing: UpstreamRequest,
+    extra: Headers,
+    meter: UsageMeter,
 ) -> web.StreamResponse:
     """Send upstream's response to the client.
 
@@ -47,14 +58,17 @@ async def relay(
         aiohttp.ClientError, TimeoutError: upstream closed the connection before that.
     """
     headers = to_client(upstream.headers.items()) + extra
+    if "Location" in upstream.headers:
+        headers = [pair if pair[0].lower() != "location" else _location(pair[1], outgoing) for pair in headers]
     prefix = b""
     if _is_plain_error(upstream):
-        prefix = await read_up_to(upstream.content, MAX_ERROR_BODY)
-        changed = to_openai_error(upstream.status, prefix, upstream.headers.get("Content-Encoding", ""))
-        if changed is not None and upstream.content.at_eof():
+        encoding = upstream.headers.get("Content-Encoding", "")
+        prefix = await _read_error(upstream.content, encoding)
+        changed = to_openai_error(upstream.status, prefix, encoding) if upstream.content.at_eof() else None
+        if changed is not None:
             headers = [pair for pair in headers if pair[0].lower() not in _FORMAT]
             headers.append(("Content-Type", "application/json"))
-            return web.Response(
+            return BufferedResponse(
                 status=upstream.status, reason=upstream.reason, headers=CIMultiDict(headers), body=changed
             )
     if upstream.content.is_eof() and request.method != "HEAD":
@@ -68,7 +82,7 @@ def _send_buffered(
     """Send a response that has arrived completely, in one write instead of three."""
     body = prefix + upstream.content.read_nowait()
     meter.feed(body)
-    return web.Response(status=upstream.status, reason=upstream.reason, headers=CIMultiDict(headers), body=body)
+    return BufferedResponse(status=upstream.status, reason=upstream.reason, headers=CIMultiDict(headers), body=body)
 
 
 async def _send_stream(
@@ -98,6 +112,23 @@ async def _send_stream(
     response.size = meter.size
     await response.write_eof(chunk)
     return response
+
+
+async def _read_error(content: aiohttp.StreamReader, encoding: str) -> bytes:
+    """Read an error body while it can be Google's error array: to its end, for at most `_ERROR_WAIT` seconds."""
+    body = b""
+    try:
+        async with asyncio.timeout(_ERROR_WAIT) as waiting:
+            while not content.at_eof() and len(body) < MAX_ERROR_BODY and may_be_array(body, encoding):
+                body += await content.readany()
+    except TimeoutError:
+        if not waiting.expired():
+            raise
+    return body
+
+
+def _location(value: str, outgoing: UpstreamRequest) -> tuple[str, str]:
+    return "Location", redirect_target(value, outgoing.target.url(outgoing.route.base_url), outgoing.route)
 
 
 def _is_plain_error(upstream: aiohttp.ClientResponse) -> bool:

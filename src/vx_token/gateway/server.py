@@ -9,10 +9,14 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
 
 from vx_token.gateway.acceptor import Acceptor
+from vx_token.gateway.aiohttp_headers import keep_header_bytes
 from vx_token.gateway.app import GatewayApp, malformed_response
 from vx_token.gateway.connections import Connections
+from vx_token.gateway.half_closed import HalfClosedConnections
 from vx_token.gateway.memory import trim_periodically
 from vx_token.gateway.settings import Limits
 from vx_token.gateway.sockets import client_url, max_connections, open_sockets
@@ -44,6 +48,7 @@ async def serve(
         ConfigError: an address is in use or not allowed.
     """
     settings = gateway.settings
+    keep_header_bytes()
     limit = max_connections()
     listening = list(sockets) or open_sockets(settings)
     base_url = client_url(listening)
@@ -96,10 +101,52 @@ async def _until(condition: Callable[[], bool], seconds: float) -> None:
         await asyncio.sleep(_POLL)
 
 
-class _RequestHandler(web.RequestHandler):
-    """A connection of aiohttp with a different response to malformed requests."""
+class _Request(web.BaseRequest):
+    """A request of aiohttp that is the last one of its connection in two more cases."""
 
-    __slots__ = ()
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection can be reused after the response.
+
+        Not after a chunked body, because aiohttp's parser adds a trailer of one request to the headers of the next.
+        Not if the client has closed its sending side and no further request waits.
+        """
+        connection = self.protocol
+        assert isinstance(connection, _RequestHandler)
+        return super().keep_alive and not self._message.chunked and not connection.is_at_last_request
+
+
+class _RequestHandler(web.RequestHandler):
+    """A connection of aiohttp that answers malformed requests differently, and that clients may half-close.
+
+    Attributes:
+        body: the body of the current request.
+    """
+
+    __slots__ = ("_half_closed", "_is_half_closed", "body")
+
+    def __init__(self, server: web.Server, half_closed: HalfClosedConnections, **options: Any) -> None:
+        super().__init__(server, **options)
+        self.body: aiohttp.StreamReader | None = None
+        self._half_closed = half_closed
+        self._is_half_closed = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for a request."""
+        return self._waiter is not None and not self._waiter.done() and not self._messages
+
+    @property
+    def is_at_last_request(self) -> bool:
+        """Whether the client has closed its sending side, and no request waits behind the current one."""
+        return self._is_half_closed and not self._messages
+
+    def eof_received(self) -> bool:  # type: ignore[override] # asyncio closes the connection after False
+        """Keep the connection if the client has sent complete requests that have no response yet."""
+        body = self._messages[-1][1] if self._messages else self.body
+        if not self.is_idle and body is not None and body.is_eof():
+            self._is_half_closed = self._half_closed.add(self)
+        return self._is_half_closed
 
     def handle_error(
         self,
@@ -120,15 +167,14 @@ class _Server(web.Server):
     """A server of aiohttp that closes connections without a first request; aiohttp has no such timeout."""
 
     def __init__(self, gateway: GatewayApp, session: aiohttp.ClientSession, **options: Any) -> None:
-        super().__init__(functools.partial(gateway.handle, session), **options)
+        super().__init__(functools.partial(gateway.handle, session), request_factory=_new_request, **options)
         self._gateway = gateway
+        self._half_closed = HalfClosedConnections()
         self._first: dict[web.RequestHandler, tuple[asyncio.Transport, asyncio.TimerHandle]] = {}
 
     def __call__(self) -> web.RequestHandler:
         """Create the protocol object of a connection."""
-        handler = super().__call__()
-        handler.__class__ = _RequestHandler  # aiohttp has no parameter for the class
-        return handler
+        return _RequestHandler(self, self._half_closed, loop=self._loop, **self._kwargs)
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """Start the timeout for the first request."""
@@ -148,6 +194,18 @@ class _Server(web.Server):
     def _close_if_unused(self, transport: asyncio.Transport) -> None:
         if not self._gateway.connections.all_used([transport]):
             transport.close()
+
+
+def _new_request(
+    message: RawRequestMessage,
+    body: aiohttp.StreamReader,
+    connection: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: "asyncio.Task[None]",
+) -> web.BaseRequest:
+    assert isinstance(connection, _RequestHandler)
+    connection.body = body
+    return _Request(message, body, connection, writer, task, task.get_loop())
 
 
 def _server(gateway: GatewayApp, session: aiohttp.ClientSession, limits: Limits) -> web.Server:

@@ -154,15 +154,6 @@ def upstream_error(error: Exception, host: str) -> GatewayError:
     return GatewayError(502, f"{host} closed the connection before a complete response", "upstream_gone")
 
 
-async def read_up_to(content: aiohttp.StreamReader, size: int) -> bytes:
-    """Read at least `size` bytes of a body, or all of it if it is shorter."""
-    chunks = []
-    while size > 0 and not content.at_eof():
-        chunks.append(await content.readany())
-        size -= len(chunks[-1])
-    return b"".join(chunks)
-
-
 def _slim_tls() -> None:
     """Set the receive buffer of TLS connections to 8 KiB; the default of asyncio is 256 KiB.
 

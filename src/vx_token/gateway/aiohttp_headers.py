@@ -1,0 +1,36 @@
+"""Corrections to the headers that aiohttp writes: bytes above 0x7F are kept, and no defaults are added."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import http_writer, web
+
+_serialize = http_writer._serialize_headers  # noqa: SLF001
+_DEFAULTS = ("Server", "Content-Type")
+
+
+class RelayedResponse(web.StreamResponse):
+    """A response of upstream, without aiohttp's defaults for Server and Content-Type."""
+
+    async def _prepare_headers(self) -> None:
+        added = [name for name in _DEFAULTS if name not in self._headers]
+        await super()._prepare_headers()
+        for name in added:
+            self._headers.popall(name, None)
+
+
+def keep_header_bytes() -> None:
+    """Make aiohttp write header bytes above 0x7F as it has read them; otherwise it drops them.
+
+    It reads them as surrogates (PEP 383), and its writer has no other place to change that, so this applies to the
+    whole process.
+    """
+    http_writer._serialize_headers = _with_all_bytes  # noqa: SLF001
+
+
+def _with_all_bytes(status_line: str, headers: Mapping[str, Any]) -> bytes:
+    written = _serialize(status_line, headers)  # type: ignore[arg-type] # raises ValueError for control characters
+    if status_line.isascii() and all(map(str.isascii, headers.values())):
+        return written
+    lines = [status_line, *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    return "\r\n".join(lines).encode("utf-8", "surrogateescape")
