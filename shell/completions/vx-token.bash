@@ -115,7 +115,7 @@ __vx_token_command_words() {
     'service status') words='-h --help' ;;
     'service logs') words='--lines -n --follow -f -h --help' ;;
     setup) words='--project --location --credentials --base-url --model --profile --shell --hook --no-hook --service --no-service --yes --dry-run --undo -h --help' ;;
-    doctor) words='--profile --json --live -h --help' ;;
+    doctor) words='--profile --json --fix --yes --live -h --help' ;;
   esac
 }
 

@@ -189,6 +189,8 @@ complete -c vx-token -n '__vx_token_at setup' -l undo -d 'Undo all changes of se
 
 complete -c vx-token -n '__vx_token_at doctor' -l profile -x -a '(__vx_token_profiles)' -d 'The profile this shell uses'
 complete -c vx-token -n '__vx_token_at doctor' -l json -d 'Print one JSON object'
+complete -c vx-token -n '__vx_token_at doctor' -l fix -d 'Show the commands that safely solve problems, ask, and run them'
+complete -c vx-token -n '__vx_token_at doctor' -l yes -d 'With --fix'
 complete -c vx-token -n '__vx_token_at doctor' -l live -d 'Also check scopes, the clock and a tiny completion by requests to Google'
 
 # --- End of the generated part ------------------------------------------------------------------------------------

@@ -37,6 +37,15 @@ def checked(check: Check, value: object) -> object:
         return error
 
 
+@pytest.mark.parametrize("pasted", ["AIzaSyA-example", "ya29.a0example"])
+def test_a_key_or_token_in_place_of_a_path_is_refused_without_repeating_it(pasted: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        fields.credential_path(pasted)
+    assert caught.value.problem == "is an API key or a token, not a path"
+    assert pasted not in caught.value.problem + caught.value.allowed
+    assert fields.credential_path("keys/AIza.json") == "keys/AIza.json"
+
+
 @pytest.mark.parametrize("name", CHECKS)
 @given(value=anything)
 def test_any_value_is_taken_in_its_own_type_or_refused_with_a_reason(name: str, value: object) -> None:

@@ -31,6 +31,9 @@ from vx_token.system.clock import SystemClock
 from vx_token.tokens.store import Store
 from vx_token.vertex import diagnosis, request
 
+API_KEY = "AIzaSyA-example-of-the-form-of-a-key-x1"
+GEMINI = "https://generativelanguage.googleapis.com/v1beta/openai/"
+
 
 def examined(box: Box, *words: str, status: int | None = None) -> dict[str, Any]:
     """`doctor --json`."""
@@ -200,6 +203,10 @@ PLACE = "v1/projects/p/locations"
         (f"https://global-aiplatform.googleapis.com/{PLACE}/global/endpoints/openapi", "the host global-"),
         (f"https://us-central1-aiplatform.googleapis.com/{PLACE}/europe-west4/endpoints/openapi", "does not serve"),
         ("https://aiplatform.googleapis.com/v1", "is not a URL of Vertex AI"),
+        (f"https://aiplatform.googleapis.com/{PLACE}/global/endpoints/openapi/v1", "is not a URL of Vertex AI"),
+        (f"https://aiplatform.googleapis.com/{PLACE}/global/openapi", "is not a URL of Vertex AI"),
+        (f"https://aiplatform.googleapis.com/api/{PLACE}/global/endpoints/openapi", "is not a URL of Vertex AI"),
+        (GEMINI, "this is the Gemini API"),
         ("https://example.com/v1/chat/completions", "ends with a path that tools append"),
     ],
 )
@@ -219,6 +226,21 @@ def test_a_model_needs_its_publisher(signed_in: Box) -> None:
     signed_in.environ["VX_TOKEN_MODEL"] = "gemini-2.5-flash"
     [check] = found(around(signed_in), "model gemini")
     assert (check.ok, check.hint) == ("warn", 'try: model = "google/gemini-2.5-flash"')
+
+
+@pytest.mark.parametrize(
+    ("location", "model", "told"),
+    [
+        ("us-central1", "google/gemini-3-pro-preview", True),
+        ("europe-west4", "google/gemini-3-flash-preview", True),
+        ("global", "google/gemini-3-pro-preview", False),
+        ("us-central1", "google/gemini-2.5-flash", False),
+        ("us-central1", "", False),
+    ],
+)
+def test_a_region_is_told_for_a_model_that_is_only_global(location: str, model: str, told: bool) -> None:
+    checks = [*doctor_token._global_models(Profile("p", project="p", location=location, model=model))]
+    assert [(check.ok, check.hint) for check in checks] == ([("warn", 'set location = "global"')] if told else [])
 
 
 # --- token, service, runtime -------------------------------------------------------------------------------------
@@ -397,12 +419,15 @@ def at_home(box: Box) -> Box:
         ({"OPENAI_CUSTOM_HEADERS": "A: b\nauthorization: Bearer x"}, "fail", "OPENAI_CUSTOM_HEADERS contains an"),
         ({"OPENAI_CUSTOM_HEADERS": "A: b"}, "ok", "consistent"),
         ({"AZURE_OPENAI_KEY": "x"}, "warn", "AZURE_OPENAI_KEY is set"),
+        ({"OPENAI_API_KEY": API_KEY}, "fail", "OPENAI_API_KEY is a Google API key (AIza…), and Vertex AI takes only"),
+        ({"OPENAI_API_KEY": API_KEY, "VX_TOKEN_EXPIRES_AT": "", "OPENAI_BASE_URL": GEMINI}, "fail", "OPENAI_API_BASE"),
     ],
 )
 def test_variables_that_mislead_tools_are_told(at_home: Box, more: dict[str, str], ok: str, detail: str) -> None:
     at_home.environ |= GOOD | more
-    [check] = found(around(at_home), "variables")
+    check = found(around(at_home), "variables")[-1]
     assert (check.ok, check.detail.startswith(detail)) == (ok, True)
+    assert API_KEY not in repr(check)
 
 
 @pytest.mark.parametrize(
@@ -485,6 +510,30 @@ def test_another_providers_url_is_a_failure_and_comes_before_its_key(at_home: Bo
             "first remove the URLs (.env line 2, home/.env line 1), only then that key",
         ),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (".env", f"OPENAI_API_KEY={API_KEY}\n"),
+        (".env", f"export AIDER_OPENAI_API_KEY='{API_KEY}'\n"),
+        (".aider.conf.yml", f'openai-api-key: "{API_KEY}"\n'),
+    ],
+)
+def test_an_api_key_in_a_tools_file_is_told(at_home: Box, name: str, text: str) -> None:
+    (at_home.root / name).write_text(text)
+    [check] = found(around(at_home), "key files")
+    assert "to a Google API key (AIza…), and Vertex AI takes only access tokens; aider prefers it" in check.detail
+    assert API_KEY not in repr(check)
+
+
+@pytest.mark.parametrize(("inside", "ok"), [("1", "warn"), ("", "ok")])
+def test_cursor_is_told_that_its_servers_send_the_requests(at_home: Box, inside: str, ok: str) -> None:
+    assert not found(around(at_home), "Cursor")
+    (at_home.home / ".config/Cursor").mkdir(parents=True)
+    at_home.environ["CURSOR_TRACE_ID"] = inside
+    [check] = found(around(at_home), "Cursor")
+    assert (check.ok, "from Cursor's servers" in check.detail) == (ok, True)
 
 
 @pytest.mark.parametrize(

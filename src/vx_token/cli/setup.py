@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vx_token.config.model import Config
     from vx_token.install.service import ServiceStatus
     from vx_token.install.setup_io import SetupContext
-    from vx_token.report.doctor_facts import Surroundings
+    from vx_token.report.doctor_facts import Check, Surroundings
 
 TEST = """
 test it, in a new shell:
@@ -136,9 +136,11 @@ def _undo(context: "SetupContext", *, yes: bool, dry_run: bool) -> None:
 @click.command(cls=cli_help.Command)
 @click.option("--profile", metavar="NAME", help="The profile this shell uses.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--fix", is_flag=True, help="Show the commands that safely solve problems, ask, and run them.")
+@click.option("--yes", is_flag=True, help="With --fix: do not ask.")
 @click.option("--live", is_flag=True, help="Also check scopes, the clock and a tiny completion by requests to Google.")
 @click.pass_context
-def doctor(ctx: click.Context, profile: str | None, as_json: bool, live: bool) -> None:
+def doctor(ctx: click.Context, profile: str | None, as_json: bool, live: bool, fix: bool, yes: bool) -> None:
     """Check for known problems and print how to solve each.
 
     The exit status is 1 when a check fails.
@@ -147,8 +149,22 @@ def doctor(ctx: click.Context, profile: str | None, as_json: bool, live: bool) -
     Example:
       vx-token doctor
       vx-token doctor --live
+      vx-token doctor --fix
       vx-token doctor --json | jq '.checks[] | select(.ok == "fail")'
     """
+    from vx_token.report import doctor as work
+
+    if fix and as_json:
+        raise UsageError("--fix and --json exclude each other", "run: vx-token doctor --fix, then with --json")
+    checks = _examined(profile, live=live)
+    output.show(work.as_json(checks) if as_json else output.runnable(work.as_text(checks)), nl=False)
+    if fix and _fix(checks, yes=yes):
+        checks = _examined(profile, live=live)
+        output.show("\n" + output.runnable(work.as_text(checks)), nl=False)
+    ctx.exit(1 if work.failed(checks) else 0)
+
+
+def _examined(profile: str | None, *, live: bool) -> "list[Check]":
     from vx_token.report import doctor as work
 
     around = _surroundings(profile)
@@ -157,8 +173,28 @@ def doctor(ctx: click.Context, profile: str | None, as_json: bool, live: bool) -
         from vx_token.report import doctor_live
 
         checks += doctor_live.examine(around)
-    output.show(work.as_json(checks) if as_json else work.as_text(checks), nl=False)
-    ctx.exit(1 if work.failed(checks) else 0)
+    return checks
+
+
+def _fix(checks: "list[Check]", *, yes: bool) -> bool:
+    """Show the safe fixes, ask, and run them; return whether any was run."""
+    from vx_token.install import service as install_service
+    from vx_token.report import doctor_fix
+
+    commands = doctor_fix.commands(checks)
+    if not commands:
+        output.show("nothing here can be fixed automatically; the hints above say what to do")
+        return False
+    output.show("to run:\n" + "\n".join(f"  {doctor_fix.shown(command)}" for command in commands))
+    if not (yes or sys.stdin.isatty()):
+        raise UsageError("--fix asks before it changes anything, but stdin is not a terminal", "add --yes")
+    if not (yes or click.confirm("Do this?", default=True)):
+        return False
+    program = install_service.command(sys.argv[0], sys.executable)
+    for command in commands:
+        output.show(f"$ {doctor_fix.shown(command)}")
+        doctor_fix.perform(command, program)
+    return True
 
 
 def _surroundings(profile: str | None) -> "Surroundings":

@@ -38,6 +38,17 @@ def text(value: object) -> str:
     return str(value)
 
 
+def credential_path(value: object) -> str:
+    """Check the path of a credential file; the error for a pasted key or token does not repeat it."""
+    path = text(value)
+    if re.match(r"AIza|ya29\.", path):
+        allowed = (
+            "the path of a credential file, such as a service account's key file; Vertex AI accepts no API key here"
+        )
+        raise InvalidError("is an API key or a token, not a path", allowed)
+    return path
+
+
 def boolean(value: object) -> bool:
     """Check a boolean."""
     _is(bool, value, "true, false")

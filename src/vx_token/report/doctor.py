@@ -20,6 +20,7 @@ CHECKS: tuple[Callable[[Surroundings], Iterable[Check]], ...] = (
     doctor_shell.hook,
     doctor_shell.variables,
     doctor_shell.key_files,
+    doctor_shell.cursor,
     doctor_shell.proxies,
     doctor_shell.gateway,
 )
@@ -42,7 +43,7 @@ def as_json(checks: list[Check]) -> str:
         "schema": SCHEMA,
         "version": __version__,
         "ok": not failed(checks),
-        "checks": [asdict(check) for check in checks],
+        "checks": [{key: value for key, value in asdict(check).items() if key != "fix"} for check in checks],
     }
     return json.dumps(content, indent=2) + "\n"
 

@@ -31,12 +31,14 @@ class Check:
         ok: `ok`, `warn` or `fail`.
         detail: the result as a sentence, without secrets.
         hint: what to do, or "".
+        fix: the command that can safely be run to solve it, as argv; empty for none.
     """
 
     name: str
     ok: str
     detail: str
     hint: str = ""
+    fix: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,9 @@ class Surroundings:
         runtime_problem: the error of an unsafe runtime folder, or None.
         metadata: whether a metadata server is likely to exist.
         daemon: the running daemon's description of itself, None when no daemon is running.
-        standing: the service manager's answer when no daemon is running, None when it was not asked.
+        standing: the service manager's answer when no daemon of this version is running, None when it was not asked.
         differs: the variables whose values differ between the daemon and this shell.
+        cursor: whether this user has Cursor's settings.
         texts: contents of start-up files and of other tools' settings, by path.
         gateway_problem: the gateway's problem and a hint, or "" and a remark; None when it is not enabled.
     """
@@ -82,6 +85,7 @@ class Surroundings:
     daemon: Mapping[str, object] | None
     standing: service.ServiceStatus | None
     differs: tuple[str, ...]
+    cursor: bool
     texts: Mapping[Path, str] = field(repr=False)
     gateway_problem: tuple[str, str] | None
 
@@ -115,11 +119,16 @@ def gather(
         runtime_problem=_folder_problem(store.root),
         metadata=metadata_likely(environ),
         daemon=running,
-        standing=ask() if running is None else None,
+        standing=ask() if running is None or running.get("version") != __version__ else None,
         differs=_differences(running, environ, cwd),
+        cursor=any((paths.home_dir(environ) / place / "Cursor").is_dir() for place in _APPLICATIONS),
         texts=_texts([*shell_startup.files(environ), *dotenvs(environ, cwd), *llm_files(environ)]),
         gateway_problem=_gateway_problem(good, running) if good and address.is_wanted(good) else None,
     )
+
+
+_APPLICATIONS = (".config", "Library/Application Support")
+"""Folders of desktop programs' settings on Linux and on macOS."""
 
 
 def _profiles(config: Config, publisher: Publisher, environ: Mapping[str, str], now: float) -> list[ProfileFacts]:

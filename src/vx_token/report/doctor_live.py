@@ -16,6 +16,8 @@ from vx_token.vertex.request import HttpResponse, post
 
 TOKENINFO = "https://oauth2.googleapis.com/tokeninfo"
 
+_REFRESH = ("run: vx-token refresh", ("vx-token", "refresh"))  # hint and fix
+
 SKEW_WARN, SKEW_FAIL = 30.0, 300.0
 """Seconds of difference to Google's clock for a warning and a failure; Google refuses assertions from the future."""
 
@@ -29,7 +31,7 @@ def examine(around: Surroundings) -> list[Check]:
     body = urlencode({"access_token": token.value if token else ""}).encode()
     info = post(around.environ, tokeninfo_url(each), {}, body)
     if token is None:  # a wrong clock may be the cause
-        return [Check("live", "fail", "there is no live token", "run: vx-token refresh"), *_skew(info)]
+        return [Check("live", "fail", "there is no live token", *_REFRESH), *_skew(info)]
     return [*_scopes(info, token, around.now), *_skew(info), _completion(around, each, token)]
 
 
@@ -45,7 +47,7 @@ def _scopes(info: HttpResponse, token: Token, now: float) -> Iterator[Check]:
         yield Check("live token", "fail", info.problem or f"Google answered HTTP {info.status}", hint)
         return
     if info.status != 200 or not isinstance(info.body, dict):
-        yield Check("live token", "fail", "Google does not accept this token", "run: vx-token refresh")
+        yield Check("live token", "fail", "Google does not accept this token", *_REFRESH)
         return
     scopes = str(info.body.get("scope", "")).split()
     left = str(info.body.get("expires_in", ""))

@@ -12,6 +12,11 @@ from vx_token.gateway import address
 from vx_token.install import shell_startup
 from vx_token.report.doctor_facts import LLM_KEYS, LLM_MODELS, Check, Surroundings, on_loopback
 
+API_KEY = "AIza"
+"""How Google's API keys begin; https://docs.cloud.google.com/docs/authentication/api-keys."""
+
+_WRONG_KIND = "a Google API key (AIza…), and Vertex AI takes only access tokens"
+
 ALIASES = ("OPENAI_API_BASE", "OPENAI_API_BASE_URL")
 
 
@@ -51,6 +56,10 @@ def _key(around: Surroundings) -> Iterator[Check]:
     key, end = around.environ.get("OPENAI_API_KEY"), around.environ.get("VX_TOKEN_EXPIRES_AT", "")
     if key is None:
         return
+    if key.startswith(API_KEY) and not _leads_to_gemini_api(around):
+        hint = f"remove it where you set it, and open a new shell with the hook; or now: {RESET}"
+        yield Check("variables", "fail", f"OPENAI_API_KEY is {_WRONG_KIND}", hint)
+        return
     if re.search(r"\s", key):
         hint = "remove it: with a newline at the end, tools fail with `Connection error.`"
         yield Check("variables", "fail", "OPENAI_API_KEY contains white space", hint)
@@ -60,6 +69,11 @@ def _key(around: Surroundings) -> Iterator[Check]:
     elif _direct(around) and int(end) <= around.now:
         hint = f"load the hook (vx-token setup), or now: {RESET}"
         yield Check("variables", "fail", "the token that this shell exports has expired", hint)
+
+
+def _leads_to_gemini_api(around: Surroundings) -> bool:
+    """Whether this shell's tools are set up for the Gemini API, whose keys these are."""
+    return _host(around.environ.get("OPENAI_BASE_URL", "")) == "generativelanguage.googleapis.com"
 
 
 def _direct(around: Surroundings) -> bool:
@@ -120,12 +134,21 @@ def _others(around: Surroundings) -> Iterator[Check]:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a tool's own file that sets a key or a URL; `stranger` is the URL's host if it may not get the key."""
+    """A line of a tool's own file that sets a key or a URL.
+
+    Attributes:
+        place: file and line.
+        name: what it sets.
+        tool: the tool that reads the file.
+        stranger: the URL's host if it may not get the key.
+        api_key: whether the key is a Google API key.
+    """
 
     place: str
     name: str
     tool: str
     stranger: str = ""
+    api_key: bool = False
 
 
 def key_files(around: Surroundings) -> Iterator[Check]:
@@ -143,7 +166,8 @@ def key_files(around: Surroundings) -> Iterator[Check]:
         hint = f"first remove that line, only then the key ({', '.join(before)})" if before else "remove that line"
         yield Check("key files", "fail", detail, hint)
     for line in keys:
-        detail = f"{line.place} sets {line.name}; {line.tool} prefers it to the environment's"
+        kind = f" to {_WRONG_KIND}" if line.api_key else ""
+        detail = f"{line.place} sets {line.name}{kind}; {line.tool} prefers it to the environment's"
         before = [url.place for url in urls if url.tool == line.tool]
         hint = f"first remove the URLs ({', '.join(before)}), only then that key" if before else _REMOVE[line.tool]
         yield Check("key files", "warn", detail, hint)
@@ -171,14 +195,14 @@ def _lines(around: Surroundings, path: Path, text: str) -> Iterator[Line]:
             if base and _LLM_KEY.search(text, model.start(), model.end()):
                 yield _line(around, path, text, base, "llm")
     elif path.name == LLM_KEYS and _has_openai(text):
-        yield Line(str(path), _LLM_NAME, "llm")
+        yield Line(str(path), _LLM_NAME, "llm", api_key=f'"{API_KEY}' in text)
 
 
 def _line(around: Surroundings, path: Path, text: str, match: re.Match[str], tool: str) -> Line:
     place = f"{path} line {text.count(chr(10), 0, match.start(1)) + 1}"
-    if match[1] in _KEYS:
-        return Line(place, match[1], tool)
     value = match[2].strip()
+    if match[1] in _KEYS:
+        return Line(place, match[1], tool, api_key=value.lstrip("'\"").startswith(API_KEY))
     value = value[1:].partition(value[0])[0] if value[:1] in ("'", '"') else value.partition(" #")[0].strip()
     value = re.sub(r"\$\{(\w+)\}", lambda name: around.environ.get(name[1], ""), value)
     host = _host(value or "https://api.openai.com")  # the default of tools for an empty URL
@@ -191,6 +215,16 @@ def _has_openai(text: str) -> bool:
     except ValueError:
         return False
     return isinstance(content, dict) and "openai" in content
+
+
+def cursor(around: Surroundings) -> Iterator[Check]:
+    """Check for Cursor, whose models cannot be served from this machine."""
+    inside = bool(around.environ.get("CURSOR_TRACE_ID"))  # set in its terminals
+    if not (inside or around.cursor):
+        return
+    detail = "its own chat sends requests from Cursor's servers: they reach no gateway here, and a pasted token expires"
+    hint = "use a tool in its terminal, or an extension that sends requests from this machine (Cline, Continue)"
+    yield Check("Cursor", "warn" if inside else "ok", detail, hint)
 
 
 def proxies(around: Surroundings) -> Iterator[Check]:

@@ -1,6 +1,7 @@
 """Doctor's checks of the configuration, the credentials, the URLs, the runtime folder, the tokens and the service."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -50,7 +51,8 @@ def _credential(each: ProfileFacts, around: Surroundings) -> Check:
     days = f"{age / DAY:.0f} days" if age >= 2 * DAY else shown(age)
     detail = f"{login.kind}, {login.path}, written {days} ago"
     if login.mode & 0o077:
-        return Check(name, "warn", f"{detail}; other users can read it", f"run: chmod 600 {login.path}")
+        fix = ("chmod", "600", str(login.path))
+        return Check(name, "warn", f"{detail}; other users can read it", f"run: {shlex.join(fix)}", fix)
     if login.kind == "service_account" and age > OLD_KEY:
         return Check(name, "warn", detail, "replace this key, because it is more than 90 days old")
     return Check(name, "ok", detail)
@@ -64,6 +66,24 @@ def urls(around: Surroundings) -> Iterator[Check]:
         if each.profile.model and "/" not in each.profile.model:
             hint = f'try: model = "google/{each.profile.model}"'
             yield Check(f"model {each.profile.name}", "warn", f"{each.profile.model} lacks a publisher", hint)
+        yield from _global_models(each.profile)
+
+
+_ONLY_GLOBAL = re.compile(r"(google/)?gemini-3\b")
+"""Models that no region serves: https://docs.cloud.google.com/vertex-ai/generative-ai/docs/learn/locations."""
+
+
+def _global_models(profile: Profile) -> Iterator[Check]:
+    """Warn of models that are served only globally, in a profile with a region."""
+    place = re.search(r"/locations/([a-z]+-[a-z]+\d+)/", profile.url)
+    models = dict.fromkeys([profile.model, *profile.aliases.values(), *profile.models])
+    wrong = [model for model in models if _ONLY_GLOBAL.match(model)]
+    if place and wrong:
+        hint = 'set location = "global"' + (" and remove base_url" if profile.base_url else "")
+        detail = (
+            f"{place[1]} does not serve {', '.join(wrong)}, which {'are' if wrong[1:] else 'is'} served only globally"
+        )
+        yield Check(f"model {profile.name}", "warn", detail, hint)
 
 
 def _url_problem(profile: Profile) -> tuple[str, str]:
@@ -71,13 +91,19 @@ def _url_problem(profile: Profile) -> tuple[str, str]:
     host = parts.hostname or ""
     if suffix := re.search(r"/(chat/)?completions$", parts.path):
         return f"{profile.url} ends with a path that tools append", f"remove {suffix[0]} from base_url"
+    if host == "generativelanguage.googleapis.com":
+        hint = "set project and location instead of base_url; or use that API's own key without vx-token"
+        return "this is the Gemini API, which takes API keys; vx-token is for Vertex AI", hint
     if not host.endswith("googleapis.com"):
         return "", ""
     if prefix := re.fullmatch(r"(global|us|eu)-aiplatform\.googleapis\.com", host):
         return f"the host {host} does not exist", f'set location = "{prefix[1]}" and remove base_url'
     place = re.search(r"/locations/([^/]+)/", parts.path)
-    if place is None or "/endpoints/" not in parts.path:
-        return f"{profile.url} is not a URL of Vertex AI", "it must end with /projects/P/locations/L/endpoints/openapi"
+    if place is None or not re.fullmatch(r"/v1(beta1)?/projects/[^/]+/locations/[^/]+/endpoints/[^/]+", parts.path):
+        return (
+            f"{profile.url} is not a URL of Vertex AI",
+            "base_url must end with /v1/projects/PROJECT/locations/LOCATION/endpoints/openapi",
+        )
     if vertex.host(place[1]) != host and not host.endswith("prediction.vertexai.goog"):
         return f"{host} does not serve the location {place[1]}", f"use the host {vertex.host(place[1])}"
     if not re.fullmatch(r"global|us|eu|[a-z]+-[a-z]+\d+", place[1]):
@@ -91,8 +117,11 @@ def runtime(around: Surroundings) -> Iterator[Check]:
         yield Check("runtime", "fail", around.runtime_problem.message, around.runtime_problem.hint)
         return
     problems = [problem for each in around.profiles for problem in each.problems]
-    hint = "run: vx-token refresh" if problems else ""
-    yield Check("runtime", "fail" if problems else "ok", "; ".join(problems) or str(around.runtime), hint)
+    if problems:
+        fix = ("vx-token", "refresh", *(["--all"] if len(around.profiles) > 1 else []))
+        yield Check("runtime", "fail", "; ".join(problems), f"run: {shlex.join(fix)}", fix)
+    else:
+        yield Check("runtime", "ok", str(around.runtime))
 
 
 def tokens(around: Surroundings) -> Iterator[Check]:
@@ -103,8 +132,9 @@ def tokens(around: Surroundings) -> Iterator[Check]:
 
 def _token(each: ProfileFacts, around: Surroundings) -> Check:
     name, state = f"token {each.profile.name}", each.state
+    refresh = ("vx-token", "refresh", "--profile", each.profile.name)
     if not state.attempts:
-        return Check(name, "warn", "none yet", f"run: vx-token refresh --profile {each.profile.name}")
+        return Check(name, "warn", "none yet", f"run: {shlex.join(refresh)}", refresh)
     word, live, failure = model.condition(state, around.now), state.live(around.now), state.failure
     left = f"{shown(live.remaining(around.now))} left" if live else "no live token"
     if failure is not None:
@@ -112,7 +142,7 @@ def _token(each: ProfileFacts, around: Surroundings) -> Check:
     if live is not None:
         return Check(name, "ok", f"{left}, {live.account or live.kind}" + (f"; {live.note}" if live.note else ""))
     if around.daemon is None:
-        return Check(name, "warn", "expired, and no daemon is running", "run: vx-token service install")
+        return Check(name, "warn", "expired, and no daemon is running", "run: vx-token service install", refresh)
     return Check(name, "fail", "expired, though a daemon is running", "see: vx-token service logs")
 
 
@@ -124,7 +154,9 @@ def service(around: Surroundings) -> Iterator[Check]:
     theirs = str(around.daemon.get("version", "?"))
     if theirs != around.version:
         detail = f"the daemon is version {theirs}, this command is {around.version}"
-        yield Check("service", "fail", detail, "run: vx-token service install")
+        ours = around.standing is not None and around.standing.running
+        fix = ("vx-token", "service", "restart") if ours else ()
+        yield Check("service", "fail", detail, "run: vx-token service install", fix)
     else:
         yield Check("service", "ok", f"running, process {around.daemon.get('pid', '?')}, version {theirs}")
     if around.differs:
@@ -140,6 +172,6 @@ def _no_daemon(around: Surroundings) -> Check:
     try:
         install_service.require_running(around.standing)
     except VxTokenError as error:
-        return Check("service", "fail", error.message, error.hint)
+        return Check("service", "fail", error.message, error.hint, ("vx-token", "service", "start"))
     hint = "set VX_TOKEN_RUNTIME_DIR here as it is there, or run: vx-token service install"
     return Check("service", "warn", f"the service is running, but not for {around.runtime}", hint)
