@@ -16,6 +16,8 @@ from vx_token.system import atomic
 if TYPE_CHECKING:
     import subprocess
 
+    import forked
+
 MODEL = "google/gemini-2.5-flash"
 
 
@@ -91,9 +93,9 @@ def answers(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def alone(box: Box, port: int, *words: str) -> Iterator["subprocess.Popen[str]"]:
+def alone(box: Box, port: int, *words: str) -> Iterator["subprocess.Popen[str] | forked.Command"]:
     """A gateway without a daemon, from its first answer to its clean end."""
-    with (box.root / "daemon.log").open("a") as log, box.start("gateway", *words, stderr=log) as process:
+    with box.logged("gateway", *words) as process:
         try:
             until(lambda: answers(port) or process.poll() is not None, what="gateway start")
             assert process.poll() is None, box.log

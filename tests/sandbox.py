@@ -6,16 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import forked
 from vx_token.config.load import load_config
-from vx_token.config.model import Profile
-from vx_token.credentials import google_worker
-from vx_token.credentials.token import Token
 from vx_token.gateway import address
 from vx_token.outputs.publisher import Publisher
 from vx_token.system import paths
@@ -25,6 +24,7 @@ from vx_token.tokens.refresh import Refresher
 from vx_token.tokens.store import Store
 
 T = TypeVar("T")
+EARLY = ("PYTHON", "LANG", "LC_", "LD_", "GLIBC_", "MALLOC_", "TZ")
 REPOSITORY = Path(__file__).resolve().parent.parent
 SOURCE = REPOSITORY / "src"
 
@@ -57,17 +57,20 @@ def plain_environment(home: Path) -> dict[str, str]:
     return {**kept, "HOME": str(home), "PYTHONPATH": str(SOURCE), "PYTHONWARNINGS": "error"}
 
 
-def fetch_here(profile: Profile, environ: Mapping[str, str], *_: object) -> Token:
-    """Fetch a token with google-auth in this process, where vx-token itself does it in a child."""
-    return google_worker.fetch(profile, environ)
-
-
 @dataclass
 class Box:
-    """One user; `environ` may be changed by a test."""
+    """One user; `environ` may be changed by a test.
+
+    Attributes:
+        root: the folder for everything of this user's.
+        environ: the environment of the commands.
+        executed: run each command in an interpreter of its own and each refresh in a child, as users do. Otherwise
+            commands are forked from a process that has imported everything (see `forked`), which is far quicker.
+    """
 
     root: Path
     environ: dict[str, str] = field(default_factory=dict)
+    executed: bool = False
 
     def __post_init__(self) -> None:
         self.home.mkdir()
@@ -115,7 +118,9 @@ class Box:
         return [sys.executable, "-P", "-m", "vx_token", *words]
 
     def vx(self, *words: str, timeout: float = 60, **options: Any) -> "subprocess.CompletedProcess[str]":
-        """Run the command to its end, with stdin closed."""
+        """Run the command to its end, with stdin closed; with an option of `subprocess.run` it is executed."""
+        if not options and self._forkable():
+            return self._forked(words, timeout)
         return subprocess.run(
             self.command(*words),
             env=self.environ,
@@ -128,12 +133,29 @@ class Box:
             **options,
         )
 
+    def _forked(self, words: tuple[str, ...], timeout: float) -> "subprocess.CompletedProcess[str]":
+        with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
+            command = forked.Command(words, self.environ, self.root, Path(out.name), Path(err.name))
+            try:
+                status = command.wait(timeout)
+            finally:
+                command.kill()
+            return subprocess.CompletedProcess(words, status, out.read().decode(), err.read().decode())
+
+    def _forkable(self) -> bool:
+        """Whether a fork is the same: the interpreter reads some variables only when it starts."""
+
+        def early(environ: dict[str, str]) -> dict[str, str]:
+            return {name: value for name, value in environ.items() if name.startswith(EARLY)}
+
+        return not self.executed and early(self.environ) == early(plain_environment(self.home))
+
     def refresh(self) -> State:
         """Do what `vx-token refresh` does, in this process: a test that only needs a token starts no interpreters."""
         settings = load_config(self.environ)
         store = Store(paths.runtime_dir(self.environ))
         publisher = Publisher(store, SystemClock(), settings, address.lookup(settings, self.environ))
-        refresher = Refresher(store, publisher.clock, fetch_here, self.environ, settings, publisher.publish)
+        refresher = Refresher(store, publisher.clock, forked.fetch_here, self.environ, settings, publisher.publish)
         return refresher.refresh(settings.profile())
 
     def start(self, *words: str, **options: Any) -> "subprocess.Popen[str]":
@@ -148,9 +170,21 @@ class Box:
         )
 
     @contextlib.contextmanager
-    def daemon(self, *words: str) -> Iterator["subprocess.Popen[str]"]:
+    def logged(self, *words: str) -> Iterator["subprocess.Popen[str] | forked.Command"]:
+        """The command left running, with its messages in `log`."""
+        path = self.root / "daemon.log"
+        path.touch()
+        if self._forkable():
+            with forked.Command(words, self.environ, self.root, Path(os.devnull), path) as command:
+                yield command
+        else:
+            with path.open("a") as log, self.start(*words, stderr=log) as process:
+                yield process
+
+    @contextlib.contextmanager
+    def daemon(self, *words: str) -> Iterator["subprocess.Popen[str] | forked.Command"]:
         """A running daemon, from its first published state to its clean end."""
-        with (self.root / "daemon.log").open("a") as log, self.start("run", *words, stderr=log) as process:
+        with self.logged("run", *words) as process:
             try:
                 until(lambda: (self.inside / ".daemon.json").exists() or process.poll() is not None, 60, "daemon start")
                 assert process.poll() is None, self.log

@@ -75,6 +75,7 @@ def outside(box: Box) -> Iterator[Path]:
 
 
 def test_a_broad_run_shows_no_secret_anywhere(box: Box, google: Emulator) -> None:
+    box.executed = True  # with what every process shows of itself
     account, user = box.root / "account.json", box.root / "user.json"
     google.service_account(account)
     google.impersonated(box.root / "robot.json")
@@ -127,6 +128,7 @@ def test_debugging_shows_no_token_either(signed_in: Box, google: Emulator) -> No
 
 
 def test_all_files_are_private_whatever_the_umask(signed_in: Box) -> None:
+    signed_in.executed = True  # it inherits this process's umask
     before = os.umask(0)
     try:
         with signed_in.daemon():
@@ -169,6 +171,7 @@ def test_no_file_is_followed_through_a_link(signed_in: Box) -> None:
 
 
 def test_the_daemon_may_dump_no_core(signed_in: Box) -> None:
+    signed_in.executed = True  # it inherits this process's limits
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
     try:

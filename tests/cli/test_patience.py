@@ -41,6 +41,7 @@ def rewritten(box: Box) -> None:
 def test_a_live_token_is_handed_out_while_the_endpoint_hangs(
     signed_in: Box, google: Emulator, command: list[str]
 ) -> None:
+    signed_in.executed = True  # only a child can be ended
     token = aged(signed_in, google).strip()
     google.fail("token", None, kind="hang")
     before, started = google.count("token"), time.monotonic()

@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -18,6 +18,9 @@ import pytest
 from sandbox import Box, allowance, until
 from vx_token.daemon.keeper import FORCED_GAP, PATIENCE
 from vx_token.emulator import Emulator
+
+if TYPE_CHECKING:
+    import forked
 
 SINKS = ("token", "header", "env.sh", "env.fish")
 
@@ -192,6 +195,7 @@ def test_a_first_login_shows_within_a_second_even_in_folders_that_were_not_there
 
 
 def test_a_new_login_is_not_kept_waiting_by_a_try_that_hangs(signed_in: Box, google: Emulator) -> None:
+    signed_in.executed = True  # only a child can be ended
     with signed_in.daemon():
         until(lambda: fresh(signed_in, google))
         google.fail("token", None, kind="hang")
@@ -403,7 +407,9 @@ def test_a_signal_ends_it_cleanly(signed_in: Box, google: Emulator, number: sign
 
 
 def test_it_ends_at_once_while_google_hangs(signed_in: Box, google: Emulator) -> None:
-    def ended(process: "subprocess.Popen[str]") -> float:
+    signed_in.executed = True
+
+    def ended(process: "subprocess.Popen[str] | forked.Command") -> float:
         """The seconds that its end takes."""
         started = time.monotonic()
         process.send_signal(signal.SIGTERM)

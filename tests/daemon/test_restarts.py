@@ -139,6 +139,7 @@ def test_a_frozen_daemon_that_holds_the_lock_is_waited_for_and_the_live_token_se
 
 
 def test_a_child_that_is_killed_costs_one_try(signed_in: Box, google: Emulator) -> None:
+    signed_in.executed = True
     google.fail("token", kind="hang")
     with signed_in.daemon() as process:
         until(lambda: google.count("token"))

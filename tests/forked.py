@@ -1,0 +1,115 @@
+"""Runs commands in processes that are forked from one with everything imported, which saves 0.1 to 0.4 s for each."""
+
+import functools
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Self
+
+from vx_token import __main__
+from vx_token.cli import wiring
+from vx_token.config.model import Profile
+from vx_token.credentials import google_worker
+from vx_token.credentials.token import Token
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(
+    [
+        "forked",
+        "vx_token.cli.main",
+        "vx_token.credentials.google_worker",
+        "vx_token.daemon.daemon",
+        "vx_token.gateway.runner",
+        "google.auth.transport.requests",
+        "google.oauth2.credentials",
+        "google.oauth2.service_account",
+        "watchdog.observers",
+    ]
+)
+
+
+def fetch_here(profile: Profile, environ: Mapping[str, str], *_: object) -> Token:
+    """Fetch a token with google-auth in this process, where vx-token itself does it in a child."""
+    return google_worker.fetch(profile, environ)
+
+
+class Command:
+    """`vx-token WORDS` in a process of its own, with stdin closed; the part of subprocess.Popen that tests use.
+
+    Its refreshes happen in this process, where an executed vx-token starts a child for each (`fetch_here`).
+    """
+
+    def __init__(self, words: tuple[str, ...], environ: Mapping[str, str], cwd: Path, out: Path, err: Path) -> None:
+        self.args = words
+        _serve()
+        self._process = _FORKS.Process(target=_become, args=(words, dict(environ), cwd, out, err))
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        found = self._process.pid
+        assert found is not None
+        return found
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+
+
+@functools.cache
+def _serve() -> None:
+    """Start the process to fork from, once; it imports from where this one does."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.pop("PYTHONPATH")
+        os.environ.update({"PYTHONPATH": before} if before is not None else {})
+
+
+def _become(words: tuple[str, ...], environ: dict[str, str], cwd: Path, out: Path, err: Path) -> None:
+    os.environ.clear()
+    os.environ.update(environ)
+    os.chdir(cwd)
+    for number, path in enumerate((Path(os.devnull), out, err)):
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    sys.argv = [str(__main__.__file__), *words]
+    warnings.simplefilter("error")
+    vars(wiring)["fetch_token"] = fetch_here
+    __main__.main()
