@@ -1,5 +1,6 @@
 """The demo, as a newcomer runs it."""
 
+import re
 import signal
 import subprocess
 
@@ -32,6 +33,9 @@ def test_the_demo_outlives_tokens_and_touches_nothing_of_the_users(box: Box) -> 
     done = box.vx("demo", "--seconds", "24", timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "DEAD 401" in done.stdout
+    gateway = next(line for line in done.stdout.splitlines() if line.startswith("   gateway key once"))
+    served, of = re.findall(r"\d+", gateway)
+    assert served == of
     assert "the others did not" in done.stdout
     assert "ya29." not in done.stdout + done.stderr
     assert not list(box.home.rglob("*"))

@@ -4,16 +4,18 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vx_token.emulator import Emulator, running
 from vx_token.errors import TemporaryError
+from vx_token.gateway import address
 
 LIFETIME = 10.0
 """Seconds until a token of the demo expires."""
@@ -32,7 +34,15 @@ except openai.APIStatusError as error:
 """
 """An unmodified client, which reads OPENAI_API_KEY and OPENAI_BASE_URL."""
 
+WAYS = ("Google token once", "gateway key once", "new command", "curl -H @header", "vx-token print")
+"""The columns: how each client gets its key. The first two keep the key that they read at the start."""
+
 SOURCE_AND_RUN = '. "$1"; shift; exec "$@"'
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -43,6 +53,7 @@ class Stage:
     google: Emulator
     say: Callable[[str], None]
     environ: dict[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=_free_port)
 
     def __post_init__(self) -> None:
         kept = ("PATH", "LANG", "LC_ALL", "TERM", "PYTHONPATH", "VIRTUAL_ENV")
@@ -63,9 +74,13 @@ class Stage:
     def configure(self) -> None:
         """Write the configuration and the credential file that it names."""
         self.google.service_account(self.root / "account.json")
-        (self.root / "config.toml").write_text(
-            f'[profiles.demo]\nbase_url = "{self.google.base_url()}"\ncredentials = "account.json"\n', encoding="utf-8"
-        )
+        profile = f'[profiles.demo]\nbase_url = "{self.google.base_url()}"\ncredentials = "account.json"\n'
+        (self.root / "config.toml").write_text(f"{profile}[gateway]\nport = {self.port}\n", encoding="utf-8")
+
+    def is_ready(self) -> bool:
+        """Whether the daemon has a token and serves the gateway."""
+        with socket.socket() as probe:
+            return (self.files / "token").exists() and probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def run(self, *command: str, **extra: str) -> str:
         """Run a program in the demo's environment and return the last line that it prints."""
@@ -100,7 +115,7 @@ def run(say: Callable[[str], None], length: float = LENGTH) -> bool:
         stage.configure()
         say("2. A temporary service account, and a configuration that uses it.")
         with _daemon(stage):
-            say("3. The daemon (vx-token run) has started and fetched a token.")
+            say("3. The daemon (vx-token run) has started, fetched a token and opened the gateway.")
             say(f"4. For {length:.0f} seconds, unmodified clients call the same API:")
             return _drive(stage, length)
 
@@ -128,7 +143,7 @@ def _daemon(stage: Stage) -> Iterator[None]:
         process = subprocess.Popen(command, env=stage.environ, stdin=subprocess.DEVNULL, stderr=stream)
     try:
         end = time.monotonic() + 20
-        while not (stage.files / "token").exists():
+        while not stage.is_ready():
             if process.poll() is not None or time.monotonic() > end:
                 raise TemporaryError("the demo's daemon fetches no token", log.read_text(encoding="utf-8")[-500:])
             time.sleep(0.05)
@@ -140,24 +155,25 @@ def _daemon(stage: Stage) -> Iterator[None]:
 
 def _drive(stage: Stage, length: float) -> bool:
     curl = shutil.which("curl")
-    ways = ["naive: key read once", "new command (env.sh)", "curl -H @header", "vx-token print"]
-    stage.say("   time  token  " + "  ".join(way.ljust(20) for way in ways))
+    stage.say("    time  token  " + "  ".join(way.ljust(17) for way in WAYS).rstrip())
     once = (stage.files / "token").read_text(encoding="utf-8")
     naive = {"OPENAI_API_KEY": once, "OPENAI_BASE_URL": stage.google.base_url()}
+    key = address.local_key(stage.environ)
+    gateway = {"OPENAI_API_KEY": key, "OPENAI_BASE_URL": f"http://127.0.0.1:{stage.port}/v1"}
     start, answers = time.monotonic(), []
     while time.monotonic() - start < length:
-        lives = len(stage.google.issued)
+        clock, lives = f"{time.monotonic() - start:5.1f} s", len(stage.google.issued)
         row = (
             stage.run(sys.executable, "-c", CLIENT, **naive),
+            stage.run(sys.executable, "-c", CLIENT, **gateway),
             stage.run("sh", "-c", SOURCE_AND_RUN, "sh", str(stage.files / "env.sh"), sys.executable, "-c", CLIENT),
             _curl(stage, curl) if curl else "no curl here",
             _print(stage),
         )
         answers.append(row)
         marks = [("ok   " if answer == "200" else "DEAD ") + answer for answer in row]
-        clock = f"{time.monotonic() - start:5.1f} s"
-        stage.say(f" {clock}  #{lives:<4}  " + "  ".join(mark.ljust(20) for mark in marks).rstrip())
-    return _summary(stage, len(stage.google.issued), answers, ways)
+        stage.say(f" {clock}  #{lives:<4}  " + "  ".join(mark.ljust(17) for mark in marks).rstrip())
+    return _summary(stage, len(stage.google.issued), answers)
 
 
 def _curl(stage: Stage, curl: str) -> str:
@@ -173,13 +189,14 @@ def _print(stage: Stage) -> str:
     return stage.run(sys.executable, "-c", CLIENT, **curl_config)
 
 
-def _summary(stage: Stage, lives: int, answers: list[tuple[str, str, str, str]], ways: list[str]) -> bool:
+def _summary(stage: Stage, lives: int, answers: Sequence[tuple[str, ...]]) -> bool:
     stage.say(f"5. {lives} token lifetimes, {stage.google.count('token')} requests to the token endpoint:")
-    for number, way in enumerate(ways):
+    for number, way in enumerate(WAYS):
         served = sum(answer[number] == "200" for answer in answers)
-        stage.say(f"   {way:<22} {served} of {len(answers)} answered")
+        stage.say(f"   {way:<17}  {served} of {len(answers)} answered")
     naive = [answer[0] for answer in answers]
-    ours = [answer[number] for answer in answers for number in (1, 2, 3)]
+    ours = [answer[number] for answer in answers for number in range(1, len(WAYS))]
     good = lives >= 3 and "401" in naive and all(answer in ("200", "no curl here") for answer in ours)
-    stage.say("The naive client failed when its token expired; the others did not." if good else "The demo has failed.")
+    success = "The client that kept its first Google token failed when it expired; the others did not."
+    stage.say(success if good else "The demo has failed.")
     return good

@@ -89,7 +89,7 @@ def cli() -> None:
     \b
     Example:
       eval "$(vx-token env)"        set the variables in this shell
-      vx-token exec -- aider        run one command with them
+      vx-token exec -- COMMAND      run one command with them
       vx-token run                  keep tokens fresh
     """
 

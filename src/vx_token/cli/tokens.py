@@ -80,7 +80,7 @@ def exec_(command: tuple[str, ...], gateway: bool, **options: Any) -> None:
 
     \b
     Example:
-      vx-token exec --profile gemini -- aider --model openai/google/gemini-2.5-flash
+      vx-token exec --profile gemini -- python3 summarize.py
       vx-token exec --gateway -- jupyter lab
     """
     try:
