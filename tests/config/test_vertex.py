@@ -25,3 +25,81 @@ def test_a_deployed_endpoint_and_the_beta_version_are_parts_of_the_path() -> Non
     assert (
         url == "https://us-east5-aiplatform.googleapis.com/v1beta1/projects/p/locations/us-east5/endpoints/1234567890"
     )
+
+
+PLACE = "v1/projects/p/locations"
+
+
+@pytest.mark.parametrize(
+    ("url", "wrong"),
+    [
+        (f"https://aiplatform.googleapis.com/{PLACE}/global/endpoints/openapi", ""),
+        (f"https://us-central1-aiplatform.googleapis.com/{PLACE}/us-central1/endpoints/openapi", ""),
+        (f"https://1.us-central1-42.prediction.vertexai.goog/{PLACE}/us-central1/endpoints/1/invoke/v1", ""),
+        (f"https://aiplatform.us.rep.googleapis.com/{PLACE}/us/endpoints/openapi/", ""),
+        (f"https://aiplatform.other.example/{PLACE}/global/endpoints/openapi", ""),
+        ("http://127.0.0.1:1/v1", ""),
+        (f"https://eu-aiplatform.googleapis.com/{PLACE}/eu/endpoints/openapi", "the host eu-aiplatform"),
+        (f"https://global-aiplatform.googleapis.com/{PLACE}/global/endpoints/openapi", "the host global-"),
+        (f"https://us-central1-aiplatform.googleapis.com/{PLACE}/europe-west4/endpoints/openapi", "does not serve"),
+        ("https://aiplatform.googleapis.com/v1", "is not a URL of Vertex AI"),
+        (f"https://aiplatform.googleapis.com/{PLACE}/global/endpoints/openapi/v1", "is not a URL of Vertex AI"),
+        (f"https://us-x1-aiplatform.googleapis.com/{PLACE}/us-x1/endpoints/1/predict", "is not a URL of Vertex AI"),
+        (f"https://aiplatform.googleapis.com/{PLACE}/global/openapi", "is not a URL of Vertex AI"),
+        (f"https://aiplatform.googleapis.com/api/{PLACE}/global/endpoints/openapi", "is not a URL of Vertex AI"),
+        ("https://generativelanguage.googleapis.com/v1beta/openai", "this is the Gemini API"),
+        ("https://example.com/v1/chat/completions", "ends with a path that tools append"),
+    ],
+)
+def test_a_url_that_cannot_work_is_explained(url: str, wrong: str) -> None:
+    problem, hint = vertex.problem(url)
+    assert wrong in problem
+    assert bool(problem) == bool(wrong) == bool(hint)
+
+
+@pytest.mark.parametrize(
+    ("location", "endpoint", "hint"),
+    [
+        ("us-central1", "1", ""),
+        ("eu", "openapi", ""),
+        ("global", "openapi", ""),
+        ("us-centrall1", "openapi", "did you mean us-central1?"),
+        ("europe-west-4", "openapi", "did you mean europe-west4?"),
+        ("global", "1", "find its region: vx-token endpoints --all-locations; then run: vx-token endpoints use 1"),
+        ("zzz", "openapi", "use global, us, eu, or a region such as us-central1"),
+    ],
+)
+def test_an_unusual_location_is_a_warning_with_what_is_usual(location: str, endpoint: str, hint: str) -> None:
+    warning, usual = vertex.warning(vertex.base_url("p", location, endpoint, "v1"))
+    assert usual == hint
+    assert bool(warning) == bool(hint)
+
+
+@pytest.mark.parametrize("host", ["aiplatform.other.example", "127.0.0.1:1", "10.0.0.1"])
+def test_only_locations_of_googles_own_universe_are_known(host: str) -> None:
+    assert vertex.warning(f"https://{host}/{PLACE}/mars/endpoints/openapi") == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("host", "root"),
+    [
+        ("aiplatform.googleapis.com", "https://europe-west4-aiplatform.googleapis.com"),
+        ("us-east5-aiplatform.googleapis.com", "https://europe-west4-aiplatform.googleapis.com"),
+        ("aiplatform.eu.rep.googleapis.com", "https://europe-west4-aiplatform.googleapis.com"),
+        ("1.us-central1-42.prediction.vertexai.goog", "https://europe-west4-aiplatform.googleapis.com"),
+        ("us-x1-aiplatform.other.example", "https://europe-west4-aiplatform.other.example"),
+        ("127.0.0.1:8080", "https://127.0.0.1:8080"),
+        ("10.0.0.1", "https://10.0.0.1"),
+    ],
+)
+def test_the_api_of_another_location_is_in_the_same_universe(host: str, root: str) -> None:
+    place = vertex.Place.parse(f"https://{host}/{PLACE}/us/endpoints/openapi")
+    assert place is not None
+    assert place.root_of("europe-west4") == root
+
+
+@pytest.mark.parametrize(
+    ("route", "own"), [("1", True), ("1/invoke/v1", True), ("openapi", False), ("1/predict", False)]
+)
+def test_an_endpoint_of_ones_own_is_recognised_with_its_containers_routes(route: str, own: bool) -> None:
+    assert vertex.is_own_endpoint(f"https://host.example/{PLACE}/us-x1/endpoints/{route}") == own

@@ -189,37 +189,17 @@ def test_what_a_credential_file_says_holds_no_secret(google: Emulator, tmp_path:
     assert not any(secret in repr(facts) for secret in secrets)
 
 
-PLACE = "v1/projects/p/locations"
-
-
-@pytest.mark.parametrize(
-    ("url", "wrong"),
-    [
-        ("", ""),
-        (f"https://aiplatform.googleapis.com/{PLACE}/global/endpoints/openapi", ""),
-        (f"https://us-central1-aiplatform.googleapis.com/{PLACE}/us-central1/endpoints/openapi", ""),
-        ("http://127.0.0.1:1/v1", ""),
-        (f"https://eu-aiplatform.googleapis.com/{PLACE}/eu/endpoints/openapi", "the host eu-aiplatform"),
-        (f"https://global-aiplatform.googleapis.com/{PLACE}/global/endpoints/openapi", "the host global-"),
-        (f"https://us-central1-aiplatform.googleapis.com/{PLACE}/europe-west4/endpoints/openapi", "does not serve"),
-        ("https://aiplatform.googleapis.com/v1", "is not a URL of Vertex AI"),
-        (f"https://aiplatform.googleapis.com/{PLACE}/global/endpoints/openapi/v1", "is not a URL of Vertex AI"),
-        (f"https://aiplatform.googleapis.com/{PLACE}/global/openapi", "is not a URL of Vertex AI"),
-        (f"https://aiplatform.googleapis.com/api/{PLACE}/global/endpoints/openapi", "is not a URL of Vertex AI"),
-        (GEMINI, "this is the Gemini API"),
-        ("https://example.com/v1/chat/completions", "ends with a path that tools append"),
-    ],
-)
-def test_a_url_that_cannot_work_is_explained(url: str, wrong: str) -> None:
-    said, hint = doctor_token._url_problem(Profile("p", project="p", base_url=url))
-    assert wrong in said
-    assert bool(said) == bool(wrong) == bool(hint)
-
-
-@pytest.mark.parametrize(("location", "right"), [("us-central1", True), ("eu", True), ("mars", False)])
-def test_a_location_that_google_cannot_have_is_told(location: str, right: bool) -> None:
-    said, _ = doctor_token._url_problem(Profile("p", project="p", location=location))
-    assert (said == "") == right
+def test_a_url_that_cannot_work_fails_and_an_unknown_location_is_a_warning(signed_in: Box) -> None:
+    signed_in.environ["VX_TOKEN_BASE_URL"] = (
+        "https://eu-aiplatform.googleapis.com/v1/projects/p/locations/eu/endpoints/1"
+    )
+    assert found(around(signed_in), "url gemini")[0].ok == "fail"
+    signed_in.environ["VX_TOKEN_BASE_URL"] = ""
+    box_without_url = signed_in.config.read_text().replace("base_url", "# base_url")
+    signed_in.config.write_text(box_without_url)
+    signed_in.environ["VX_TOKEN_LOCATION"] = "us-centrall1"
+    [check] = found(around(signed_in), "url gemini")
+    assert (check.ok, check.hint) == ("warn", "did you mean us-central1?")
 
 
 def test_a_model_needs_its_publisher(signed_in: Box) -> None:

@@ -4,25 +4,116 @@ Source: Google's discovery documents for aiplatform v1; `global` has no prefix, 
 """
 
 import re
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlsplit
 
-MULTI_REGIONS = ("us", "eu")
+from vx_token.config.locations import LOCATIONS, MULTI_REGIONS, REVISION, nearest
+
+UNIVERSE = "googleapis.com"
+DEDICATED = ".prediction.vertexai.goog"
+"""The end of a dedicated endpoint's host."""
+
+_PATH = re.compile(r"/(v1|v1beta1)/projects/([^/]+)/locations/([^/]+)/endpoints/([^/]+)(/.*)?")
+_HOST = re.compile(r"(?:aiplatform\.[a-z]+\.rep|aiplatform|[a-z0-9-]+-aiplatform)\.([a-z0-9-]+(?:\.[a-z0-9-]+)+)")
 
 
-def host(location: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The parts of a base URL.
+
+    Attributes:
+        root: scheme and host.
+        version: `v1` or `v1beta1`.
+        project: the project's id or number.
+        location: the location in the path.
+        endpoint: `openapi` or an endpoint's id.
+        route: the path below the endpoint, such as `/invoke/v1`.
+    """
+
+    root: str
+    version: str
+    project: str
+    location: str
+    endpoint: str
+    route: str = ""
+
+    @classmethod
+    def parse(cls, url: str) -> Self | None:
+        """Return the parts of a base URL of Vertex AI, None for any other URL."""
+        parts = urlsplit(url)
+        match = _PATH.fullmatch(parts.path.rstrip("/"))
+        return cls(f"{parts.scheme}://{parts.netloc}", *match.groups("")) if match else None
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        path = f"{self.version}/projects/{self.project}/locations/{self.location}/endpoints/{self.endpoint}"
+        return f"{self.root}/{path}{self.route}"
+
+    @property
+    def universe(self) -> str:
+        """The domain of Google's API hosts in this universe, "" for loopback, Private Service Connect and proxies."""
+        name = urlsplit(self.root).hostname or ""
+        match = _HOST.fullmatch(name)
+        return UNIVERSE if name.endswith(DEDICATED) else match[1] if match else ""
+
+    def root_of(self, location: str) -> str:
+        """Return scheme and host of the API in a location; a host that is not Google's serves all of them."""
+        return f"https://{host(location, self.universe)}" if self.universe else self.root
+
+
+def host(location: str, universe: str = UNIVERSE) -> str:
     """Return the API host of a location."""
     if location == "global":
-        return "aiplatform.googleapis.com"
+        return f"aiplatform.{universe}"
     if location in MULTI_REGIONS:
-        return f"aiplatform.{location}.rep.googleapis.com"
-    return f"{location}-aiplatform.googleapis.com"
+        return f"aiplatform.{location}.rep.{universe}"
+    return f"{location}-aiplatform.{universe}"
 
 
 def base_url(project: str, location: str, endpoint: str, api_version: str) -> str:
     """Return the base URL, to which tools append `/chat/completions`."""
-    place = f"projects/{project}/locations/{location}/endpoints/{endpoint}"
-    return f"https://{host(location)}/{api_version}/{place}"
+    return Place(f"https://{host(location)}", api_version, project, location, endpoint).url
 
 
 def is_own_endpoint(url: str) -> bool:
     """Whether a base URL is that of a deployed endpoint, not of the API with all of Google's models."""
-    return re.search(r"/endpoints/(?!openapi$)[^/]+$", url) is not None
+    return re.search(r"/endpoints/(?!openapi$)[^/]+(/invoke(/.*)?)?$", url) is not None
+
+
+def problem(url: str) -> tuple[str, str]:
+    """Return why no request to this base URL can succeed, and what to do; two empty strings for no known reason."""
+    parts = urlsplit(url)
+    name = parts.hostname or ""
+    if suffix := re.search(r"/(chat/)?completions$", parts.path):
+        return f"{url} ends with a path that tools append", f"remove {suffix[0]} from base_url"
+    if name == "generativelanguage.googleapis.com":
+        hint = "set project and location instead of base_url; or use that API's own key without vx-token"
+        return "this is the Gemini API, which takes API keys; vx-token is for Vertex AI", hint
+    if not name.endswith((UNIVERSE, DEDICATED)):
+        return "", ""
+    if prefix := re.fullmatch(rf"(global|us|eu)-aiplatform\.{UNIVERSE}", name):
+        return f"the host {name} does not exist", f'set location = "{prefix[1]}" and remove base_url'
+    place = Place.parse(url)
+    if place is None or (place.route and (place.endpoint == "openapi" or not place.route.startswith("/invoke"))):
+        hint = "base_url must end with /v1/projects/PROJECT/locations/LOCATION/endpoints/openapi"
+        return f"{url} is not a URL of Vertex AI", hint
+    if host(place.location) != name and not name.endswith(DEDICATED):
+        return f"{name} does not serve the location {place.location}", f"use the host {host(place.location)}"
+    return "", ""
+
+
+def warning(url: str) -> tuple[str, str]:
+    """Return what is unusual about this base URL, and what would be usual; two empty strings for nothing."""
+    place = Place.parse(url)
+    if place is None or place.universe != UNIVERSE:
+        return "", ""
+    if place.location not in LOCATIONS:
+        near = nearest(place.location)
+        hint = f"did you mean {near}?" if near else "use global, us, eu, or a region such as us-central1"
+        return f"{place.location} is not among the locations that Google listed on {REVISION}", hint
+    if place.endpoint != "openapi" and place.location in ("global", *MULTI_REGIONS):
+        hint = f"find its region: vx-token endpoints --all-locations; then run: vx-token endpoints use {place.endpoint}"
+        return f"a deployed endpoint such as {place.endpoint} is in a region, not in {place.location}", hint
+    return "", ""

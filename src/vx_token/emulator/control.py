@@ -27,6 +27,7 @@ class Control:
             web.post("/_emulator/lifetime", self._guard(self._lifetime)),
             web.post("/_emulator/credentials", self._guard(self._credentials)),
             web.post("/_emulator/revoke", self._guard(self._revoke)),
+            web.post("/_emulator/endpoints", self._guard(self._deploy)),
         ]
 
     def _guard(self, act: Callable[[Json], Json]) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -70,6 +71,9 @@ class Control:
         else:
             self._google.revoke_identity(ask["identity"], reauth=bool(ask.get("reauth")))
         return {}
+
+    def _deploy(self, ask: Json) -> Json:
+        return {"id": self._google.deploy(**ask).id}
 
     def _credentials(self, ask: Json) -> Json:
         return {"identity": self._google.credentials(**ask)}

@@ -36,16 +36,27 @@ def error_info(reason: str, domain: str, **metadata: str) -> Json:
 
 def unauthenticated(reason: str) -> web.Response:
     """The 401 for a bearer that is missing (CREDENTIALS_MISSING), unknown or at its end."""
+    body, challenge = _unauthenticated(reason)
+    return web.json_response([body], status=401, headers={"WWW-Authenticate": challenge})
+
+
+def plain_unauthenticated(reason: str) -> web.Response:
+    """The same 401 outside the OpenAI routes, where the error object is not in a list."""
+    body, challenge = _unauthenticated(reason)
+    return web.json_response(body, status=401, headers={"WWW-Authenticate": challenge})
+
+
+def _unauthenticated(reason: str) -> tuple[Json, str]:
     missing = reason == "CREDENTIALS_MISSING"
     start = "is missing required authentication credential" if missing else "had invalid authentication credentials"
     info = error_info(reason, "googleapis.com", service="aiplatform.googleapis.com")
     challenge = 'Bearer realm="https://accounts.google.com/"' + ("" if missing else ', error="invalid_token"')
-    return refusal(401, f"Request {start}. {_EXPECTED}", info, headers={"WWW-Authenticate": challenge})
+    return error(401, f"Request {start}. {_EXPECTED}", info), challenge
 
 
-def refusal(status: int, message: str, *details: Json, headers: dict[str, str] | None = None) -> web.Response:
+def refusal(status: int, message: str, *details: Json) -> web.Response:
     """Google's error object inside a JSON array, as Vertex's OpenAI routes alone send it."""
-    return web.json_response([error(status, message, *details)], status=status, headers=headers)
+    return web.json_response([error(status, message, *details)], status=status)
 
 
 class DeniedError(Exception):

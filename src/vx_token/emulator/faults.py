@@ -184,7 +184,7 @@ def _default_body(route: str, status: int) -> str:
     """Return Google's body for that status on that route."""
     if route in vertex.ROUTES:
         return json.dumps([error(status, "The emulator was told to fail.")])
-    if route == "iam":
+    if route in {"iam", "endpoints", "endpoint", "model", "publishers"}:
         return json.dumps(error(status, "The emulator was told to fail."))
     if route in {"token", "sts"}:
         code = "internal_failure" if status >= 500 else "invalid_request"

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import email.utils
 import functools
+import itertools
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
@@ -17,6 +18,7 @@ from vx_token.emulator.aws_metadata import MachineSide
 from vx_token.emulator.control import Control
 from vx_token.emulator.error_bodies import DeniedError, html, unauthenticated
 from vx_token.emulator.faults import Handler, Visit, go_wrong
+from vx_token.emulator.management import ManagementSide, refuse_prediction
 from vx_token.emulator.state import EmulatedGoogle
 from vx_token.emulator.tokens import IdentitySide
 
@@ -57,12 +59,14 @@ class Emulator(EmulatedGoogle):
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=1 << 30)
         app.on_response_prepare.append(self._depart)
-        for method, path, route, handler in [*IdentitySide(self).routes(), *MachineSide(self.directory.roles).routes()]:
+        sides = (IdentitySide(self), MachineSide(self.directory.roles), ManagementSide(self))
+        for method, path, route, handler in itertools.chain.from_iterable(side.routes() for side in sides):
             app.router.add_route(method, path, self._door(route, handler))
         for route, (path, answer) in vertex.ROUTES.items():
             for version in vertex.VERSIONS:
                 serve = functools.partial(self._vertex, answer)
-                app.router.add_post(f"/{version}{vertex.ENDPOINT}{path}", self._door(route, serve))
+                for prefix in ("", vertex.INVOKE):
+                    app.router.add_post(f"/{version}{vertex.ENDPOINT}{prefix}{path}", self._door(route, serve))
         app.add_routes(Control(self).routes())
         app.router.add_route("*", "/{path:.*}", self._door("unknown", self._unknown))
         return app
@@ -99,8 +103,10 @@ class Emulator(EmulatedGoogle):
         if isinstance(bearer, str):
             return unauthenticated(bearer)
         self.ledger.amend(identity=bearer.identity)
+        if refused := refuse_prediction(self, visit.request):
+            return refused
         cut = visit.fault.after if visit.fault is not None and visit.kind == "cut" else None
-        return await vertex.serve(model, visit.request, bearer.identity, next(self.answers), cut)
+        return await vertex.serve(model, visit.request, bearer.identity, next(self.answers), cut, self.catalog)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from vx_token.emulator import vertex
+from vx_token.emulator.catalog import PROJECT_NUMBER, Catalog, Deployment
 from vx_token.emulator.credential_files import Logins
 from vx_token.emulator.faults import Fault, Faults, Rule
 from vx_token.emulator.identity import HOUR, Directory, Issued, Mint
@@ -20,7 +21,9 @@ from vx_token.emulator.identity import HOUR, Directory, Issued, Mint
 Json = dict[str, Any]
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-ROUTES = ("token", "sts", "iam", "metadata", "metadata-info", "tokeninfo", "subject", "aws", *vertex.ROUTES)
+MANAGEMENT = ("endpoints", "endpoint", "model", "publishers")
+IDENTITY = ("token", "sts", "iam", "metadata", "metadata-info", "tokeninfo", "subject", "aws")
+ROUTES = (*IDENTITY, *MANAGEMENT, *vertex.ROUTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ class EmulatedGoogle(Logins):
         metadata_account: the account of the metadata server.
         tls: how it serves https, or None for http.
         extended_lifetimes: whether IAM grants more than an hour, as an organization policy can allow.
+        catalog: deployed endpoints and listed models.
+        projects: the projects, by id and number, that the management routes know.
 
     Raises:
         ValueError: the host is not loopback.
@@ -110,6 +115,8 @@ class EmulatedGoogle(Logins):
         self.mint = Mint(now)
         self.directory = Directory()
         self.faults = Faults()
+        self.catalog = Catalog()
+        self.projects = {"demo", PROJECT_NUMBER}
         self.answers = itertools.count(1)
 
     @property
@@ -121,6 +128,15 @@ class EmulatedGoogle(Logins):
     def metadata_host(self) -> str:
         """The value for GCE_METADATA_HOST and GCE_METADATA_IP."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def dedicated_host(self) -> str:
+        """The host of dedicated endpoints: another name of the same address, because only loopback is served."""
+        return f"localhost:{self.port}"
+
+    def deploy(self, id: str = "", **fields: Any) -> Deployment:  # noqa: A002 - as Google calls it
+        """Create an endpoint; `fields` are those of `Deployment`."""
+        return self.catalog.deploy(id, **fields)
 
     def base_url(self, project: str = "demo", location: str = "global", endpoint: str = "openapi") -> str:
         """The base URL for an OpenAI client."""

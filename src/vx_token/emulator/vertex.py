@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
+from vx_token.emulator.catalog import Catalog
 from vx_token.emulator.completions import Answer, Ask, Json, chat, completions, embeddings, responses
 from vx_token.emulator.error_bodies import refusal
 
 VERSIONS = ("v1", "v1beta1")
 ENDPOINT = "/projects/{project}/locations/{location}/endpoints/{endpoint}"
+INVOKE = "/invoke/v1"
+"""The prefix of a container's own OpenAI routes, at an endpoint whose model has an `invokeRoutePrefix`."""
 
 Model = Callable[[Ask], Answer]
 
@@ -32,7 +35,9 @@ def parse(data: bytes) -> Json | None:
     return body if isinstance(body, dict) else None
 
 
-async def serve(model: Model, request: web.Request, identity: str, number: int, cut: int | None) -> web.StreamResponse:
+async def serve(
+    model: Model, request: web.Request, identity: str, number: int, cut: int | None, catalog: Catalog
+) -> web.StreamResponse:
     """Answer a request whose bearer was found good.
 
     Args:
@@ -41,6 +46,7 @@ async def serve(model: Model, request: web.Request, identity: str, number: int, 
         identity: the identity of the bearer token.
         number: how many requests were admitted, this one included.
         cut: after how many events a stream is broken off, or None.
+        catalog: what is deployed, and which listed models do not answer.
     """
     data = await request.read()
     body = parse(data)
@@ -49,6 +55,8 @@ async def serve(model: Model, request: web.Request, identity: str, number: int, 
     ask = Ask(identity, number, body, len(data))
     if request.match_info["endpoint"] == "openapi" and not re.fullmatch(r"[^/\s]+/\S+", ask.model):
         return refusal(400, f"Malformed publisher model (`model`: '{ask.model}'); expected '<publisher>/<model>'.")
+    if refused := _unknown_model(request, ask.model, catalog):
+        return refused
     try:
         answer, delay = model(ask), ask.wishes.delay
         if not isinstance(answer, dict):
@@ -57,6 +65,29 @@ async def serve(model: Model, request: web.Request, identity: str, number: int, 
         return refusal(400, "Request contains an invalid argument.")
     await asyncio.sleep(delay)
     return web.json_response(answer)
+
+
+def _unknown_model(request: web.Request, model: str, catalog: Catalog) -> web.Response | None:
+    """Refuse a model that is listed and not served in this location, or one that a container does not know.
+
+    Sources: Vertex AI's message from public reports; vLLM's from its OpenAI server, which accepts an empty name as its
+    own model.
+    """
+    place = request.match_info
+    if model in catalog.unavailable:
+        publisher, _, name = model.partition("/")
+        parent = f"projects/{place['project']}/locations/{place['location']}"
+        message = (
+            f"Publisher Model `{parent}/publishers/{publisher}/models/{name}` was not found or your project does not "
+            "have access to it. Please ensure you are using a valid model version."
+        )
+        return refusal(404, message)
+    endpoint = catalog.find(place["endpoint"])
+    if endpoint is not None and endpoint.serves and model not in ("", endpoint.serves):
+        message = f"The model `{model}` does not exist."
+        body = {"object": "error", "message": message, "type": "NotFoundError", "code": 404}
+        return web.json_response(body, status=404)
+    return None
 
 
 def hang_up(request: web.Request) -> None:

@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 from vx_token.config import vertex
 from vx_token.config.duration import shown
@@ -61,8 +60,15 @@ def _credential(each: ProfileFacts, around: Surroundings) -> Check:
 def urls(around: Surroundings) -> Iterator[Check]:
     """Check each profile's URL and model, without a request."""
     for each in around.profiles:
-        problem, hint = _url_problem(each.profile)
-        yield Check(f"url {each.profile.name}", "fail" if problem else "ok", problem or each.profile.url, hint)
+        name, url = f"url {each.profile.name}", each.profile.url
+        problem, hint = vertex.problem(url)
+        warning, usual = vertex.warning(url)
+        if problem:
+            yield Check(name, "fail", problem, hint)
+        elif warning:
+            yield Check(name, "warn", warning, usual)
+        else:
+            yield Check(name, "ok", url)
         if each.profile.model and "/" not in each.profile.model:
             hint = f'try: model = "google/{each.profile.model}"'
             yield Check(f"model {each.profile.name}", "warn", f"{each.profile.model} lacks a publisher", hint)
@@ -84,31 +90,6 @@ def _global_models(profile: Profile) -> Iterator[Check]:
             f"{place[1]} does not serve {', '.join(wrong)}, which {'are' if wrong[1:] else 'is'} served only globally"
         )
         yield Check(f"model {profile.name}", "warn", detail, hint)
-
-
-def _url_problem(profile: Profile) -> tuple[str, str]:
-    parts = urlsplit(profile.url)
-    host = parts.hostname or ""
-    if suffix := re.search(r"/(chat/)?completions$", parts.path):
-        return f"{profile.url} ends with a path that tools append", f"remove {suffix[0]} from base_url"
-    if host == "generativelanguage.googleapis.com":
-        hint = "set project and location instead of base_url; or use that API's own key without vx-token"
-        return "this is the Gemini API, which takes API keys; vx-token is for Vertex AI", hint
-    if not host.endswith("googleapis.com"):
-        return "", ""
-    if prefix := re.fullmatch(r"(global|us|eu)-aiplatform\.googleapis\.com", host):
-        return f"the host {host} does not exist", f'set location = "{prefix[1]}" and remove base_url'
-    place = re.search(r"/locations/([^/]+)/", parts.path)
-    if place is None or not re.fullmatch(r"/v1(beta1)?/projects/[^/]+/locations/[^/]+/endpoints/[^/]+", parts.path):
-        return (
-            f"{profile.url} is not a URL of Vertex AI",
-            "base_url must end with /v1/projects/PROJECT/locations/LOCATION/endpoints/openapi",
-        )
-    if vertex.host(place[1]) != host and not host.endswith("prediction.vertexai.goog"):
-        return f"{host} does not serve the location {place[1]}", f"use the host {vertex.host(place[1])}"
-    if not re.fullmatch(r"global|us|eu|[a-z]+-[a-z]+\d+", place[1]):
-        return f"{place[1]} is not a location of Google", "use global, us, eu, or a region such as us-central1"
-    return "", ""
 
 
 def runtime(around: Surroundings) -> Iterator[Check]:
