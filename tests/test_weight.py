@@ -9,7 +9,7 @@ import pytest
 
 from sandbox import Box, until
 
-HEAVY = {"google.auth", "requests", "aiohttp", "asyncio", "ssl", "cryptography", "openai"}
+HEAVY = {"google.auth", "requests", "aiohttp", "asyncio", "ssl", "cryptography", "openai", "sqlite3"}
 
 LIGHT = {
     "vx_token",

@@ -76,7 +76,7 @@ __vx_token_option_values() {
   case $command:$1 in
     *:--log-format) words='text systemd json' ;;
     *:--profile) profiles=yes ;;
-    *:--base-url | *:--impersonate | *:--lines | *:--model | *:--port | *:--project | *:--seconds | *:-n) ;;
+    *:--account | *:--base-url | *:--impersonate | *:--lines | *:--model | *:--port | *:--project | *:--seconds | *:-n) ;;
     *:--location) words='global us eu us-central1 us-east5 europe-west1 europe-west4 asia-southeast1' ;;
     *:--endpoint) words='openapi' ;;
     *:--credentials) files=yes ;;
@@ -92,12 +92,12 @@ __vx_token_option_values() {
 __vx_token_command_words() {
   case $command in
     '') words='run demo print env exec refresh status hook completion path help gateway service setup doctor -V --version -h --help' ;;
-    run) words='--log-format --gateway --profile --project --location --endpoint --base-url --credentials --impersonate --model -h --help' ;;
+    run) words='--log-format --gateway --profile --project --location --endpoint --base-url --credentials --account --impersonate --model -h --help' ;;
     demo) words='--seconds -h --help' ;;
-    print) words='--profile --project --location --endpoint --base-url --credentials --impersonate --model --min-ttl --format -h --help' ;;
-    env) words='--profile --project --location --endpoint --base-url --credentials --impersonate --model --shell -h --help' ;;
-    exec) words='--profile --project --location --endpoint --base-url --credentials --impersonate --model --gateway -h --help' ;;
-    refresh) words='--profile --project --location --endpoint --base-url --credentials --impersonate --model --all -h --help' ;;
+    print) words='--profile --project --location --endpoint --base-url --credentials --account --impersonate --model --min-ttl --format -h --help' ;;
+    env) words='--profile --project --location --endpoint --base-url --credentials --account --impersonate --model --shell -h --help' ;;
+    exec) words='--profile --project --location --endpoint --base-url --credentials --account --impersonate --model --gateway -h --help' ;;
+    refresh) words='--profile --project --location --endpoint --base-url --credentials --account --impersonate --model --all -h --help' ;;
     status) words='--json --watch -h --help' ;;
     hook) words='bash zsh fish -h --help' ;;
     completion) words='bash zsh fish -h --help' ;;

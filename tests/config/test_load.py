@@ -46,6 +46,7 @@ GOOD: Mapping[str, list[tuple[str, object]]] = {
     "base_url": [('"https://h/v1/"', "https://h/v1/"), ('""', "")],
     "api_version": [('"v1beta1"', "v1beta1")],
     "credentials": [('"/k.json"', "/k.json"), ('"k.json"', "/etc/vx/k.json"), ('"~/k"', "/home/someone/k"), ('""', "")],
+    "account": [('"active"', "active"), ('"me@work.example"', "me@work.example"), ('""', "")],
     "impersonate": [('"a@p.iam.gserviceaccount.com"', "a@p.iam.gserviceaccount.com"), ('""', "")],
     "lifetime": [('"12h"', 43200.0), ('"90s"', 90.0)],
     "scopes": [('["https://scope"]', ("https://scope",))],
@@ -74,6 +75,7 @@ BAD: Mapping[str, list[str]] = {
     "base_url": ["1", '"nonsense"', '"http://example.com"', '"https://u:p@h"', '"https://h/?a"', '"https://h/\'"'],
     "api_version": ['"v2"', '""', "1"],
     "credentials": ["1", '"a\\nb"', "[]"],
+    "account": ["1", '"a b"', '"a\\nb"', "[]", '"a\'b"'],
     "impersonate": ['"someone"', '"a@b@c"', '"a b@c"', '"a/b@c"', '"a@b\\u0007"', "1"],
     "lifetime": ['"0s"', '"13h"', '"soon"', '""', "3600", "1.5"],
     "scopes": ['"one"', "[1]", '["a b"]', '[""]', '["a\\u0000"]'],
@@ -417,3 +419,23 @@ def test_the_file_in_its_default_place_need_not_exist(tmp_path: Path) -> None:
     (tmp_path / ".config/vx-token").mkdir(parents=True)
     (tmp_path / ".config/vx-token/config.toml").write_text(PLAIN)
     assert load_config(environ).profile().name == "gemini"
+
+
+def test_an_account_and_a_credential_file_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="account cannot be combined with credentials") as raised:
+        parse(profile('credentials = "/k"\naccount = "active"'))
+    assert "gcloud auth login" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "login"),
+    [
+        ('account = "active"', {"credentials": "/k"}, ("/k", "")),
+        ('credentials = "/k"', {"account": "me@work.example"}, ("", "me@work.example")),
+        ('account = "active"', {"account": "me@work.example"}, ("", "me@work.example")),
+        ('credentials = "/k"\naccount = ""', {}, ("/k", "")),
+    ],
+)
+def test_an_option_replaces_the_other_kind_of_login(settings: str, options: dict[str, str], login: object) -> None:
+    chosen = parse(profile(settings), None, **options).profile()
+    assert (chosen.credentials, chosen.account) == login

@@ -24,7 +24,7 @@ def active(folder: Path, **environ: str) -> Active:
 
 
 def test_the_default_configuration_is_active_unless_another_was_activated(folder: Path) -> None:
-    assert active(folder) == Active("default", "first-project", "")
+    assert active(folder) == Active("default", "first-project", "", "me@example.com")
     (folder / "active_config").write_text("work")  # gcloud writes no newline
     assert active(folder) == Active("work", "work-project", "europe-west4")
 
@@ -33,8 +33,16 @@ def test_the_environment_beats_the_files(folder: Path) -> None:
     (folder / "active_config").write_text("default")
     assert active(folder, CLOUDSDK_ACTIVE_CONFIG_NAME="work").project == "work-project"
     assert active(folder, CLOUDSDK_CORE_PROJECT="mine", CLOUDSDK_AI_REGION="us-central1") == Active(
-        "default", "mine", "us-central1"
+        "default", "mine", "us-central1", "me@example.com"
     )
+    assert active(folder, CLOUDSDK_CORE_ACCOUNT="other@example.com").account == "other@example.com"
+
+
+def test_an_account_of_another_universe_has_its_name(folder: Path) -> None:
+    text = "[core]\naccount = me@example.com\nuniverse_domain = apis.example\n"
+    (folder / "configurations/config_default").write_text(text)
+    assert active(folder).account == "me@example.com#apis.example"
+    assert active(folder, CLOUDSDK_CORE_UNIVERSE_DOMAIN="googleapis.com").account == "me@example.com"
 
 
 @pytest.mark.parametrize("name", ["NONE", "missing", "../../etc/passwd", "Work"])

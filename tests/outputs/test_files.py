@@ -149,7 +149,7 @@ def test_the_header_file_names_the_quota_project_where_the_token_has_one() -> No
 
 def test_the_peek_file_is_what_peek_reads_and_is_not_there_when_it_must_not_answer() -> None:
     assert content("peek", inputs()) == print_cache.render(
-        CONFIG, ("/key.json", "1:2:3"), False, (NOON - 60, NOON + 3300.9), TOKEN.value
+        CONFIG, (("/key.json",), "1:2:3"), "found", (NOON - 60, NOON + 3300.9), TOKEN.value
     )
     assert content("peek", inputs(State())) is None
     assert content("peek", replace(inputs(), config=("", ""))) is None

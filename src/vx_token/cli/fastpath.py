@@ -15,7 +15,7 @@ from vx_token.outputs.print_cache import HEADER
 from vx_token.system.config_path import config_path
 from vx_token.system.runtime_path import runtime_path
 from vx_token.system.safe_path import unsafe_part
-from vx_token.system.stamps import stamp
+from vx_token.system.stamps import joined, stamp
 
 # The VX_TOKEN_* variables that are not settings; with any other one the whole program answers.
 _NEUTRAL = {
@@ -125,12 +125,13 @@ def _token(folder: str, environ: Mapping[str, str], now: float) -> str | None:
     lines = text.split("\n")
     if len(lines) != 11 or lines[0] != HEADER or lines[9] != "end":
         return None
-    _, config, config_stamp, credentials, credentials_stamp, named, first, last, token, *_ = lines
-    if config != config_path(environ) or config_stamp != stamp(config) or credentials_stamp != stamp(credentials):
+    _, config, config_stamp, credentials, credentials_stamp, login, first, last, token, *_ = lines
+    files = credentials.split("\0")
+    if config != config_path(environ) or config_stamp != stamp(config) or credentials_stamp != joined(files):
         return None
     if not config_stamp and not environ.get("GOOGLE_CLOUD_PROJECT"):
         return None  # without a configuration there must be a project
-    if named != "named" and not _meant(credentials, folder, environ):
+    if login != "named" and not _meant(login, files[0], folder, environ):
         return None
     try:
         return token if float(first) <= now <= float(last) else None
@@ -138,12 +139,14 @@ def _token(folder: str, environ: Mapping[str, str], now: float) -> str | None:
         return None
 
 
-def _meant(credentials: str, folder: str, environ: Mapping[str, str]) -> bool:
+def _meant(login: str, credentials: str, folder: str, environ: Mapping[str, str]) -> bool:
     """Whether these are the credentials that the environment selects, or a daemon has selected them."""
-    if explicit := environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+    if login == "found" and (explicit := environ.get("GOOGLE_APPLICATION_CREDENTIALS")):
         return explicit == credentials
+    if login == "active" and (environ.get("CLOUDSDK_CORE_ACCOUNT") or environ.get("CLOUDSDK_ACTIVE_CONFIG_NAME")):
+        return False
     gcloud = environ.get("CLOUDSDK_CONFIG") or environ.get("HOME", "") + "/.config/gcloud"
-    path = f"{gcloud}/application_default_credentials.json"
+    path = f"{gcloud}/{'application_default_credentials.json' if login == 'found' else 'credentials.db'}"
     if path == credentials or not stamp(path):
         return True
     from vx_token.system.daemon_lock import attended

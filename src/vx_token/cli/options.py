@@ -31,6 +31,7 @@ def with_profile(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--endpoint", metavar="ID", help="The endpoint, instead of the profile's."),
         click.option("--base-url", metavar="URL", help="The base URL, instead of the profile's."),
         click.option("--credentials", metavar="FILE", help="The credential file, instead of the profile's."),
+        click.option("--account", metavar="ACCOUNT", help="The account of gcloud, instead of the profile's login."),
         click.option(
             "--impersonate", metavar="EMAIL", help="The service account to impersonate, instead of the profile's."
         ),
@@ -78,7 +79,7 @@ def load(options: Mapping[str, Any]) -> tuple[Config, Refresher, Profile]:
     origin, configured = ownership.origin(profile), ownership.origin(plain.profile(profile.name))
     conflicts = ownership.conflicts(profile, lambda: refresher.store.read(profile.name).origin)
     if (plain is settings and overrides) or origin != configured or conflicts:
-        made_from = {"settings": origin.settings, "path": origin.path}
+        made_from = {"settings": origin.settings, "path": origin.path, "account": origin.account}
         store, attended = Store(paths.aside(refresher.store.root, made_from)), refresher.attended
         return settings, replace(wiring.refresher(settings, store), attended=attended), profile
     return settings, refresher, profile

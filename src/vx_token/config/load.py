@@ -42,6 +42,7 @@ PROFILE_KEYS: Mapping[str, Check] = {
     "base_url": url,
     "api_version": choice("v1", "v1beta1"),
     "credentials": credential_path,
+    "account": matching(r"[^\s']+", '"active", or an account that `gcloud auth list` shows'),
     "impersonate": matching(r"[^\s/:@']+@[^\s/:@']+", "a service account's e-mail address"),
     "lifetime": duration(1, 12 * 3600, "1h"),
     "scopes": texts,
@@ -59,7 +60,8 @@ PROFILE_KEYS: Mapping[str, Check] = {
 }
 # For these an empty string means "not set", as in the documented defaults.
 EMPTY_IS_UNSET = {
-    "project", "base_url", "credentials", "impersonate", "quota_project", "model", "refresh_margin", "publisher",
+    "project", "base_url", "credentials", "account", "impersonate", "quota_project", "model", "refresh_margin",
+    "publisher",
 }  # fmt: skip
 
 GATEWAY_KEYS: Mapping[str, Check] = {
@@ -73,7 +75,7 @@ GATEWAY_KEYS: Mapping[str, Check] = {
     "ca_file": text,
 }
 
-TOKEN_KEYS = frozenset({"credentials", "impersonate", "lifetime", "scopes", "quota_project"})
+TOKEN_KEYS = frozenset({"credentials", "account", "impersonate", "lifetime", "scopes", "quota_project"})
 """The settings that decide which token is fetched."""
 
 _MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103  # bytes: unix(7), without the final zero
@@ -201,6 +203,7 @@ def _profile(name: str, source: _Source, overrides: list[_Source], folders: _Fol
             continue
         prefix = next(prefix for prefix, values in sources if key in values)
         settings[key] = _checked(PROFILE_KEYS[key], value, _spelling(prefix, key))
+    _keep_one_login(settings, sources)
     if settings.get("credentials"):
         from_file = not any("credentials" in values for _, values in overrides)
         settings["credentials"] = folders.absolute(settings["credentials"], from_file=from_file)
@@ -211,6 +214,22 @@ def _profile(name: str, source: _Source, overrides: list[_Source], folders: _Fol
         hint = "set project there, or GOOGLE_CLOUD_PROJECT when there is no configuration file"
         raise ConfigError(f"{origin}project is missing", hint)
     return Profile(name, **settings)
+
+
+def _keep_one_login(settings: dict[str, Any], sources: list[_Source]) -> None:
+    """Drop the login that a stronger source replaces: `credentials` and `account` exclude each other.
+
+    Raises:
+        ConfigError: one source names both.
+    """
+    both = {"credentials", "account"}
+    if not all(settings.get(key) for key in both):
+        return
+    prefix, values = next(source for source in sources if any(source[1].get(key) for key in both))
+    if all(values.get(key) for key in both):
+        hint = "remove one: credentials is a file, account is a login of gcloud auth login"
+        raise ConfigError(f"{_spelling(prefix, 'account')} cannot be combined with credentials", hint)
+    settings["account" if values.get("credentials") else "credentials"] = ""
 
 
 def _options(argv: Mapping[str, str]) -> dict[str, Any]:

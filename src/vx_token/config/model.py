@@ -22,6 +22,7 @@ class Profile:
     base_url: str = ""
     api_version: str = "v1"
     credentials: str = ""
+    account: str = ""
     impersonate: str = ""
     lifetime: float = 3600.0
     scopes: tuple[str, ...] = (CLOUD_PLATFORM,)

@@ -6,14 +6,14 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vx_token.config.model import Profile
-from vx_token.credentials import google_errors
+from vx_token.credentials import gcloud, gcloud_accounts, google_errors
 from vx_token.credentials.google_errors import Login
-from vx_token.errors import ConfigError, LoginNeededError, printable
+from vx_token.errors import ConfigError, LoginNeededError, VxTokenError, printable
 from vx_token.system import paths
 
 EXECUTABLES = "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES"
@@ -37,6 +37,7 @@ class CredentialFile:
     Attributes:
         path: the file.
         problem: why it cannot give a token, or "".
+        hint: what to do about the problem, where that is known.
         kind: its type, one of KINDS.
         account: its account, or "" if the file names none.
         project: a user's quota project or a service account's own project, or "".
@@ -47,6 +48,7 @@ class CredentialFile:
 
     path: Path
     problem: str = ""
+    hint: str = ""
     kind: str = ""
     account: str = ""
     project: str = ""
@@ -59,8 +61,11 @@ def credential_file(profile: Profile, environ: Mapping[str, str]) -> Path | None
     """Return the credential file that a refresh would read now; None if only a metadata server is left.
 
     The order is that of Application Default Credentials: the profile's own file, which need not exist, that of
-    GOOGLE_APPLICATION_CREDENTIALS, then gcloud's.
+    GOOGLE_APPLICATION_CREDENTIALS, then gcloud's. For a profile with an account it is gcloud's database, or None.
     """
+    if profile.account:
+        database = gcloud_accounts.database(environ)
+        return database if os.path.exists(database) else None  # noqa: PTH110 - Path.exists raises without permission
     explicit = profile.credentials or environ.get("GOOGLE_APPLICATION_CREDENTIALS")
     if explicit:
         return Path(explicit).absolute()
@@ -70,6 +75,9 @@ def credential_file(profile: Profile, environ: Mapping[str, str]) -> Path | None
 
 def credential_files(profile: Profile, environ: Mapping[str, str]) -> list[Path]:
     """Return the files to watch for a change of login, whether they exist or not."""
+    if profile.account:
+        configuration = gcloud.configuration_file(environ) if profile.account == gcloud.ACTIVE else ""
+        return [Path(each) for each in gcloud.login_files(gcloud_accounts.database(environ), configuration)]
     explicit = profile.credentials or environ.get("GOOGLE_APPLICATION_CREDENTIALS")
     return [Path(explicit).absolute() if explicit else paths.gcloud_credentials(environ)]
 
@@ -93,28 +101,54 @@ def find(profile: Profile, environ: Mapping[str, str]) -> tuple[Login, dict[str,
     Raises:
         ConfigError: the credential file is missing or invalid.
         LoginNeededError: there is no login.
+        TemporaryError: gcloud's database cannot be read now.
     """
+    login, content = _account_login(profile, environ) if profile.account else _file_login(profile, environ)
+    if _runs_program(content) and environ.get(EXECUTABLES) != "1":
+        hint = f"if you trust it, set {EXECUTABLES}=1"
+        raise ConfigError(f"{login.name} names a program to run, which is not allowed", hint)
+    if not re.match(r"https?://.", str(content.get("token_uri") or "https://-")):
+        raise google_errors.malformed(login)
+    url = str(content.get("service_account_impersonation_url", ""))
+    impersonated = re.search(r"/([^/]+):generateAccessToken$", url)
+    target = profile.impersonate or (impersonated[1] if impersonated else "")
+    return replace(login, target=printable(target)), content
+
+
+def _account_login(profile: Profile, environ: Mapping[str, str]) -> tuple[Login, dict[str, Any]]:
+    """Return the login of the profile's account in gcloud's database."""
+    path, account = gcloud_accounts.database(environ), active_account(profile, environ)
+    if not account:
+        hint = f"run: {gcloud_accounts.LOGIN}, or name one: gcloud config set account ACCOUNT"
+        raise LoginNeededError("gcloud has no active account", hint)
+    content = gcloud_accounts.login(path, account)
+    login = Login(_string(content, "type"), str(path), printable(account.partition("#")[0]), gcloud=True)
+    if login.kind not in KINDS:
+        hint = "use Application Default Credentials: remove `account` from the profile"
+        raise ConfigError(f"{login.name} has a type that vx-token does not know: {login.kind[:40]!r}", hint)
+    return login, content
+
+
+def active_account(profile: Profile, environ: Mapping[str, str]) -> str:
+    """Return the account in gcloud's database that `profile` means; "" for none."""
+    return gcloud.active(environ).account if profile.account == gcloud.ACTIVE else profile.account
+
+
+def _file_login(profile: Profile, environ: Mapping[str, str]) -> tuple[Login, dict[str, Any]]:
+    """Return the login of Application Default Credentials."""
     path = credential_file(profile, environ)
     if path is None:
         if not metadata_likely(environ):
             raise LoginNeededError("no Google login was found", f"run: {google_errors.LOGIN}")
-        return Login("metadata", target=profile.impersonate), {}
+        return Login("metadata"), {}
     file, content = _read(path)
     if file.problem:
         hint = f"set credentials or GOOGLE_APPLICATION_CREDENTIALS to a credential file, or run: {google_errors.LOGIN}"
         if content:
             hint = f"known types: {', '.join(KINDS)}"
         raise ConfigError(f"the credential file {path} {file.problem}", hint)
-    if _runs_program(content) and environ.get(EXECUTABLES) != "1":
-        hint = f"if you trust it, set {EXECUTABLES}=1"
-        raise ConfigError(f"the credential file {path} names a program to run, which is not allowed", hint)
-    if not re.match(r"https?://.", str(content.get("token_uri") or "https://-")):
-        raise google_errors.malformed(Login(file.kind, str(path)))
-    url = str(content.get("service_account_impersonation_url", ""))
-    impersonated = re.search(r"/([^/]+):generateAccessToken$", url)
-    target = profile.impersonate or (impersonated[1] if impersonated else "")
     account = printable(str(content.get("client_email") or content.get("account") or ""))
-    return Login(file.kind, str(path), account, printable(target)), content
+    return Login(file.kind, str(path), account), content
 
 
 def identity(profile: Profile, login: Login) -> tuple[str, str]:
@@ -127,6 +161,23 @@ def quota_project(profile: Profile, login: Login, content: Mapping[str, Any]) ->
     if profile.impersonate or not login.kind.endswith("authorized_user"):
         return ""
     return profile.quota_project or str(content.get("quota_project_id") or "")
+
+
+def describe_login(profile: Profile, environ: Mapping[str, str]) -> CredentialFile | None:
+    """Describe the login that a refresh would use now; None if only a metadata server is left."""
+    if not profile.account:
+        path = credential_file(profile, environ)
+        return describe(path) if path else None
+    path = gcloud_accounts.database(environ)
+    try:
+        login, content = find(profile, environ)
+        status = path.stat()
+    except VxTokenError as error:
+        return CredentialFile(path, error.message, error.hint)
+    except OSError as error:
+        return CredentialFile(path, f"{path} cannot be read: {error.strerror}")
+    project, mode = _string(content, "project_id"), stat.S_IMODE(status.st_mode)
+    return CredentialFile(path, "", "", login.kind, login.account, project, _token_uri(content), mode, status.st_mtime)
 
 
 def describe(path: Path) -> CredentialFile:
@@ -152,6 +203,7 @@ def _read(path: Path) -> tuple[CredentialFile, dict[str, Any]]:
     file = CredentialFile(
         path,
         "" if kind in KINDS else f"has an unknown type: {kind[:40]!r}",
+        "",
         kind,
         _string(content, "client_email") or _string(content, "account"),
         _string(content, "quota_project_id") or _string(content, "project_id"),

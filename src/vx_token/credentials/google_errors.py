@@ -51,12 +51,26 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """The login of a refresh, as described by the credential file; used for the hint."""
+    """The login of a refresh, as described by the credential file or by gcloud's database; used for the hint.
+
+    Attributes:
+        kind: the type of credential.
+        path: the file.
+        account: its account, or "".
+        target: the service account that it impersonates, or "".
+        gcloud: whether it is a login of `gcloud auth login`, in gcloud's database.
+    """
 
     kind: str
     path: str = ""
     account: str = ""
     target: str = ""
+    gcloud: bool = False
+
+    @property
+    def name(self) -> str:
+        """What contains the login, for sentences."""
+        return f"gcloud's login of {self.account}" if self.gcloud else f"the credential file {self.path}"
 
 
 def read(host: str, path: str, status: int, headers: Mapping[str, str], body: bytes, now: float) -> Answer:
@@ -116,11 +130,13 @@ def judge(answer: Answer | None, login: Login) -> VxTokenError:
 
 def malformed(login: Login) -> VxTokenError:
     """Return the error for a malformed credential file."""
-    return ConfigError(f"the credential file {login.path} is malformed", remedy(login))
+    return ConfigError(f"{login.name} is malformed", remedy(login))
 
 
 def remedy(login: Login) -> str:
     """Return the hint: the exact command that the user must run."""
+    if login.gcloud:
+        return _gcloud_remedy(login)
     if login.kind == "service_account":
         path, account = shlex.quote(login.path or "KEY.json"), shlex.quote(login.account or "ACCOUNT")
         return f"make a new key: gcloud iam service-accounts keys create {path} --iam-account={account}"
@@ -133,6 +149,15 @@ def remedy(login: Login) -> str:
     if login.kind == "metadata":
         return "check the service account attached to this machine"
     return f"run: {LOGIN}"
+
+
+def _gcloud_remedy(login: Login) -> str:
+    account = shlex.quote(login.account)
+    if login.kind == "service_account":
+        return f"make a new key, then run: gcloud auth activate-service-account {account} --key-file=KEY.json"
+    if login.kind == "external_account":
+        return f"check the identity provider; then run: gcloud auth login {account} --cred-file=FILE.json"
+    return f"run: gcloud auth login {account}"
 
 
 def _not_allowed(login: Login) -> VxTokenError:

@@ -151,7 +151,7 @@ def _translate(error: Exception, answer: google_errors.Answer | None, found: Log
         if found.kind == "external_account" and isinstance(error, known.RefreshError | OSError):
             # The source of the subject token (a file, program or environment) is not ready.
             hint = google_errors.remedy(found)
-            return TemporaryError(f"the subject token that {found.path} names is not available", hint)
+            return TemporaryError(f"the subject token that {found.name} names is not available", hint)
         return google_errors.malformed(found)
     return google_errors.judge(answer, found)
 

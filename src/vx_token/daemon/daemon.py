@@ -245,8 +245,11 @@ class Daemon:
         if self.config.path in changed:
             self.log.event("info", f"{self.config.path} has changed")
             self._reload(forced=False)
+        affected = [k for k in self.keepers.values() if changed & set(credential_files(k.profile, self.environ))]
+        if affected:
+            self._follow_files()  # because gcloud's active configuration may be another file now
         for keeper in self.keepers.values():
-            if changed & set(credential_files(keeper.profile, self.environ)):
+            if keeper in affected:
                 self.log.event("info", "the credential file has changed", keeper.profile.name)
                 keeper.wake.force()
             elif folder_replaced or any(path.parent.name == keeper.profile.name for path in changed):

@@ -1,8 +1,10 @@
 """Credential files of every type, each for a new identity of the emulated Google."""
 
+import contextlib
 import json
 import os
 import secrets
+import sqlite3
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +119,29 @@ class Logins(ABC):
         document = self.directory.add_service_identity(self.token_uri)
         _write(path, document)
         return self.directory.owner(document)
+
+    def gcloud_login(self, folder: Path, account: str = "", kind: str = "authorized_user", **document: Any) -> str:
+        """Add a login to gcloud's database in `folder`, as `gcloud auth login` does; return its identity.
+
+        The database and each value have the form that googlecloudsdk/core/credentials/creds.py of gcloud 528 writes.
+
+        Args:
+            folder: gcloud's configuration folder.
+            account: the key in the database, by default the new identity's name.
+            kind: `authorized_user` or `service_account`, ignored when there is a `document`.
+            document: the login's keys, instead of a new identity's.
+        """
+        add = {"service_account": self.directory.add_account, "authorized_user": self.directory.add_user}[kind]
+        value = document or add(self.token_uri)
+        identity = account if document else self.directory.owner(value)
+        text = json.dumps(value | {"made_by": MARK}, sort_keys=True, indent=2, separators=(",", ": "))
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / "credentials.db"
+        path.touch(mode=0o600)
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+            database.execute('CREATE TABLE IF NOT EXISTS "credentials" (account_id TEXT PRIMARY KEY, value BLOB)')
+            database.execute('REPLACE INTO "credentials" (account_id, value) VALUES (?,?)', (account or identity, text))
+        return identity
 
     def _pool(self, path: Path, source: Json, proof: str = JWT, target: str = "") -> None:
         document: Json = {

@@ -64,7 +64,7 @@ class StoredTokens:
     def _is_outdated(self, profile: str, state: State) -> bool:
         """Return whether the token is from other settings or another login; cached while the file is unchanged."""
         origin = state.origin
-        if origin is not None and origin is self._checked.get(profile) and stamps.stamp(origin.path) == origin.stamp:
+        if origin is not None and origin is self._checked.get(profile) and stamps.joined(origin.files) == origin.stamp:
             return False
         outdated = self._refresher.outdated(self._profiles[profile], state)
         if origin is not None and not outdated:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vx_token.config.model import Profile
+from vx_token.credentials import gcloud
 from vx_token.credentials.token import Token
 from vx_token.errors import ConfigError, printable
 from vx_token.outputs import print_cache, shell
@@ -68,12 +69,20 @@ def _print_cache(snapshot: Snapshot) -> str | None:
     token, origin = snapshot.token, snapshot.state.made_from or snapshot.state.origin
     if token is None or origin is None or not snapshot.config[0]:
         return None
-    made_from = (origin.path, origin.stamp)
-    if not "".join((*snapshot.config, *made_from)).isprintable():
+    login = _login_choice(snapshot.profile)
+    if login == "active" and not origin.configuration:
+        return None  # a variable chose the account, and other shells may not have it
+    if not "".join((*snapshot.config, *origin.files, origin.stamp)).isprintable():
         return None  # a path of more than one line, or of bytes that are no UTF-8
-    named = bool(snapshot.profile.credentials)
     usable = (token.issued_at - 60, token.expires_at - required_life(DEFAULT_MIN_TTL, token.lifetime))
-    return print_cache.render(snapshot.config, made_from, named, usable, token.value)
+    return print_cache.render(snapshot.config, (origin.files, origin.stamp), login, usable, token.value)
+
+
+def _login_choice(profile: Profile) -> str:
+    """Return what chooses the profile's login, in the words of `print_cache`."""
+    if profile.account:
+        return "active" if profile.account == gcloud.ACTIVE else "account"
+    return "named" if profile.credentials else "found"
 
 
 def _env(kind: str, shell_kind: str) -> Callable[[Snapshot], str]:

@@ -1,18 +1,23 @@
 """The file from which `vx-token print` answers without loading anything else."""
 
+from _collections_abc import Sequence  # as os does: collections.abc would load all of collections
+
 HEADER = "vx-token peek 3"
 
 
 def render(
-    config: tuple[str, str], credentials: tuple[str, str], named: bool, usable: tuple[float, float], token: str
+    config: tuple[str, str], credentials: tuple[Sequence[str], str], login: str, usable: tuple[float, float], token: str
 ) -> str:
     """The content of the file.
 
     Args:
         config: path and stamp of the configuration file.
-        credentials: path and stamp of the credential file.
-        named: whether the configuration names the credential file, so that no variable can name another.
+        credentials: paths and joined stamps of the files that decide the login, the credential file first.
+        login: what chose it: `named`, a credential file that the configuration names; `found`, the search of
+            Application Default Credentials; `account`, an account of gcloud that the configuration names; `active`,
+            gcloud's active account.
         usable: the first and the last instant (epoch seconds) at which `print` may answer from the file.
         token: the bearer token.
     """
-    return "\n".join([HEADER, *config, *credentials, "named" if named else "found", *map(repr, usable), token, "end\n"])
+    files, stamps = "\0".join(credentials[0]), credentials[1]
+    return "\n".join([HEADER, *config, files, stamps, login, *map(repr, usable), token, "end\n"])

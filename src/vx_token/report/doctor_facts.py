@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from vx_token import __version__
 from vx_token.config.model import Config, Profile
-from vx_token.credentials.credential_file import CredentialFile, credential_file, describe, metadata_likely
+from vx_token.credentials import gcloud
+from vx_token.credentials.credential_file import CredentialFile, describe_login, metadata_likely
 from vx_token.daemon import environment, info
 from vx_token.errors import ConfigError
 from vx_token.gateway import address, statusz
@@ -120,7 +121,7 @@ def gather(
         metadata=metadata_likely(environ),
         daemon=running,
         standing=ask() if running is None or running.get("version") != __version__ else None,
-        differs=_differences(running, environ, cwd),
+        differs=_differences(running, environ, cwd, _irrelevant(good)),
         cursor=any((paths.home_dir(environ) / place / "Cursor").is_dir() for place in _APPLICATIONS),
         texts=_texts([*shell_startup.files(environ), *dotenvs(environ, cwd), *llm_files(environ)]),
         gateway_problem=_gateway_problem(good, running) if good and address.is_wanted(good) else None,
@@ -135,9 +136,8 @@ def _profiles(config: Config, publisher: Publisher, environ: Mapping[str, str], 
     profiles = []
     for profile in config.profiles.values():
         state = status.known(publisher.store, profile.name, now)
-        path = credential_file(profile, environ)
         problems = tuple(publisher.problems(profile, state).values())
-        profiles.append(ProfileFacts(profile, state, describe(path) if path else None, problems))
+        profiles.append(ProfileFacts(profile, state, describe_login(profile, environ), problems))
     return profiles
 
 
@@ -153,14 +153,22 @@ def _folder_problem(folder: Path) -> ConfigError | None:
     return None
 
 
-def _differences(daemon: Mapping[str, object] | None, environ: Mapping[str, str], cwd: Path) -> tuple[str, ...]:
+def _irrelevant(config: Config | None) -> set[str]:
+    """Return the variables of gcloud that no profile depends on."""
+    follows = config is not None and any(each.account == gcloud.ACTIVE for each in config.profiles.values())
+    return set() if follows else {*gcloud.ACTIVE_VARIABLES, gcloud.UNIVERSE_VARIABLE}
+
+
+def _differences(
+    daemon: Mapping[str, object] | None, environ: Mapping[str, str], cwd: Path, irrelevant: set[str]
+) -> tuple[str, ...]:
     """Return the names of the variables that differ, by the checksums that the daemon publishes."""
     theirs = (daemon or {}).get("environment")
     if not isinstance(theirs, dict):
         return ()
     ours = environment.checksums(environ, cwd)
     # Not the profile, which each shell chooses, nor the runtime folder, because the daemon's was found in it.
-    names = {*theirs, *ours} - {"VX_TOKEN_PROFILE", "VX_TOKEN_RUNTIME_DIR"}
+    names = {*theirs, *ours} - {"VX_TOKEN_PROFILE", "VX_TOKEN_RUNTIME_DIR"} - irrelevant
     return tuple(sorted(name for name in names if theirs.get(name) != ours.get(name)))
 
 

@@ -8,6 +8,7 @@ from vx_token.config import vertex
 from vx_token.config.duration import shown
 from vx_token.config.model import Profile
 from vx_token.credentials import google_errors
+from vx_token.credentials.credential_file import CredentialFile
 from vx_token.errors import ConfigError, VxTokenError
 from vx_token.install import service as install_service
 from vx_token.report.doctor_facts import Check, ProfileFacts, Surroundings
@@ -39,6 +40,8 @@ def credentials(around: Surroundings) -> Iterator[Check]:
 
 def _credential(each: ProfileFacts, around: Surroundings) -> Check:
     name, login = f"credentials {each.profile.name}", each.login
+    if login is not None and each.profile.account:
+        return _gcloud_login(name, login)
     if login is None and around.metadata:
         return Check(name, "ok", "from the metadata server")
     if login is None:
@@ -54,6 +57,15 @@ def _credential(each: ProfileFacts, around: Surroundings) -> Check:
         return Check(name, "warn", f"{detail}; other users can read it", f"run: {shlex.join(fix)}", fix)
     if login.kind == "service_account" and age > OLD_KEY:
         return Check(name, "warn", detail, "replace this key, because it is more than 90 days old")
+    return Check(name, "ok", detail)
+
+
+def _gcloud_login(name: str, login: CredentialFile) -> Check:
+    if login.problem:
+        return Check(name, "fail", login.problem, login.hint)
+    detail = f"{login.kind}, gcloud's login of {login.account}"
+    if login.mode & 0o077:
+        return Check(name, "warn", f"{detail}; other users can read {login.path}", f"run: chmod 600 {login.path}")
     return Check(name, "ok", detail)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
+from vx_token.credentials import gcloud
 from vx_token.credentials.token import Token
 from vx_token.errors import Failure, VxTokenError, failure_of
 
@@ -13,14 +14,25 @@ class Origin:
     Attributes:
         settings: the profile's settings that shape a token, joined by spaces.
         path: the credential file; with a metadata server, the file that would replace it.
-        stamp: that file's identity (inode, time, size), empty when the file does not exist.
-        checksum: that file's checksum, so that rewriting the same content does not count as a change; not compared.
+        stamp: the identity of `files` (inode, time, size of each), empty for a file that does not exist.
+        checksum: the login's checksum, so that rewriting the same content does not count as a change; not compared.
+        account: the account in gcloud's database, which is then the credential file.
+        configuration: the file of gcloud's configuration that names the account; "" if the profile or the environment
+            chooses it.
     """
 
     settings: str
     path: str = ""
     stamp: str = ""
     checksum: str = field(default="", compare=False)
+    account: str = ""
+    configuration: str = ""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files whose change may mean another login."""
+        in_database = self.account or self.configuration
+        return gcloud.login_files(self.path, self.configuration) if in_database else (self.path,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from vx_token.config.model import Config, Profile
-from vx_token.credentials import credential_file
+from vx_token.credentials import credential_file, gcloud, gcloud_accounts
 from vx_token.errors import LoginNeededError, VxTokenError
 from vx_token.system import paths, stamps
 from vx_token.tokens.model import Origin, State
@@ -48,6 +48,8 @@ class Ownership:
         Without an explicit credential file, the `recorded` file is used where this process finds no login, or
         where a daemon keeps the files.
         """
+        if profile.account:
+            return self._account_origin(profile, recorded)
         found = credential_file.credential_file(profile, self.environ)
         # With a metadata server only, gcloud's file that does not exist yet: its creation means another login.
         path = str(found or paths.gcloud_credentials(self.environ))
@@ -56,10 +58,26 @@ class Ownership:
             path = path if has_login and not self.attended() else recorded.path
         return Origin(self._settings(profile), path, stamps.stamp(path))
 
+    def _account_origin(self, profile: Profile, recorded: Origin | None) -> Origin:
+        """Return what a token of an account in gcloud's database would be made from now; see `origin`."""
+        path = str(gcloud_accounts.database(self.environ))
+        account, configuration = credential_file.active_account(profile, self.environ), ""
+        if profile.account == gcloud.ACTIVE and not self._account_named():
+            configuration = str(gcloud.configuration_file(self.environ))
+        foreign = recorded is not None and bool(recorded.account) and not self._explicit(profile)
+        if recorded is not None and foreign and (self.attended() or not stamps.stamp(path)):
+            path, account, configuration = recorded.path, recorded.account, recorded.configuration
+        origin = Origin(self._settings(profile), path, account=account, configuration=configuration)
+        return replace(origin, stamp=stamps.joined(origin.files))
+
+    def _account_named(self) -> bool:
+        """Whether the environment chooses gcloud's active account."""
+        return any(self.environ.get(name) for name in gcloud.ACTIVE_VARIABLES)
+
     def attempt_origin(self, profile: Profile) -> Origin:
         """Return the Origin of an attempt that starts now, with the credential file's checksum."""
         origin = self.origin(profile)
-        return replace(origin, checksum=_checksum(origin.path))
+        return replace(origin, checksum=_checksum(origin))
 
     def is_current(self, state: State, profile: Profile) -> bool:
         """Whether the last attempt was made from the same inputs as an attempt now."""
@@ -75,9 +93,9 @@ class Ownership:
         was, token = state.made_from or state.origin, state.token
         if was is None or token is None or was == origin:
             return True
-        if was.settings != origin.settings:
+        if (was.settings, was.account) != (origin.settings, origin.account):
             return False
-        if was.checksum and was.checksum == _checksum(origin.path):
+        if was.checksum and was.checksum == _checksum(origin):
             return True
         if self._explicit(profile) and was.path != origin.path:
             return False
@@ -95,26 +113,33 @@ class Ownership:
         was = state.made_from
         if was is None or state.token is None or was == origin:
             return False
-        if isinstance(error, LoginNeededError) and was.stamp != stamps.stamp(was.path):
+        if isinstance(error, LoginNeededError) and was.stamp != stamps.joined(was.files):
             return True
         return self.same_login(state, profile, origin) is False
 
     def conflicts(self, profile: Profile, recorded: Callable[[], Origin | None]) -> bool:
         """Whether this process's environment names another login than the running daemon's `recorded` one."""
-        named = self.config.overridden or (
-            not profile.credentials and self.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
-        )
+        named = self.config.overridden or (not profile.credentials and self._explicit(profile))
         theirs = recorded() if named else None
         if theirs is None:
             return False
         ours = self.origin(profile)
-        return (ours.settings, ours.path) != (theirs.settings, theirs.path) and self.attended()
+        differ = (ours.settings, ours.path, ours.account) != (theirs.settings, theirs.path, theirs.account)
+        return differ and self.attended()
 
     def _explicit(self, profile: Profile) -> bool:
+        """Whether the profile or the environment names the login."""
+        if profile.account:
+            return profile.account == gcloud.ACTIVE and self._account_named()
         return bool(profile.credentials or self.environ.get("GOOGLE_APPLICATION_CREDENTIALS"))
 
     def _settings(self, profile: Profile) -> str:
-        asked = (profile.credentials, profile.impersonate, f"{profile.lifetime:.0f}", profile.quota_project)
+        asked = (
+            profile.credentials or profile.account,
+            profile.impersonate,
+            f"{profile.lifetime:.0f}",
+            profile.quota_project,
+        )
         return " ".join((*asked, *profile.scopes, *self._audience(profile)))
 
     def _audience(self, profile: Profile) -> list[str]:
@@ -128,13 +153,15 @@ class Ownership:
 
 def fingerprint(origin: Origin) -> str:
     """Return eight characters that identify `origin`."""
-    content = f"{origin.settings}\0{origin.path}\0{origin.stamp}"
+    content = f"{origin.settings}\0{origin.path}\0{origin.stamp}\0{origin.account}"
     return f"{zlib.crc32(content.encode(errors='surrogateescape')):08x}"
 
 
-def _checksum(path: str) -> str:
-    """Return the credential file's checksum, or "" if it cannot be read."""
+def _checksum(origin: Origin) -> str:
+    """Return the login's checksum, or "" if it cannot be read."""
+    if origin.account:
+        return gcloud_accounts.checksum(Path(origin.path), origin.account)
     try:
-        return f"{zlib.crc32(paths.content(Path(path))):08x}" if path else ""
+        return f"{zlib.crc32(paths.content(Path(origin.path))):08x}" if origin.path else ""
     except OSError:
         return ""

@@ -139,7 +139,7 @@ def _refused(error: ErrorBody, asked: Asked) -> tuple[str, str] | None:
     project, quota = asked.project, asked.token.quota_project
     named = error.consumer if not error.consumer.isdigit() else ""
     if "requires a quota project" in error.words:
-        hint = f"run: gcloud auth application-default set-quota-project {project}"
+        hint = _quota_setting(asked)
         return "Vertex AI wants a quota project for this login, and it has none", hint
     if error.reason == "USER_PROJECT_DENIED":
         return f"this login may not use the quota project {quota or named}", _quota_hint(named, asked)
@@ -157,7 +157,7 @@ def _refused(error: ErrorBody, asked: Asked) -> tuple[str, str] | None:
         return f"the project {project} has no billing account", hint
     if error.reason == "ACCESS_TOKEN_SCOPE_INSUFFICIENT":
         machine = "give this machine's service account the access scope cloud-platform"
-        hint = machine if asked.login.kind == "metadata" else f"run: {LOGIN} --scopes={CLOUD_PLATFORM}"
+        hint = machine if asked.login.kind == "metadata" else _login_with_scope(asked)
         return "the token lacks the scope cloud-platform", hint
     if error.reason == "IAM_PERMISSION_DENIED" or PERMISSION in error.message:
         hint = (
@@ -167,10 +167,21 @@ def _refused(error: ErrorBody, asked: Asked) -> tuple[str, str] | None:
     return None
 
 
+def _login_with_scope(asked: Asked) -> str:
+    return remedy(asked.login) if asked.login.gcloud else f"run: {LOGIN} --scopes={CLOUD_PLATFORM}"
+
+
 def _quota_hint(named: str, asked: Asked) -> str:
     quota = asked.token.quota_project or named
     if quota == asked.project or asked.profile.quota_project:
         return f"run: {_grant(quota, asked.member, 'roles/serviceusage.serviceUsageConsumer')}"
+    return _quota_setting(asked)
+
+
+def _quota_setting(asked: Asked) -> str:
+    """Return the hint that sets the quota project: ADC keeps it in its file, gcloud's own logins have none."""
+    if asked.login.gcloud:
+        return f'set quota_project = "{asked.project}" in the profile {asked.profile.name}'
     return f"run: gcloud auth application-default set-quota-project {asked.project}"
 
 
