@@ -73,6 +73,9 @@ GATEWAY_KEYS: Mapping[str, Check] = {
     "allowed_origins": texts,
     "metrics_open": boolean,
     "ca_file": text,
+    "thought_signatures": boolean,
+    "thought_signature_stand_in": boolean,
+    "thought_signature_models": texts,
 }
 
 TOKEN_KEYS = frozenset({"credentials", "account", "impersonate", "lifetime", "scopes", "quota_project"})

@@ -10,6 +10,9 @@ from vx_token.errors import ConfigError, did_you_mean
 
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 
+SIGNATURE_MODELS = ("google/gemini-[3-9]*", "google/gemini-[1-9][0-9]*")
+"""Patterns of the model ids that refuse a tool call without its thought signature: Gemini 3 and later."""
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -64,6 +67,9 @@ class Gateway:
     allowed_origins: tuple[str, ...] = ()
     metrics_open: bool = False
     ca_file: str = ""
+    thought_signatures: bool = True
+    thought_signature_stand_in: bool = True
+    thought_signature_models: tuple[str, ...] = SIGNATURE_MODELS
 
     @property
     def ip(self) -> str:

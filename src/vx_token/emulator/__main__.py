@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vx_token.emulator.identity import HOUR
 from vx_token.emulator.server import Emulator
+from vx_token.emulator.signatures import MODES
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -16,6 +17,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="default: a free one")
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address")
     parser.add_argument("--lifetime", type=float, default=HOUR, help="seconds a token lives")
+    parser.add_argument("--thought-signatures", choices=MODES, default=MODES[0], help="models that demand them")
     parser.add_argument("--service-account", type=Path, metavar="PATH", help="write a key file there")
     parser.add_argument("--authorized-user", type=Path, metavar="PATH", help="write a user's login there")
     return parser.parse_args(argv)
@@ -25,7 +27,7 @@ async def _serve(options: argparse.Namespace) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with Emulator(options.lifetime, options.port, options.host) as google:
+    async with Emulator(options.lifetime, options.port, options.host, signatures=options.thought_signatures) as google:
         ready = {"url": google.url, "base_url": google.base_url(), "metadata_host": google.metadata_host}
         for kind in ("service_account", "authorized_user"):
             path = getattr(options, kind)

@@ -11,32 +11,37 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from vx_token.emulator.signatures import signature
+
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a prompt such as `emulator: chunks=20 delay=0.1 size=1000` asks of the emulator itself.
+    """What a user's message such as `emulator: chunks=20 delay=0.1 size=1000` asks of the emulator itself.
 
     Attributes:
         chunks: in how many pieces a stream carries the text.
         delay: seconds before a plain answer, or after each event of a stream.
         size: least length of the text, in characters.
+        calls: how many of the declared functions are called at once.
+        steps: how often functions are called before the text.
     """
 
     chunks: int = 4
     delay: float = 0.0
     size: int = 0
+    calls: int = 1
+    steps: int = 1
 
     @classmethod
     def read(cls, prompt: str) -> "Wishes":
         """The wishes in `prompt`; the defaults where it has none."""
         _, _, wishes = prompt.partition("emulator:")
-        said = dict(re.findall(r"\b(chunks|delay|size)=(\d+(?:\.\d+)?)", wishes))
-        chunks, delay, size = (
-            float(said.get(name, default)) for name, default in (("chunks", 4), ("delay", 0), ("size", 0))
-        )
-        return cls(max(1, int(chunks)), delay, int(size))
+        said = dict(re.findall(r"\b(chunks|delay|size|calls|steps)=(\d+(?:\.\d+)?)", wishes))
+        defaults = {"chunks": 4, "delay": 0, "size": 0, "calls": 1, "steps": 1}
+        chunks, delay, size, calls, steps = (float(said.get(name, default)) for name, default in defaults.items())
+        return cls(max(1, int(chunks)), delay, int(size), int(calls), int(steps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +53,16 @@ class Ask:
         number: how many requests were admitted, this one included.
         body: its JSON object.
         size: its length in bytes.
+        path: the path of its endpoint.
+        signs: whether the model signs its tool calls.
     """
 
     identity: str
     number: int
     body: Json
     size: int
+    path: str = ""
+    signs: bool = False
 
     @property
     def model(self) -> str:
@@ -72,8 +81,14 @@ class Ask:
 
     @property
     def wishes(self) -> Wishes:
-        """What the prompt asks of the emulator itself."""
-        return Wishes.read(self.prompt)
+        """What the user's last message, or else the prompt, asks of the emulator itself."""
+        asked = [message for message in self.body.get("messages") or [] if message.get("role") == "user"]
+        return Wishes.read(_text(asked[-1]) if asked else self.prompt)
+
+    @property
+    def origin(self) -> str:
+        """Return where a thought signature of this answer is valid: model, endpoint and identity."""
+        return f"{self.model} {self.path} {self.identity}"
 
     @property
     def answer(self) -> str:
@@ -87,8 +102,8 @@ Answer = Json | Iterator[str]
 
 
 def chat(ask: Ask) -> Answer:
-    """Words, or a call of a declared function unless its result was just given."""
-    calls = _tool_calls(ask.body)
+    """Words, or calls of declared functions unless their results were just given."""
+    calls = _tool_calls(ask)
     if ask.streams:
         return _chat_events(ask, calls)
     message: Json = {"role": "assistant", "content": None if calls else ask.answer}
@@ -192,22 +207,34 @@ def _response(ask: Ask, status: str, output: list[Json]) -> Json:
     return head | settings | {"status": status, "output": output} | finished
 
 
-def _tool_calls(body: Json) -> list[Json]:
-    """One call of the function that was asked for, or else of the first one declared."""
+def _tool_calls(ask: Ask) -> list[Json]:
+    """Calls of the function that was asked for, or else of the first ones declared; the first call is signed."""
+    body = ask.body
     functions = [tool["function"] for tool in body.get("tools") or [] if tool.get("type") == "function"]
     choice = body.get("tool_choice")
-    last = (body.get("messages") or [{}])[-1]
-    if choice == "none" or last.get("role") == "tool":
+    if choice == "none" or _steps_done(body.get("messages") or []) >= ask.wishes.steps:
         return []
     if isinstance(choice, dict):
         functions = [function for function in functions if function["name"] == choice["function"]["name"]]
-    return [_tool_call(function) for function in functions[:1]]
+    calls = [
+        _tool_call(function, f"call_{ask.number}_{at}") for at, function in enumerate(functions[: ask.wishes.calls])
+    ]
+    if calls and ask.signs:
+        calls[0]["extra_content"] = {"google": {"thought_signature": signature(ask.origin, ask.number, calls[0])}}
+    return calls
 
 
-def _tool_call(function: Json) -> Json:
+def _steps_done(messages: list[Json]) -> int:
+    """Return how often functions were called and gave their results since the user's last message."""
+    roles = [message.get("role") for message in messages]
+    current = roles[len(roles) - roles[::-1].index("user") :] if "user" in roles else roles
+    return sum(each == "tool" and before != "tool" for each, before in zip(current, ["", *current], strict=False))
+
+
+def _tool_call(function: Json, identifier: str) -> Json:
     arguments = json.dumps(_example(function.get("parameters") or {"type": "object"}))
     call = {"name": function["name"], "arguments": arguments}
-    return {"id": f"call_{function['name']}", "type": "function", "function": call}
+    return {"id": identifier, "type": "function", "function": call}
 
 
 def _example(schema: Json) -> Any:

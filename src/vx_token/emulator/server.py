@@ -106,7 +106,9 @@ class Emulator(EmulatedGoogle):
         if refused := refuse_prediction(self, visit.request):
             return refused
         cut = visit.fault.after if visit.fault is not None and visit.kind == "cut" else None
-        return await vertex.serve(model, visit.request, bearer.identity, next(self.answers), cut, self.catalog)
+        return await vertex.serve(
+            model, visit.request, bearer.identity, next(self.answers), cut, self.catalog, self.signatures
+        )
 
 
 @contextlib.contextmanager

@@ -87,6 +87,7 @@ class EmulatedGoogle(Logins):
         extended_lifetimes: whether IAM grants more than an hour, as an organization policy can allow.
         catalog: deployed endpoints and listed models.
         projects: the projects, by id and number, that the management routes know.
+        signatures: which models sign their tool calls and demand the signatures back, one of `signatures.MODES`.
 
     Raises:
         ValueError: the host is not loopback.
@@ -99,6 +100,7 @@ class EmulatedGoogle(Logins):
         host: str = "127.0.0.1",
         now: Callable[[], float] = time.time,
         tls: ssl.SSLContext | None = None,
+        signatures: str = "gemini-3",
     ) -> None:
         if not ipaddress.ip_address(host).is_loopback:
             message = f"the emulator listens on loopback only, not on {host}"
@@ -107,6 +109,7 @@ class EmulatedGoogle(Logins):
         self.metadata_window = 240.0
         self.metadata_account = "machine@demo.iam.gserviceaccount.com"
         self.extended_lifetimes = False
+        self.signatures = signatures
         self.now = now
         self.port = port
         self.host = host

@@ -10,6 +10,7 @@ from aiohttp import web
 from vx_token.emulator.catalog import Catalog
 from vx_token.emulator.completions import Answer, Ask, Json, chat, completions, embeddings, responses
 from vx_token.emulator.error_bodies import refusal
+from vx_token.emulator.signatures import demanded, problem
 
 VERSIONS = ("v1", "v1beta1")
 ENDPOINT = "/projects/{project}/locations/{location}/endpoints/{endpoint}"
@@ -36,7 +37,13 @@ def parse(data: bytes) -> Json | None:
 
 
 async def serve(
-    model: Model, request: web.Request, identity: str, number: int, cut: int | None, catalog: Catalog
+    model: Model,
+    request: web.Request,
+    identity: str,
+    number: int,
+    cut: int | None,
+    catalog: Catalog,
+    signatures: str,
 ) -> web.StreamResponse:
     """Answer a request whose bearer was found good.
 
@@ -47,17 +54,22 @@ async def serve(
         number: how many requests were admitted, this one included.
         cut: after how many events a stream is broken off, or None.
         catalog: what is deployed, and which listed models do not answer.
+        signatures: which models sign their tool calls, one of `signatures.MODES`.
     """
     data = await request.read()
     body = parse(data)
     if body is None:
         return refusal(400, "Invalid JSON payload received.")
-    ask = Ask(identity, number, body, len(data))
+    signs = demanded(signatures, str(body.get("model", "")))
+    ask = Ask(identity, number, body, len(data), request.path.rpartition("/endpoints/")[0], signs)
     if request.match_info["endpoint"] == "openapi" and not re.fullmatch(r"[^/\s]+/\S+", ask.model):
         return refusal(400, f"Malformed publisher model (`model`: '{ask.model}'); expected '<publisher>/<model>'.")
     if refused := _unknown_model(request, ask.model, catalog):
         return refused
     try:
+        wrong = problem(ask.origin, body.get("messages") or []) if signs else ""
+        if wrong:
+            return refusal(400, wrong)
         answer, delay = model(ask), ask.wishes.delay
         if not isinstance(answer, dict):
             return await _stream(request, answer, delay, cut)

@@ -33,6 +33,7 @@ from vx_token.gateway.metrics import CONTENT_TYPE, Metrics, Snapshot, known_rout
 from vx_token.gateway.models import model_entry, model_list
 from vx_token.gateway.relay import StreamedResponse, UpstreamClosedError
 from vx_token.gateway.settings import GatewaySettings, Route, TokenProvider
+from vx_token.gateway.thought_signatures import ThoughtSignatures
 from vx_token.gateway.token_source import TokenSource
 from vx_token.gateway.upstream import UpstreamRequest
 
@@ -67,19 +68,25 @@ class GatewayApp:
         self.connections = Connections()
         self._metrics = Metrics(self._seconds_left)
         self._token_source = TokenSource(tokens, settings.wait, self._metrics.refresh_ended)
-        self._forwarder = Forwarder(self._token_source, self._metrics, settings.limits)
+        self._signatures = ThoughtSignatures(settings.signatures, self._metrics.signatures_counted)
+        self._forwarder = Forwarder(self._token_source, self._metrics, settings.limits, self._signatures)
 
     def apply(self, settings: GatewaySettings) -> None:
-        """Replace routes, default profile, keys, origins and access log for the next requests; thread-safe.
+        """Replace routes, default profile, keys, origins, access log and signature settings; thread-safe.
 
         Addresses, limits, `wait` and `ca_file` do not change until a restart.
         """
         self.settings = settings
+        self._signatures.apply(settings.signatures)
         self._token_source.reset()
 
     def take_peak(self) -> int:
         """Return the maximum number of concurrent requests since the last call."""
         return self._metrics.take_peak()
+
+    def forget_old(self) -> None:
+        """Forget thought signatures that are too old."""
+        self._signatures.prune()
 
     def snapshot(self) -> Snapshot:
         """Return the request counters; thread-safe."""

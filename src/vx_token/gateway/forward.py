@@ -8,13 +8,18 @@ from aiohttp import HttpVersion11, web
 
 from vx_token.credentials.token import Token
 from vx_token.errors import VxTokenError
+from vx_token.gateway.answer import AnswerReaders
 from vx_token.gateway.body import BufferBudget, RequestBody
+from vx_token.gateway.decompression import accept_readable
 from vx_token.gateway.errors import GatewayError, token_error
+from vx_token.gateway.guard import bearer
 from vx_token.gateway.headers import Headers, to_upstream
 from vx_token.gateway.metrics import Metrics
-from vx_token.gateway.models import needs_rewrite, rewrite
+from vx_token.gateway.models import model_id, needs_rewrite, rewrite
 from vx_token.gateway.relay import relay
 from vx_token.gateway.settings import Limits
+from vx_token.gateway.signature_memory import Scope
+from vx_token.gateway.thought_signatures import ThoughtSignatures, caller_of, has_tools
 from vx_token.gateway.token_source import TokenSource
 from vx_token.gateway.upstream import UpstreamRequest, check_response, release, send, upstream_error
 from vx_token.gateway.usage import UsageMeter
@@ -27,12 +32,16 @@ class Forwarder:
         token_source: provides the token of each request.
         metrics: records latency and usage.
         limits: limits per client.
+        signatures: keeps the thought signatures of tool calls.
     """
 
-    def __init__(self, token_source: TokenSource, metrics: Metrics, limits: Limits) -> None:
+    def __init__(
+        self, token_source: TokenSource, metrics: Metrics, limits: Limits, signatures: ThoughtSignatures
+    ) -> None:
         self._token_source = token_source
         self._metrics = metrics
         self._limits = limits
+        self._signatures = signatures
         self._buffer_budget = BufferBudget(limits.buffer_total)
 
     async def forward(
@@ -54,10 +63,14 @@ class Forwarder:
             await body.read_ahead()
             if needs_rewrite(outgoing.route) and _is_plain_json(request):
                 body.replace_buffered(rewrite(body.buffered, outgoing.route, outgoing.target.path, whole=body.complete))
-            upstream = await self._send_with_retry(session, request, outgoing, body)
+            token = await self._token(outgoing.target.profile)
+            scope = self._signature_scope(request, outgoing, body, token)
+            if scope is not None:
+                body.replace_buffered(self._signatures.restore(body.buffered, scope))
+            upstream = await self._send_with_retry(session, request, outgoing, body, token, scope)
         finally:
             body.release()  # free the memory before the response, which may take minutes
-        return await self._relay_response(request, upstream, outgoing, extra)
+        return await self._relay_response(request, upstream, outgoing, extra, scope)
 
     async def _send_with_retry(
         self,
@@ -65,11 +78,15 @@ class Forwarder:
         request: web.BaseRequest,
         outgoing: UpstreamRequest,
         body: RequestBody,
+        token: Token,
+        scope: Scope | None,
     ) -> aiohttp.ClientResponse:
         profile = outgoing.target.profile
 
         async def attempt(token: Token) -> aiohttp.ClientResponse:
             headers = to_upstream(request.headers.items(), token, outgoing.route.extra_headers)
+            if scope is not None:
+                headers = accept_readable(headers)
             started = time.monotonic()
             response = await send(session, outgoing, headers, body)
             self._metrics.upstream_responded(profile, time.monotonic() - started)
@@ -78,7 +95,6 @@ class Forwarder:
                 self._token_source.token_accepted(profile)
             return response
 
-        token = await self._token(profile)
         upstream = await attempt(token)
         if upstream.status != HTTPStatus.UNAUTHORIZED:
             return upstream
@@ -104,12 +120,32 @@ class Forwarder:
             release(upstream)
             raise
 
+    def _signature_scope(
+        self, request: web.BaseRequest, outgoing: UpstreamRequest, body: RequestBody, token: Token
+    ) -> Scope | None:
+        """Return the scope of a chat request's thought signatures; None if it has no tools."""
+        if outgoing.target.path != "chat/completions" or not self._signatures.settings.enabled:
+            return None
+        if not (body.complete and has_tools(body.buffered) and _is_plain_json(request)):
+            return None
+        caller = caller_of(bearer(request.headers.getall("Authorization", ())))
+        route = outgoing.route
+        return Scope(route.profile, route.base_url, token.account, model_id(body.buffered), caller)
+
     async def _relay_response(
-        self, request: web.BaseRequest, upstream: aiohttp.ClientResponse, outgoing: UpstreamRequest, extra: Headers
+        self,
+        request: web.BaseRequest,
+        upstream: aiohttp.ClientResponse,
+        outgoing: UpstreamRequest,
+        extra: Headers,
+        scope: Scope | None,
     ) -> web.StreamResponse:
         meter = UsageMeter(upstream.headers.get("Content-Encoding", ""))
+        calls = None
+        if scope is not None and upstream.status == HTTPStatus.OK:
+            calls = self._signatures.reader(scope, upstream.headers)
         try:
-            response = await relay(request, upstream, outgoing, extra, meter)
+            response = await relay(request, upstream, outgoing, extra, AnswerReaders(meter, calls))
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, TimeoutError) as error:
             raise upstream_error(error, upstream.url.host or "") from None
         finally:

@@ -12,6 +12,7 @@ from vx_token.gateway.usage import Usage
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # the format that generate_latest returns
 _ROUTES = frozenset({"chat/completions", "completions", "embeddings", "responses", "models"})
+SIGNATURE_ACTIONS = ("kept", "put_back", "stood_in")
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
@@ -30,6 +31,9 @@ class Snapshot:
         in_flight: running now.
         tokens_per_minute: model tokens of prompts and answers in the last minute, as counted by upstream.
         started_at: epoch seconds.
+        signatures_kept: thought signatures kept from answers.
+        signatures_put_back: thought signatures put back into requests.
+        signatures_stood_in: lost ones that Google's stand-in replaced.
     """
 
     requests: int
@@ -37,6 +41,9 @@ class Snapshot:
     in_flight: int
     tokens_per_minute: int
     started_at: float
+    signatures_kept: int = 0
+    signatures_put_back: int = 0
+    signatures_stood_in: int = 0
 
 
 class LastMinute:
@@ -81,6 +88,12 @@ class Metrics:
         self._tokens = Counter(
             f"{prefix}_tokens", "Model tokens, as counted by upstream.", ["profile", "kind"], registry=self.registry
         )
+        self._signatures = Counter(
+            f"{prefix}_thought_signatures",
+            "Thought signatures: kept from answers, put back into requests, stood in for lost ones.",
+            ["profile", "action"],
+            registry=self.registry,
+        )
         self._left = Gauge(
             "vx_token_seconds_left", "Remaining lifetime of the token in seconds.", ["profile"], registry=self.registry
         )
@@ -88,6 +101,7 @@ class Metrics:
         self._minute = LastMinute()
         self._completed = self._errors = self._in_progress = self._peak = 0
         self._started_at = time.time()
+        self._signature_actions = dict.fromkeys(SIGNATURE_ACTIONS, 0)
         # Cached, because `labels` of prometheus_client costs more than incrementing.
         self._children: dict[tuple[str, str, int], Counter] = {}
         self._latencies: dict[str, Histogram] = {}
@@ -132,6 +146,11 @@ class Metrics:
         children[1].inc(usage.answer)
         self._minute.add(usage.prompt + usage.answer)
 
+    def signatures_counted(self, profile: str, action: str, number: int) -> None:
+        """Record thought signatures; `action` is one of `SIGNATURE_ACTIONS`."""
+        self._signatures.labels(profile, action).inc(number)
+        self._signature_actions[action] += number
+
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         self._in_flight.set(self._in_progress)
@@ -146,4 +165,11 @@ class Metrics:
 
     def snapshot(self) -> Snapshot:
         """Return the counters that `status` shows."""
-        return Snapshot(self._completed, self._errors, self._in_progress, self._minute.total(), self._started_at)
+        return Snapshot(
+            self._completed,
+            self._errors,
+            self._in_progress,
+            self._minute.total(),
+            self._started_at,
+            **{f"signatures_{action}": number for action, number in self._signature_actions.items()},
+        )

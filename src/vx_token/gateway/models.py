@@ -15,6 +15,8 @@ _PART = re.compile(rb'[^"\[\]{},]*+(?:' + _STRING + rb"|" + _BRACKET + rb"|(,))"
 # Matches up to 16 strings at once; the number is bounded because a running match blocks the event loop.
 _INNER_PART = re.compile(rb'(?:[^"\[\]{}]++|' + _STRING + rb"){0,16}+" + _BRACKET + rb"?", re.DOTALL)
 _NEXT = re.compile(rb"[ \t\n\r]*")
+_MODEL = b'"model"'
+_MODEL_ID = re.compile(rb'[ \t\n\r]*:[ \t\n\r]*"([^"\\]*)"')
 _DEFAULT_MODEL_PATHS = frozenset({"chat/completions", "completions", "responses"})
 _MAX_PARTS = 100_000
 """Maximum number of regular-expression matches per body; they block the event loop for at most 0.1 s."""
@@ -51,6 +53,18 @@ def rewrite(body: bytes, route: Route, path: str, *, whole: bool = True) -> byte
     if whole and route.model and path in _DEFAULT_MODEL_PATHS:
         return _insert_id(body, resolve(route.model, route))
     return body
+
+
+def model_id(body: bytes) -> str:
+    """Return the top-level model id of a JSON body, "" if there is none."""
+    at = body.find(_MODEL)
+    if at >= 0 and body.find(_MODEL, at + 1) < 0 and (only := _MODEL_ID.match(body, at + len(_MODEL))):
+        return only[1].decode("utf-8", "replace")  # it need not be searched for member by member
+    try:
+        model = next((json.loads(body[start:end]) for key, start, end in _members(body) if key == "model"), "")
+    except (ValueError, RecursionError):
+        return ""
+    return model if isinstance(model, str) else ""
 
 
 def model_list(route: Route) -> dict[str, Any]:

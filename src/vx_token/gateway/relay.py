@@ -9,10 +9,10 @@ from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 
 from vx_token.gateway.aiohttp_headers import RelayedResponse
+from vx_token.gateway.answer import AnswerReaders
 from vx_token.gateway.errors import MAX_ERROR_BODY, may_be_array, to_openai_error
 from vx_token.gateway.headers import Headers, redirect_target, to_client
 from vx_token.gateway.upstream import ConnectionMonitor, UpstreamRequest
-from vx_token.gateway.usage import UsageMeter
 
 _ERROR_WAIT = 2.0  # seconds after which the beginning of an error body is sent on
 _FORMAT = frozenset({"content-length", "content-encoding", "content-type"})
@@ -49,7 +49,7 @@ async def relay(
     upstream: aiohttp.ClientResponse,
     outgoing: UpstreamRequest,
     extra: Headers,
-    meter: UsageMeter,
+    readers: AnswerReaders,
 ) -> web.StreamResponse:
     """Send upstream's response to the client.
 
@@ -72,27 +72,28 @@ async def relay(
                 status=upstream.status, reason=upstream.reason, headers=CIMultiDict(headers), body=changed
             )
     if upstream.content.is_eof() and request.method != "HEAD":
-        return _send_buffered(upstream, headers, prefix, meter)
-    return await _send_stream(request, upstream, headers, prefix, meter)
+        return _send_buffered(upstream, headers, prefix, readers)
+    return await _send_stream(request, upstream, headers, prefix, readers)
 
 
 def _send_buffered(
-    upstream: aiohttp.ClientResponse, headers: Headers, prefix: bytes, meter: UsageMeter
+    upstream: aiohttp.ClientResponse, headers: Headers, prefix: bytes, readers: AnswerReaders
 ) -> web.StreamResponse:
     """Send a response that has arrived completely, in one write instead of three."""
     body = prefix + upstream.content.read_nowait()
-    meter.feed(body)
+    readers.feed(body)
+    readers.end()
     return BufferedResponse(status=upstream.status, reason=upstream.reason, headers=CIMultiDict(headers), body=body)
 
 
 async def _send_stream(
-    request: web.BaseRequest, upstream: aiohttp.ClientResponse, headers: Headers, prefix: bytes, meter: UsageMeter
+    request: web.BaseRequest, upstream: aiohttp.ClientResponse, headers: Headers, prefix: bytes, readers: AnswerReaders
 ) -> web.StreamResponse:
     response = StreamedResponse(status=upstream.status, reason=upstream.reason, headers=CIMultiDict(headers))
     await response.prepare(request)
     content = upstream.content
     chunk = prefix
-    meter.feed(chunk)
+    readers.feed(chunk)
     monitor = ConnectionMonitor(upstream)
     try:
         while not content.at_eof():
@@ -103,13 +104,14 @@ async def _send_stream(
             except (aiohttp.ClientError, TimeoutError, OSError):
                 _abort_client(request)
                 raise UpstreamClosedError(response) from None
-            meter.feed(chunk)
+            readers.feed(chunk)
         if monitor.reset:
             _abort_client(request)
             raise UpstreamClosedError(response)
     finally:
         monitor.stop()
-    response.size = meter.size
+        readers.end()
+    response.size = readers.meter.size
     await response.write_eof(chunk)
     return response
 

@@ -18,7 +18,7 @@ from vx_token.gateway.app import GatewayApp
 from vx_token.gateway.key import LocalKeys
 from vx_token.gateway.proxy import proxy_for
 from vx_token.gateway.server import serve
-from vx_token.gateway.settings import GatewaySettings, Route
+from vx_token.gateway.settings import GatewaySettings, Route, SignatureSettings
 from vx_token.gateway.sockets import open_sockets, remove_files, socket_files
 from vx_token.system import paths, stamps
 from vx_token.system.log import Lines, Log
@@ -126,6 +126,9 @@ def gateway_settings(config: Config, environ: Mapping[str, str]) -> GatewaySetti
         metrics_open=gateway.metrics_open,
         access_log=gateway.access_log,
         ca_file=_check_ca_file(Path(gateway.ca_file)) if gateway.ca_file else None,
+        signatures=SignatureSettings(
+            gateway.thought_signatures, gateway.thought_signature_stand_in, gateway.thought_signature_models
+        ),
     )
 
 

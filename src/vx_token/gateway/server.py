@@ -23,6 +23,7 @@ from vx_token.gateway.sockets import client_url, max_connections, open_sockets
 from vx_token.gateway.upstream import open_session
 
 _STALL_CHECK = 5.0  # maximum seconds between two checks for stalled clients
+_FORGET_INTERVAL = 60.0  # seconds between two searches for old thought signatures
 _POLL = 0.05  # seconds between two checks of the connections while draining
 
 
@@ -55,7 +56,11 @@ async def serve(
     async with open_session(settings.ca_file, settings.limits, limit) as session:
         server = _server(gateway, session, settings.limits)
         acceptor = Acceptor(server, listening, gateway.connections, limit)
-        chores = [trim_periodically(gateway.take_peak), _close_unread(gateway.connections, settings.limits.unread)]
+        chores = [
+            trim_periodically(gateway.take_peak),
+            _close_unread(gateway.connections, settings.limits.unread),
+            _forget_periodically(gateway),
+        ]
         tasks = [asyncio.create_task(chore) for chore in chores]
         try:
             acceptor.start()
@@ -91,6 +96,13 @@ async def _close_unread(connections: Connections, seconds: float) -> None:
     while True:
         await asyncio.sleep(min(_STALL_CHECK, seconds / 4))
         connections.abort_stalled(seconds)
+
+
+async def _forget_periodically(gateway: GatewayApp) -> None:
+    """Forget old thought signatures at intervals; never returns."""
+    while True:
+        await asyncio.sleep(_FORGET_INTERVAL)
+        gateway.forget_old()
 
 
 async def _until(condition: Callable[[], bool], seconds: float) -> None:

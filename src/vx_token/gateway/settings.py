@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
 
+from vx_token.config.model import SIGNATURE_MODELS
 from vx_token.credentials.token import Token
 from vx_token.errors import ConfigError
 
@@ -92,6 +94,25 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class SignatureSettings:
+    """How thought signatures are kept.
+
+    Attributes:
+        enabled: whether they are kept and put back.
+        stand_in: whether Google's stand-in replaces a lost one.
+        models: patterns of the model ids that refuse a tool call without one.
+    """
+
+    enabled: bool = True
+    stand_in: bool = True
+    models: tuple[str, ...] = SIGNATURE_MODELS
+
+    def stands_in_for(self, model: str) -> bool:
+        """Return whether lost signatures of this model get the stand-in."""
+        return self.stand_in and any(fnmatchcase(model, pattern) for pattern in self.models)
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """The settings of a gateway.
 
@@ -108,6 +129,7 @@ class GatewaySettings:
         wait: timeout (seconds) of a request that waits for a token.
         ca_file: additional certificate authorities for upstream (PEM).
         limits: limits per client and per connection.
+        signatures: how thought signatures are kept.
     """
 
     routes: Mapping[str, Route]
@@ -122,6 +144,7 @@ class GatewaySettings:
     wait: float = 10.0
     ca_file: Path | None = None
     limits: Limits = Limits()
+    signatures: SignatureSettings = SignatureSettings()
 
     def __post_init__(self) -> None:
         if self.host not in LOOPBACK:

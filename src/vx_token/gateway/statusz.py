@@ -20,6 +20,7 @@ TIMEOUT = 1.0
 
 _MAX_RESPONSE = 65536  # bytes of a response
 _FIELDS = ("requests", "errors", "in_flight", "tokens_per_minute")
+_NEW_FIELDS = ("signatures_kept", "signatures_put_back", "signatures_stood_in")  # an older gateway sends none of them
 
 
 class Owner(enum.Enum):
@@ -105,8 +106,8 @@ def _numbers(response: object) -> Mapping[str, Any] | None:
     if not isinstance(response, dict):
         return None
     numbers: dict[str, int] = {}
-    for name in _FIELDS:
-        value = response.get(name)
+    for name in (*_FIELDS, *_NEW_FIELDS):
+        value = response.get(name, 0 if name in _NEW_FIELDS else None)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
             return None
         numbers[name] = value

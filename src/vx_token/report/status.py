@@ -193,6 +193,9 @@ def _gateway_line(gateway: Mapping[str, Any]) -> str:
     if "requests" not in gateway:
         return f"gateway: {gateway['address']} {gateway['problem']}"
     counts = "{requests} requests, {errors} errors, {in_flight} in flight, {tokens_per_minute} tokens/min"
+    if any(value for name, value in gateway.items() if name.startswith("signatures_")):
+        counts += "; thought signatures: {signatures_kept} kept"
+        counts += ", {signatures_put_back} put back, {signatures_stood_in} stood in"
     unverified = "" if gateway["verified"] else "; not verified to be yours"
     return f"gateway: {gateway['address']}, {counts.format(**gateway)}{unverified}"
 
