@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vx_token.config.load import parse_config
-from vx_token.gateway.models import model_list, needs_rewrite, resolve, rewrite
+from vx_token.gateway.models import model_id, model_list, needs_rewrite, resolve, rewrite
 from vx_token.gateway.runner import gateway_settings
 from vx_token.gateway.settings import Route
 
@@ -157,3 +157,19 @@ def test_a_bare_id_gets_googles_prefix_but_at_a_deployed_endpoint(tmp_path: Path
     environ = {"VX_TOKEN_CONFIG": str(path)}
     settings = gateway_settings(parse_config(f"[profiles.p]\n{profile}\n", path, environ, {}, path.parent), environ)
     assert settings.routes["p"].publisher == publisher
+
+
+@pytest.mark.parametrize(
+    ("body", "model"),
+    [
+        (b'{"messages":[{"content":"\\"model\\": \\"x\\""}],"model" : "google/a"}', "google/a"),
+        (b'{"tools":[{"model":{}},{"model":"x"}],"mod\\u0065l":"google/\\u0061"}', "google/a"),
+        (b'{"tools":[{"model":"x"}],"model":"google/a"}', "google/a"),
+        (b'{"model":7}', ""),
+        (b'{"model":', ""),
+        (b"[]", ""),
+        (b"", ""),
+    ],
+)
+def test_the_model_id_of_a_request_is_the_top_level_one(body: bytes, model: str) -> None:
+    assert model_id(body) == model

@@ -46,7 +46,7 @@ def rewrite(body: bytes, route: Route, path: str, *, whole: bool = True) -> byte
     """
     try:
         for key, start, end in _members(body):
-            if key == b'"model"' or (b"\\" in key and json.loads(key, strict=False) == "model"):
+            if _is_model(key):
                 return _replace_id(body, start, end, route)
     except ValueError:
         return body
@@ -61,7 +61,7 @@ def model_id(body: bytes) -> str:
     if at >= 0 and body.find(_MODEL, at + 1) < 0 and (only := _MODEL_ID.match(body, at + len(_MODEL))):
         return only[1].decode("utf-8", "replace")  # it need not be searched for member by member
     try:
-        model = next((json.loads(body[start:end]) for key, start, end in _members(body) if key == "model"), "")
+        model = next((json.loads(body[start:end]) for key, start, end in _members(body) if _is_model(key)), "")
     except (ValueError, RecursionError):
         return ""
     return model if isinstance(model, str) else ""
@@ -77,6 +77,10 @@ def model_entry(name: str, route: Route) -> dict[str, Any]:
     """Return one entry of the model list."""
     owner, slash, _ = resolve(name, route).partition("/")
     return {"id": name, "object": "model", "created": 0, "owned_by": owner if slash else "google"}
+
+
+def _is_model(key: bytes) -> bool:
+    return key == _MODEL or (b"\\" in key and json.loads(key, strict=False) == "model")
 
 
 def _replace_id(body: bytes, start: int, end: int, route: Route) -> bytes:
