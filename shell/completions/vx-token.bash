@@ -84,6 +84,7 @@ __vx_token_option_values() {
     *:--format) words='token header json' ;;
     env:--shell) words='sh bash zsh fish dotenv json' ;;
     setup:--shell) words='bash zsh fish none' ;;
+    *:--color) words='auto always never' ;;
     *) return 1 ;;
   esac
 }
@@ -97,25 +98,25 @@ __vx_token_command_words() {
     print) words='--profile --project --location --endpoint --base-url --credentials --account --impersonate --model --min-ttl --format -h --help' ;;
     env) words='--profile --project --location --endpoint --base-url --credentials --account --impersonate --model --shell -h --help' ;;
     exec) words='--profile --project --location --endpoint --base-url --credentials --account --impersonate --model --gateway -h --help' ;;
-    refresh) words='--profile --project --location --endpoint --base-url --credentials --account --impersonate --model --all -h --help' ;;
-    status) words='--json --watch -h --help' ;;
+    refresh) words='--profile --project --location --endpoint --base-url --credentials --account --impersonate --model --all --quiet -q -h --help' ;;
+    status) words='--json --watch --quiet -q --color -h --help' ;;
     hook) words='bash zsh fish -h --help' ;;
     completion) words='bash zsh fish -h --help' ;;
     path) words='config runtime default gateway.sock state hook-bash hook-zsh hook-fish gateway.key service.log setup.json token header env.sh env.fish state.json lock peek events.json --profile -h --help' ;;
     help) words='run demo print env exec refresh status hook completion path help gateway service setup doctor -h --help' ;;
     gateway) words='key rotate-key --port --access-log -h --help' ;;
     'gateway key') words='-h --help' ;;
-    'gateway rotate-key') words='--grace -h --help' ;;
+    'gateway rotate-key') words='--grace --quiet -q -h --help' ;;
     service) words='install uninstall start restart stop status logs -h --help' ;;
-    'service install') words='--dry-run -h --help' ;;
-    'service uninstall') words='--dry-run -h --help' ;;
-    'service start') words='-h --help' ;;
-    'service restart') words='-h --help' ;;
-    'service stop') words='-h --help' ;;
-    'service status') words='-h --help' ;;
+    'service install') words='--dry-run --quiet -q -h --help' ;;
+    'service uninstall') words='--dry-run --quiet -q -h --help' ;;
+    'service start') words='--quiet -q -h --help' ;;
+    'service restart') words='--quiet -q -h --help' ;;
+    'service stop') words='--quiet -q -h --help' ;;
+    'service status') words='--color -h --help' ;;
     'service logs') words='--lines -n --follow -f -h --help' ;;
-    setup) words='--project --location --credentials --base-url --model --profile --shell --hook --no-hook --service --no-service --yes --dry-run --undo -h --help' ;;
-    doctor) words='--profile --json --fix --yes --live -h --help' ;;
+    setup) words='--project --location --credentials --base-url --model --profile --shell --hook --no-hook --service --no-service --yes --dry-run --undo --quiet -q -h --help' ;;
+    doctor) words='--profile --json --fix --yes --live --quiet -q --color -h --help' ;;
   esac
 }
 

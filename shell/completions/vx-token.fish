@@ -67,18 +67,18 @@ complete -c vx-token -f
 complete -c vx-token -s h -l help -d 'Show help'
 
 complete -c vx-token -n __vx_token_at -a run -d 'Keep every profile\'s token fresh, in the foreground'
-complete -c vx-token -n __vx_token_at -a demo -d 'Demonstrate vx-token on this machine, without an account, a network or changes to your files'
-complete -c vx-token -n __vx_token_at -a print -d 'Print a fresh token and nothing else, for scripts and for "key command" settings'
-complete -c vx-token -n __vx_token_at -a env -d 'Print assignments of the variables that tools read, such as OPENAI_API_KEY'
+complete -c vx-token -n __vx_token_at -a demo -d 'Show vx-token at work on this machine, without an account'
+complete -c vx-token -n __vx_token_at -a print -d 'Print a fresh token and nothing else'
+complete -c vx-token -n __vx_token_at -a env -d 'Print the variables that tools read, such as OPENAI_API_KEY'
 complete -c vx-token -n __vx_token_at -a exec -d 'Run COMMAND with the variables set, in place of this process'
 complete -c vx-token -n __vx_token_at -a refresh -d 'Fetch a new token from Google now'
-complete -c vx-token -n __vx_token_at -a status -d 'Show each profile\'s token'
+complete -c vx-token -n __vx_token_at -a status -d 'Show each profile\'s token, with its problems and hints'
 complete -c vx-token -n __vx_token_at -a hook -d 'Print the line that loads the hook into a shell'
 complete -c vx-token -n __vx_token_at -a completion -d 'Print the shell completion of commands, options and profiles'
 complete -c vx-token -n __vx_token_at -a path -d 'Print the path of a file or folder'
 complete -c vx-token -n __vx_token_at -a help -d 'Show a page of the documentation, or the help of a command'
-complete -c vx-token -n __vx_token_at -a gateway -d 'Serve the loopback gateway in the foreground, without the daemon'
-complete -c vx-token -n __vx_token_at -a service -d 'Install and control the service, which starts vx-token at login and keeps it running'
+complete -c vx-token -n __vx_token_at -a gateway -d 'Serve the loopback gateway in the foreground'
+complete -c vx-token -n __vx_token_at -a service -d 'Install and control the service that keeps tokens fresh'
 complete -c vx-token -n __vx_token_at -a setup -d 'Set up the configuration, the shell hook and the service'
 complete -c vx-token -n __vx_token_at -a doctor -d 'Check for known problems and print how to solve each'
 complete -c vx-token -n __vx_token_at -s V -l version -d 'Show the version and exit'
@@ -142,9 +142,12 @@ complete -c vx-token -n '__vx_token_at refresh' -l account -x -d 'The account of
 complete -c vx-token -n '__vx_token_at refresh' -l impersonate -x -d 'The service account to impersonate, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at refresh' -l model -x -d 'The model, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at refresh' -l all -d 'Refresh every profile'
+complete -c vx-token -n '__vx_token_at refresh' -l quiet -s q -d 'Print errors only'
 
 complete -c vx-token -n '__vx_token_at status' -l json -d 'Print one JSON object'
-complete -c vx-token -n '__vx_token_at status' -l watch -d 'Repeat every second until Ctrl-C'
+complete -c vx-token -n '__vx_token_at status' -l watch -d 'Show it live, until q or Ctrl-C'
+complete -c vx-token -n '__vx_token_at status' -l quiet -s q -d 'Print nothing'
+complete -c vx-token -n '__vx_token_at status' -l color -x -a 'auto always never' -d 'When to colour states'
 
 complete -c vx-token -n '__vx_token_at hook' -a 'bash zsh fish'
 
@@ -155,24 +158,35 @@ complete -c vx-token -n '__vx_token_at path' -a 'config runtime default gateway.
 
 complete -c vx-token -n '__vx_token_at help' -a 'run demo print env exec refresh status hook completion path help gateway service setup doctor'
 
-complete -c vx-token -n '__vx_token_at gateway ""' -a key -d 'Print the local key, for the "key command" setting of tools in gateway mode'
-complete -c vx-token -n '__vx_token_at gateway ""' -a rotate-key -d 'Create a new local key'
+complete -c vx-token -n '__vx_token_at gateway ""' -a key -d 'Print the local key, which tools in gateway mode need'
+complete -c vx-token -n '__vx_token_at gateway ""' -a rotate-key -d 'Create a new local key, and retire the old one'
 complete -c vx-token -n '__vx_token_at gateway ""' -l port -x -d 'The port, instead of the configured one'
 complete -c vx-token -n '__vx_token_at gateway ""' -l access-log -d 'Log one line a request, without bodies and keys'
 
 complete -c vx-token -n '__vx_token_at gateway rotate-key' -l grace -x -a '1m 5m 15m 1h' -d 'How long the old key stays valid'
+complete -c vx-token -n '__vx_token_at gateway rotate-key' -l quiet -s q -d 'Print errors only'
 
 complete -c vx-token -n '__vx_token_at service ""' -a install -d 'Install or update the service, and wait until it has a token'
 complete -c vx-token -n '__vx_token_at service ""' -a uninstall -d 'Stop the service and remove its files, its tokens and its log'
 complete -c vx-token -n '__vx_token_at service ""' -a start -d 'Start the service, and wait until it has a token'
-complete -c vx-token -n '__vx_token_at service ""' -a restart -d 'Restart the service, for instance after an upgrade'
+complete -c vx-token -n '__vx_token_at service ""' -a restart -d 'Restart the service'
 complete -c vx-token -n '__vx_token_at service ""' -a stop -d 'Stop the service until the next login'
 complete -c vx-token -n '__vx_token_at service ""' -a status -d 'Show whether the service is running'
 complete -c vx-token -n '__vx_token_at service ""' -a logs -d 'Show the service\'s log'
 
 complete -c vx-token -n '__vx_token_at service install' -l dry-run -d 'Show what would be done, but do nothing'
+complete -c vx-token -n '__vx_token_at service install' -l quiet -s q -d 'Print errors only'
 
 complete -c vx-token -n '__vx_token_at service uninstall' -l dry-run -d 'Show what would be done, but do nothing'
+complete -c vx-token -n '__vx_token_at service uninstall' -l quiet -s q -d 'Print errors only'
+
+complete -c vx-token -n '__vx_token_at service start' -l quiet -s q -d 'Print errors only'
+
+complete -c vx-token -n '__vx_token_at service restart' -l quiet -s q -d 'Print errors only'
+
+complete -c vx-token -n '__vx_token_at service stop' -l quiet -s q -d 'Print errors only'
+
+complete -c vx-token -n '__vx_token_at service status' -l color -x -a 'auto always never' -d 'When to colour states'
 
 complete -c vx-token -n '__vx_token_at service logs' -l lines -s n -x -d 'How many lines to show'
 complete -c vx-token -n '__vx_token_at service logs' -l follow -s f -d 'Show new lines until Ctrl-C'
@@ -191,12 +205,15 @@ complete -c vx-token -n '__vx_token_at setup' -l no-service -d 'Whether to insta
 complete -c vx-token -n '__vx_token_at setup' -l yes -d 'Use all defaults and ask no questions'
 complete -c vx-token -n '__vx_token_at setup' -l dry-run -d 'Show what would change, but change nothing'
 complete -c vx-token -n '__vx_token_at setup' -l undo -d 'Undo all changes of setup'
+complete -c vx-token -n '__vx_token_at setup' -l quiet -s q -d 'Print errors only'
 
 complete -c vx-token -n '__vx_token_at doctor' -l profile -x -a '(__vx_token_profiles)' -d 'The profile this shell uses'
 complete -c vx-token -n '__vx_token_at doctor' -l json -d 'Print one JSON object'
 complete -c vx-token -n '__vx_token_at doctor' -l fix -d 'Show the commands that safely solve problems, ask, and run them'
 complete -c vx-token -n '__vx_token_at doctor' -l yes -d 'With --fix'
 complete -c vx-token -n '__vx_token_at doctor' -l live -d 'Also check scopes, the clock and a tiny completion by requests to Google'
+complete -c vx-token -n '__vx_token_at doctor' -l quiet -s q -d 'Print only warnings and failures'
+complete -c vx-token -n '__vx_token_at doctor' -l color -x -a 'auto always never' -d 'When to colour states'
 
 # --- End of the generated part ------------------------------------------------------------------------------------
 

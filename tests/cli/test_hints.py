@@ -62,7 +62,7 @@ def test_a_misspelled_word_is_answered_by_the_right_one(user: Box, words: str, h
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ('[profiles.a]\nprojct = "p"', "did you mean 'project'? known keys: aliases"),
+        ('[profiles.a]\nprojct = "p"', "did you mean 'project'? known keys: "),
         ('projct = "p"', "did you mean 'project' in [profiles.NAME]? known keys: default_profile"),
         ('[gateway]\nprot = 1\n[profiles.a]\nproject = "p"', "did you mean 'port'? known keys: access_log"),
         ('[profile.a]\nproject = "p"', "did you mean 'profiles'? known keys: default_profile"),
@@ -157,7 +157,7 @@ def test_help_prints_a_page_or_the_help_of_a_command(user: Box) -> None:
 def test_no_text_of_the_program_names_a_file_that_is_not_installed() -> None:
     files = [path for folder in ("src", "shell") for path in (REPOSITORY / folder).rglob("*") if path.is_file()]
     texts = {path: path.read_text() for path in files if path.suffix in (".py", ".bash", ".zsh", ".fish", "")}
-    assert not [path for path, text in texts.items() if re.search(r"\bdocs/\w|README\.md", text)]
+    assert not [path for path, text in texts.items() if re.search(r"(?<![\w/.-])docs/\w|README\.md", text)]
     topics = {match for text in texts.values() for match in re.findall(r"vx-token help ([a-z][\w-]*)", text)}
     topics -= {"install"}  # in an example of `help service install`
     assert {"configuration", "service", "shell"} <= topics <= {*shipped.pages()}

@@ -70,7 +70,36 @@ def test_a_group_alone_shows_its_help_as_a_mistake(box: Box, group: list[str]) -
     done = box.vx(*group)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == ran(box, *group, "--help")
-    assert "\nCommands:\n" in done.stderr
+    assert "\nCommands:\n" in done.stderr or "\nEveryday:\n" in done.stderr
+
+
+def test_no_command_is_cut_off_in_a_list_of_commands() -> None:
+    for words in every(cli):
+        said = CliRunner().invoke(cli, [*words, "--help"], prog_name="vx-token", terminal_width=80).output
+        command = cli
+        for word in words:
+            command = command.commands[word]  # type: ignore[assignment]
+        for name, each in command.commands.items() if isinstance(command, click.Group) else ():
+            width = max(map(len, command.commands))
+            assert f"\n  {name:<{width}}  {each.get_short_help_str(1000)}\n" in said
+
+
+def test_each_command_has_one_place_in_the_list() -> None:
+    listed = [name for names in cli.sections.values() for name in names]
+    assert sorted(listed) == sorted(cli.commands)
+
+
+def test_quiet_leaves_errors_only(signed_in: Box, google: Emulator) -> None:
+    assert ran(signed_in, "refresh", "--quiet") == ""
+    assert ran(signed_in, "refresh").startswith("gemini: fresh token, ")
+    assert ran(signed_in, "gateway", "rotate-key", "-q") == ""
+    assert ran(signed_in, "status", "--quiet") == ""
+    doctor = signed_in.vx("doctor", "-q").stdout.splitlines()
+    assert doctor
+    assert not [line for line in doctor if line.startswith("ok")]
+    google.fail("token", status=503, times=None)
+    done = signed_in.vx("refresh", "-q")
+    assert (done.returncode, done.stdout, bool(done.stderr)) == (5, "", True)
 
 
 def test_help_needs_no_configuration(box: Box) -> None:

@@ -268,6 +268,7 @@ def test_metrics_count_requests_tokens_and_latency(proxy: Front, server: Upstrea
     assert "ya29" not in text
     status = proxy.ask("GET", "/statusz").json
     assert (status["requests"], status["errors"], status["tokens_per_minute"]) == (3, 0, 84)
+    assert proxy.ask("GET", "/statusz").json["requests"] == 3  # without those of `status` itself
     assert proxy.ask("GET", "/statusz", key=None).status == 401
 
 

@@ -30,9 +30,9 @@ from vx_token.tokens.refresh import Refresher
 @click.option("--access-log", is_flag=True, help="Log one line a request, without bodies and keys.")
 @click.pass_context
 def gateway(context: click.Context, port: int | None, access_log: bool) -> None:
-    """Serve the loopback gateway in the foreground, without the daemon.
+    """Serve the loopback gateway in the foreground.
 
-    SIGHUP reloads the configuration.
+    The daemon is not needed. SIGHUP reloads the configuration.
 
     \b
     Example:
@@ -89,9 +89,9 @@ def _signals() -> "queue.SimpleQueue[int]":
 
 @gateway.command()
 def key() -> None:
-    """Print the local key, for the "key command" setting of tools in gateway mode.
+    """Print the local key, which tools in gateway mode need.
 
-    The key is valid on this machine only.
+    Use it in the "key command" setting of tools. The key is valid on this machine only.
 
     \b
     Example:
@@ -102,8 +102,11 @@ def key() -> None:
 
 @gateway.command("rotate-key")
 @click.option("--grace", default="1h", show_default=True, metavar="DURATION", help="How long the old key stays valid.")
+@output.with_quiet
 def rotate_key(grace: str) -> None:
-    """Create a new local key; the old one stays valid for the grace period.
+    """Create a new local key, and retire the old one.
+
+    The old key stays valid for the grace period.
 
     \b
     Example:
@@ -116,7 +119,7 @@ def rotate_key(grace: str) -> None:
     address.rotate_key(os.environ, seconds)
     _publish(settings)
     until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + seconds))
-    click.echo(f"created a new local key; the old one stays valid until {until}")
+    output.report(f"created a new local key; the old one stays valid until {until}")
 
 
 def _publish(settings: Config) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -27,6 +28,19 @@ class Group(Command, click.Group):
 
     command_class = Command
     group_class = type
+    sections: Mapping[str, Sequence[str]] = {}
+    """Headings of the list of commands, each with its commands in order; without any there is one list."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one line for each command, below the headings; nothing is cut off."""
+        listed = [name for names in self.sections.values() for name in names]
+        others = [name for name in self.list_commands(ctx) if name not in listed]
+        width = max(map(len, self.commands), default=0)
+        for heading, names in {**self.sections, "More" if listed else "Commands": others}.items():
+            rows = [(name.ljust(width), self.commands[name].get_short_help_str(limit=1000)) for name in names]
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Without a command, print the help on stderr and exit with 2, as only some versions of click do."""

@@ -148,7 +148,9 @@ def run_(log_format: str | None, gateway: bool, **options: Any) -> None:
 @cli.command()
 @click.option("--seconds", type=click.FloatRange(24, 600), default=32.0, show_default=True, help="How long it runs.")
 def demo(seconds: float) -> None:
-    """Demonstrate vx-token on this machine, without an account, a network or changes to your files.
+    """Show vx-token at work on this machine, without an account.
+
+    It uses no network and changes none of your files.
 
     \b
     Example:
@@ -181,3 +183,9 @@ for each in (
 cli.add_command(cli_gateway.gateway)
 cli.add_command(cli_service.service)
 cli_setup.add(cli)
+cli.sections = {
+    "Everyday": ("status", "exec", "refresh", "doctor", "help"),
+    "Set-up": ("setup", "service", "run", "hook", "completion", "demo"),
+    "Gateway": ("gateway",),
+    "For scripts": ("print", "env", "path"),
+}

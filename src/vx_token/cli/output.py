@@ -7,19 +7,39 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
-from typing import TextIO
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
 
 import click
 
 from vx_token.errors import printable
 
 LOSSLESS = "vx-token-lossless"
+QUIET = "vx_token.quiet"  # in click's context
 
 
 def show(text: str, *, err: bool = False, nl: bool = True) -> None:
     """Print lines for people, without terminal control characters."""
     click.echo("\n".join(map(printable, text.split("\n"))), err=err, nl=nl)
+
+
+def _remember(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.meta[QUIET] = value
+
+
+def with_quiet(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option --quiet, by which `report` prints nothing."""
+    option = click.option(
+        "--quiet", "-q", is_flag=True, expose_value=False, callback=_remember, help="Print errors only."
+    )
+    return option(function)
+
+
+def report(text: str) -> None:
+    """Print what a command has done, unless the option --quiet is given."""
+    context = click.get_current_context(silent=True)
+    if context is None or not context.meta.get(QUIET):
+        show(text)
 
 
 def runnable(hint: str) -> str:

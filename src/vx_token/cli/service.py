@@ -9,10 +9,12 @@ import click
 
 from vx_token.cli import help as cli_help
 from vx_token.cli import output
+from vx_token.cli.color import painter, with_color
+from vx_token.cli.color import show as show_colored
 from vx_token.cli.execute import become
 from vx_token.config.load import load_config
 from vx_token.config.model import Config
-from vx_token.errors import VxTokenError
+from vx_token.errors import VxTokenError, printable
 from vx_token.gateway import address
 from vx_token.system import paths
 
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
 @click.group(cls=cli_help.Group)
 def service() -> None:
-    """Install and control the service, which starts vx-token at login and keeps it running.
+    """Install and control the service that keeps tokens fresh.
+
+    The service starts at login.
 
     \b
     Example:
@@ -76,6 +80,7 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be done,
 
 @service.command("install")
 @DRY_RUN
+@output.with_quiet
 def install(dry_run: bool) -> None:
     """Install or update the service, and wait until it has a token.
 
@@ -93,11 +98,15 @@ def install(dry_run: bool) -> None:
             raise
         output.show(f"note: {error.message}; shown as for a machine without user namespaces", err=True)
     steps = manager.install()
-    output.show(changes.show(steps).rstrip() if dry_run else manager.apply(steps, time.time))
+    if dry_run:
+        output.show(changes.show(steps).rstrip())
+        return
+    output.report(manager.apply(steps, time.time))
 
 
 @service.command("uninstall")
 @DRY_RUN
+@output.with_quiet
 def uninstall(dry_run: bool) -> None:
     """Stop the service and remove its files, its tokens and its log.
 
@@ -113,10 +122,11 @@ def uninstall(dry_run: bool) -> None:
         output.show(changes.show(steps).rstrip())
         return
     changes.perform(steps, manager.run)
-    output.show("the service is uninstalled")
+    output.report("the service is uninstalled")
 
 
 @service.command("start")
+@output.with_quiet
 def start() -> None:
     """Start the service, and wait until it has a token.
 
@@ -125,24 +135,30 @@ def start() -> None:
       vx-token service start && vx-token status
     """
     manager = _installed()
-    output.show(manager.apply(manager.control("start"), time.time))
+    output.report(manager.apply(manager.control("start"), time.time))
 
 
 @service.command("restart")
+@output.with_quiet
 def restart() -> None:
-    """Restart the service, for instance after an upgrade; tokens stay available meanwhile.
+    """Restart the service; tokens stay available meanwhile.
+
+    Do this after an upgrade.
 
     \b
     Example:
       vx-token service restart
     """
     manager = _installed()
-    output.show(manager.apply(manager.control("restart"), time.time))
+    output.report(manager.apply(manager.control("restart"), time.time))
 
 
 @service.command("stop")
+@output.with_quiet
 def stop() -> None:
-    """Stop the service until the next login; its tokens stay available until they expire.
+    """Stop the service until the next login.
+
+    Its tokens stay available until they expire.
 
     \b
     Example:
@@ -152,12 +168,15 @@ def stop() -> None:
 
     manager = _installed()
     changes.perform(manager.control("stop"), manager.run)
-    output.show("the service is stopped")
+    output.report("the service is stopped")
 
 
 @service.command("status")
-def service_status() -> None:
-    """Show whether the service is running; `vx-token status` shows its tokens.
+@with_color
+def service_status(color: str) -> None:
+    """Show whether the service is running.
+
+    `vx-token status` shows its tokens.
 
     \b
     Example:
@@ -167,7 +186,8 @@ def service_status() -> None:
 
     status = _manager().status()
     output.show(f"file:    {status.file if status.installed else 'not installed'}")
-    output.show(f"state:   {status.active}" + (f", process {status.pid}" if status.pid else ""))
+    active = painter(color)("running" if status.running else "fail", printable(status.active))
+    show_colored(f"state:   {active}" + (f", process {status.pid}\n" if status.pid else "\n"))
     output.show(f"message: {status.text}" if status.text else "message: none")
     install_service.require_running(status)
 

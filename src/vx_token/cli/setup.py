@@ -9,6 +9,8 @@ import click
 from vx_token.cli import help as cli_help
 from vx_token.cli import output, wiring
 from vx_token.cli import service as cli_service
+from vx_token.cli.color import painter, with_color
+from vx_token.cli.color import show as show_colored
 from vx_token.config.duration import shown
 from vx_token.config.load import load_config
 from vx_token.errors import ConfigError, UsageError
@@ -62,6 +64,7 @@ class _Terminal:
 @click.option("--yes", is_flag=True, help="Use all defaults and ask no questions.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, but change nothing.")
 @click.option("--undo", is_flag=True, help="Undo all changes of setup.")
+@output.with_quiet
 def setup(
     profile: str | None,
     kind: str | None,
@@ -105,18 +108,18 @@ def _world(*, silent: bool) -> "SetupContext":
         return left + ("; tools with a key command take: vx-token gateway key" if profile.mode == "gateway" else "")
 
     ask = DefaultPrompter() if silent else _Terminal()
-    return SetupContext(environ, output.show, ask, cli_service.manager_for, prove, clock.now)
+    return SetupContext(environ, output.report, ask, cli_service.manager_for, prove, clock.now)
 
 
 def _setup(options: Any, context: "SetupContext", *, yes: bool, dry_run: bool) -> None:
     from vx_token.install import setup as work
 
     todo = work.prepare(options, context)
-    output.show(str(todo) or "everything is in place already")
+    (output.report if yes and not dry_run else output.show)(str(todo) or "everything is in place already")
     if dry_run or (str(todo) and not yes and not context.prompter.confirm("Do this?")):
         return
     work.perform(todo, context)
-    output.show(TEST)
+    output.report(TEST)
 
 
 def _undo(context: "SetupContext", *, yes: bool, dry_run: bool) -> None:
@@ -124,13 +127,15 @@ def _undo(context: "SetupContext", *, yes: bool, dry_run: bool) -> None:
 
     steps, remark = work.undo_steps(context), work.kept_files(context)
     if not steps:
-        output.show(remark or "there is nothing to undo")
+        output.report(remark or "there is nothing to undo")
         return
-    output.show("\n".join(filter(None, [*(str(step).rstrip("\n") for step in steps), remark])))
+    (output.report if yes and not dry_run else output.show)(
+        "\n".join(filter(None, [*(str(step).rstrip("\n") for step in steps), remark]))
+    )
     if dry_run or not (yes or context.prompter.confirm("Do this?")):
         return
     work.undo(steps, context)
-    output.show("done; open shells keep the hook until they exit")
+    output.report("done; open shells keep the hook until they exit")
 
 
 @click.command(cls=cli_help.Command)
@@ -139,8 +144,12 @@ def _undo(context: "SetupContext", *, yes: bool, dry_run: bool) -> None:
 @click.option("--fix", is_flag=True, help="Show the commands that safely solve problems, ask, and run them.")
 @click.option("--yes", is_flag=True, help="With --fix: do not ask.")
 @click.option("--live", is_flag=True, help="Also check scopes, the clock and a tiny completion by requests to Google.")
+@click.option("--quiet", "-q", is_flag=True, help="Print only warnings and failures.")
+@with_color
 @click.pass_context
-def doctor(ctx: click.Context, profile: str | None, as_json: bool, live: bool, fix: bool, yes: bool) -> None:
+def doctor(
+    ctx: click.Context, profile: str | None, as_json: bool, live: bool, fix: bool, yes: bool, quiet: bool, color: str
+) -> None:
     """Check for known problems and print how to solve each.
 
     The exit status is 1 when a check fails.
@@ -156,11 +165,14 @@ def doctor(ctx: click.Context, profile: str | None, as_json: bool, live: bool, f
 
     if fix and as_json:
         raise UsageError("--fix and --json exclude each other", "run: vx-token doctor --fix, then with --json")
-    checks = _examined(profile, live=live)
-    output.show(work.as_json(checks) if as_json else output.runnable(work.as_text(checks)), nl=False)
+    checks, paint = _examined(profile, live=live), painter(color)
+    if as_json:
+        output.show(work.as_json(checks), nl=False)
+    else:
+        show_colored(output.runnable(work.as_text(checks, paint, quiet=quiet)))
     if fix and _fix(checks, yes=yes):
         checks = _examined(profile, live=live)
-        output.show("\n" + output.runnable(work.as_text(checks)), nl=False)
+        show_colored("\n" + output.runnable(work.as_text(checks, paint, quiet=quiet)))
     ctx.exit(1 if work.failed(checks) else 0)
 
 

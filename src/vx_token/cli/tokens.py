@@ -31,7 +31,9 @@ from vx_token.tokens.refresh import Refresher
 )
 @click.option("--format", "form", type=click.Choice(["token", "header", "json"]), default="token", show_default=True)
 def print_(min_ttl: float | None, form: str, **options: Any) -> None:
-    """Print a fresh token and nothing else, for scripts and for "key command" settings.
+    """Print a fresh token and nothing else.
+
+    Use it in scripts and in the "key command" setting of tools.
 
     \b
     Example:
@@ -48,7 +50,7 @@ def print_(min_ttl: float | None, form: str, **options: Any) -> None:
 @with_profile
 @click.option("--shell", "kind", type=click.Choice(shell.SHELLS), default="sh", show_default=True)
 def env(kind: str, **options: Any) -> None:
-    """Print assignments of the variables that tools read, such as OPENAI_API_KEY.
+    """Print the variables that tools read, such as OPENAI_API_KEY.
 
     \b
     Example:
@@ -118,18 +120,20 @@ def _served(settings: Config, profile: Profile) -> bool:
 @click.command(cls=cli_help.Command)
 @with_profile
 @click.option("--all", "every", is_flag=True, help="Refresh every profile.")
+@output.with_quiet
 def refresh(every: bool, **options: Any) -> None:
     """Fetch a new token from Google now.
 
     \b
     Example:
       vx-token refresh --profile gemini
+      vx-token refresh --all --quiet         in a cron job
     """
     settings, refresher, profile = load(options)
     failed: list[tuple[str, VxTokenError]] = []
     for each in settings.profiles.values() if every else [profile]:
         try:
-            output.show(f"{each.name}: fresh token, {duration.shown(_refreshed(refresher, each))} left")
+            output.report(f"{each.name}: fresh token, {duration.shown(_refreshed(refresher, each))} left")
         except VxTokenError as problem:
             failed.append((each.name, problem))
     for name, error in failed[:-1]:

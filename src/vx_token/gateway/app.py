@@ -29,7 +29,7 @@ from vx_token.gateway.guard import (
     is_preflight,
     parse_target,
 )
-from vx_token.gateway.metrics import CONTENT_TYPE, Metrics, Snapshot, known_route
+from vx_token.gateway.metrics import CONTENT_TYPE, STATUS_PATH, Metrics, Snapshot, known_route
 from vx_token.gateway.models import model_entry, model_list
 from vx_token.gateway.relay import StreamedResponse, UpstreamClosedError
 from vx_token.gateway.settings import GatewaySettings, Route, TokenProvider
@@ -155,7 +155,8 @@ class GatewayApp:
         if request.raw_path == "/metrics":
             exchange.path = request.raw_path
             return self._metrics_response()
-        if request.raw_path == "/statusz":
+        if request.raw_path == STATUS_PATH:
+            exchange.path = request.raw_path
             return _json(asdict(self.snapshot()))
         target = parse_target(request.raw_path, settings.routes, settings.default)
         exchange.profile, exchange.path = target.profile, target.path

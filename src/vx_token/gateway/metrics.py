@@ -16,6 +16,9 @@ SIGNATURE_ACTIONS = ("kept", "put_back", "stood_in")
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
+STATUS_PATH = "/statusz"
+
+
 def known_route(path: str) -> str:
     """Return the path if it is a known route, else "other"; this bounds the number of label values."""
     return path if path in _ROUTES else "other"
@@ -26,7 +29,7 @@ class Snapshot:
     """The counters that `status` shows.
 
     Attributes:
-        requests: completed since the start.
+        requests: completed since the start, without those of `status` itself.
         errors: completed with status 400 or higher.
         in_flight: running now.
         tokens_per_minute: model tokens of prompts and answers in the last minute, as counted by upstream.
@@ -115,7 +118,7 @@ class Metrics:
     def request_ended(self, profile: str, path: str, status: int) -> None:
         """Record the end of a request."""
         self._in_progress -= 1
-        self._completed += 1
+        self._completed += path != STATUS_PATH
         self._errors += status >= HTTPStatus.BAD_REQUEST
         route = known_route(path)
         child = self._children.get((profile, route, status))

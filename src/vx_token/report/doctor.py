@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 
 from vx_token import __version__
+from vx_token.errors import printable
 from vx_token.report import doctor_shell, doctor_token
+from vx_token.report.color import Paint, plain
 from vx_token.report.doctor_facts import Check, Surroundings
 
 SCHEMA = 1
@@ -48,14 +50,26 @@ def as_json(checks: list[Check]) -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
-def as_text(checks: list[Check]) -> str:
-    """Format as one line for each check, with its hint below it, and the number of failures and warnings."""
+def as_text(checks: list[Check], paint: Paint = plain, *, quiet: bool = False) -> str:
+    """Format as one line for each check, with its hint below it, and the number of failures and warnings.
+
+    Args:
+        checks: the results.
+        paint: colours the states.
+        quiet: whether to omit what is in order.
+    """
     width = max(len(check.name) for check in checks)
     lines = []
     for check in checks:
-        lines.append(f"{check.ok:<4}  {check.name:<{width}}  {check.detail}")
-        lines += [f"{'':<{width + 8}}hint: {line}" for line in check.hint.splitlines()]
-    total = ", ".join(_count(sum(check.ok == ok for check in checks), noun) for ok, noun in _NOUNS.items())
+        if quiet and check.ok == "ok":
+            continue
+        rest = printable(f"{check.name:<{width}}  {check.detail}")
+        lines.append(f"{paint(check.ok, f'{check.ok:<4}')}  {rest}")
+        lines += [f"{'':<{width + 8}}hint: {printable(line)}" for line in check.hint.splitlines()]
+    numbers = {ok: sum(check.ok == ok for check in checks) for ok in _NOUNS}
+    if quiet and not any(numbers.values()):
+        return ""
+    total = ", ".join(paint(ok if number else "", _count(number, _NOUNS[ok])) for ok, number in numbers.items())
     return "\n".join([*lines, "", total, ""])
 
 

@@ -1,7 +1,6 @@
 """The status of profiles, daemon and gateway: read once, and formatted as text or JSON."""
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,10 +10,11 @@ from vx_token import __version__
 from vx_token.config.duration import clock_time, shown
 from vx_token.config.model import Config, Profile
 from vx_token.daemon import info
-from vx_token.errors import ConfigError, failure_of
+from vx_token.errors import ConfigError, failure_of, printable
 from vx_token.gateway import address as gateway_address
 from vx_token.gateway import statusz
 from vx_token.outputs.publisher import Publisher
+from vx_token.report.color import Paint, plain
 from vx_token.tokens.model import State, condition
 from vx_token.tokens.schedule import next_refresh
 from vx_token.tokens.store import Store
@@ -151,20 +151,32 @@ def as_json(status: Status) -> str:
     return json.dumps(asdict(status), indent=2) + "\n"
 
 
-def as_text(status: Status, now: float, *, down: bool = False) -> str:
-    """Format as a table, with problems and hints below it; `down` is an installed service that is not running."""
+def as_text(status: Status, now: float, *, down: bool = False, paint: Paint = plain) -> str:
+    """Format as a table, with problems and hints below it, all of it printable.
+
+    Args:
+        status: what `gather` returned.
+        now: epoch seconds.
+        down: whether the installed service is not running.
+        paint: colours the states.
+    """
     rows = [("PROFILE", "STATUS", "LEFT", "LAST REFRESH", "NEXT REFRESH", "IDENTITY")]
     for row in status.profiles:
         left = shown(row.expires_in) if row.expires_in else "-"
         last = clock_time(row.refreshed_at) if row.refreshed_at else "-"
         following = clock_time(row.next_refresh_at) if status.daemon is not None else "-"
         rows.append((row.profile, row.status, left, last, following, row.account or row.credential or "-"))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, "", *_remarks(status, now, down=down)]) + "\n"
+    table = [[printable(cell) for cell in cells] for cells in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for state, cells in zip(["heading", *(row.status for row in status.profiles)], table, strict=True):
+        padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+        padded[1] = paint(state, padded[1])
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join([*lines, "", *_remarks(status, now, down=down, paint=paint)]) + "\n"
 
 
-def _remarks(status: Status, now: float, *, down: bool) -> list[str]:
+def _remarks(status: Status, now: float, *, down: bool, paint: Paint) -> list[str]:
     lines = []
     for row in status.profiles:
         if row.error:
@@ -174,32 +186,37 @@ def _remarks(status: Status, now: float, *, down: bool) -> list[str]:
         lines.append(f"configuration: {status.config_error}")
         if status.daemon is not None:
             lines.append("  the running daemon still uses the last good configuration")
-    if status.daemon is None and down:
-        lines.append("daemon: not running, though the service is installed")
-        lines.append("  hint: run: vx-token service start, or see: vx-token service logs")
-    elif status.daemon is None:
-        lines.append("daemon: not running; commands refresh tokens when needed (start one: vx-token service install)")
-    else:
-        since = shown(now - float(status.daemon.get("started_at", now)))
-        version = status.daemon.get("version", "?")
-        lines.append(f"daemon: running for {since}, pid {status.daemon.get('pid', '?')}, version {version}")
-    if status.gateway is not None:
-        lines.append(_gateway_line(status.gateway))
-        lines += [f"  hint: {status.gateway['hint']}"] if status.gateway.get("hint") else []
-    return lines
+    lines = [printable(line) for line in lines]
+    return [*lines, *_daemon_lines(status, now, down=down, paint=paint), *_gateway_lines(status.gateway, paint)]
 
 
-def _gateway_line(gateway: Mapping[str, Any]) -> str:
+def _daemon_lines(status: Status, now: float, *, down: bool, paint: Paint) -> list[str]:
+    if status.daemon is not None:
+        return [f"daemon: {paint('running', 'running')} {printable(daemon_details(status, now))}"]
+    if down:
+        hint = "  hint: run: vx-token service start, or see: vx-token service logs"
+        return [f"daemon: {paint('fail', 'not running')}, though the service is installed", hint]
+    rest = "; commands refresh tokens when needed (start one: vx-token service install)"
+    return [f"daemon: {paint('stopped', 'not running')}{rest}"]
+
+
+def daemon_details(status: Status, now: float) -> str:
+    """Return since when which daemon is running."""
+    daemon = status.daemon or {}
+    since = shown(now - float(daemon.get("started_at", now)))
+    return f"for {since}, pid {daemon.get('pid', '?')}, version {daemon.get('version', '?')}"
+
+
+def _gateway_lines(gateway: Mapping[str, Any] | None, paint: Paint) -> list[str]:
+    if gateway is None:
+        return []
+    address = printable(str(gateway["address"]))
     if "requests" not in gateway:
-        return f"gateway: {gateway['address']} {gateway['problem']}"
+        hint = [printable(f"  hint: {gateway['hint']}")] if gateway.get("hint") else []
+        return [f"gateway: {address} {paint('fail', printable(str(gateway['problem'])))}", *hint]
     counts = "{requests} requests, {errors} errors, {in_flight} in flight, {tokens_per_minute} tokens/min"
     if any(value for name, value in gateway.items() if name.startswith("signatures_")):
         counts += "; thought signatures: {signatures_kept} kept"
         counts += ", {signatures_put_back} put back, {signatures_stood_in} stood in"
     unverified = "" if gateway["verified"] else "; not verified to be yours"
-    return f"gateway: {gateway['address']}, {counts.format(**gateway)}{unverified}"
-
-
-def wait(seconds: float) -> None:
-    """Pause before `--watch` shows the status again; `seconds` long."""
-    time.sleep(seconds)
+    return [f"gateway: {address}, {counts.format(**gateway)}{unverified}"]
