@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 from sandbox import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
-LOCKS = {"demo": "checkout", "dev": "dev"}
+LOCKS = {"demo": "checkout", "dev": "dev", "docs": "docs"}
 
 
 def locked(name: str) -> dict[str, str]:

@@ -57,7 +57,27 @@ def test_every_message_in_a_heading_is_one_that_the_program_says() -> None:
     assert all(heading.strip() in source for heading in headings)
 
 
-def test_links_between_the_pages_lead_somewhere() -> None:
-    for page in DOCS.glob("*.md"):
-        for target in re.findall(r"\]\(([\w./-]+\.md)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} -> {target}"
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and the site make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def test_links_between_the_pages_lead_to_a_page_and_a_heading() -> None:
+    for page in [*DOCS.glob("*.md"), REPOSITORY / "README.md", REPOSITORY / "SECURITY.md"]:
+        for name, anchor in re.findall(r"\]\(([\w./-]*\.md|)(?:#([\w-]+))?\)", page.read_text(encoding="utf-8")):
+            target = page.parent / name if name else page
+            assert target.exists(), f"{page.name} -> {name}"
+            assert not anchor or anchor in anchors(target), f"{page.name} -> {name}#{anchor}"
+
+
+def test_each_page_has_one_place_in_the_sites_navigation() -> None:
+    listed = re.findall(r"^ +- (?:[\w ]+: )?(\S+\.md)$", (REPOSITORY / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(page.name for page in DOCS.glob("*.md"))
+
+
+def test_no_line_of_a_page_is_too_long_to_read_beside_others() -> None:
+    """A hundred and sixteen characters, tables aside."""
+    for page in [*DOCS.glob("*.md"), REPOSITORY / "README.md"]:
+        for line in page.read_text(encoding="utf-8").splitlines():
+            assert len(line) <= 116 or line.startswith("|"), f"{page.name}: {line}"
