@@ -11,6 +11,7 @@ import pytest
 
 from sandbox import Box, until
 from vx_token.emulator import Emulator
+from vx_token.system import atomic
 from vx_token.tokens.pacing import CHANGED_PATIENCE
 
 LIMIT = 5.0
@@ -24,10 +25,15 @@ def timed(box: Box, *words: str) -> tuple[float, "subprocess.CompletedProcess[st
 
 
 def aged(box: Box, google: Emulator) -> str:
-    """A live token that is past its time for a refresh, which nothing but a wait for its half-life brings about."""
+    """A live token that is past its time for a refresh: the state says that it is older than it is."""
     google.lifetime = 40.0
     token = box.vx("print").stdout
-    until(lambda: time.time() > google.issued[-1].issued_at + 20.5, 30)
+    state = json.loads(box.read("state.json"))
+    for instant in ("issued_at", "expires_at"):
+        state["token"][instant] -= 20.5  # half of its life
+    state["tried_at"] -= 20.5
+    atomic.write(box.runtime / "gemini" / "state.json", json.dumps(state).encode())
+    (box.runtime / "gemini" / "peek").unlink()
     return token
 
 
