@@ -17,6 +17,7 @@ from vx_token.gateway.errors import GatewayError
 from vx_token.gateway.guard import RequestTarget
 from vx_token.gateway.headers import Headers
 from vx_token.gateway.settings import Limits, Route
+from vx_token.gateway.stale_connections import Connector, Response, StaleConnectionError, new_connection
 
 _TLS_BUFFER = 8 << 10  # bytes; half a TLS record
 _HEADER = 64 << 10  # maximum bytes of one response header
@@ -47,7 +48,8 @@ def open_session(ca_file: Path | None, limits: Limits, limit: int) -> aiohttp.Cl
     if ca_file is not None:
         context.load_verify_locations(ca_file)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=limit, ssl=context, keepalive_timeout=_IDLE, ttl_dns_cache=60),
+        connector=Connector(limit=limit, ssl=context, keepalive_timeout=_IDLE, ttl_dns_cache=60),
+        response_class=Response,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect, sock_read=limits.silence),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
@@ -62,6 +64,8 @@ async def send(
 ) -> aiohttp.ClientResponse:
     """Send one request and return the response; its body is not read yet.
 
+    A complete body is sent once more on a new connection if upstream has closed a kept one without a response.
+
     Raises:
         GatewayError: 502 or 504 if upstream does not respond; the body's error if that cannot be read.
     """
@@ -70,10 +74,20 @@ async def send(
         fields["Content-Length"] = str(body.length)
     url = _parse_url(request.target.url(request.route.base_url))
     proxy = request.route.proxy or None
-    try:
+
+    async def attempt() -> aiohttp.ClientResponse:
         return await session.request(
             request.method, url, headers=fields, data=body.payload(), allow_redirects=False, proxy=proxy
         )
+
+    try:
+        try:
+            return await attempt()
+        except StaleConnectionError:
+            if not body.complete:
+                raise
+            with new_connection():
+                return await attempt()
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise body.error or upstream_error(error, url.host or "") from None
 
