@@ -215,6 +215,23 @@ def test_an_error_of_half_a_surrogate_pair_is_still_an_error(
     assert (answer.status, answer.error["message"]) == (404, message)
 
 
+@pytest.mark.parametrize(
+    ("location", "status", "is_named"),
+    [("europe-west4", 404, True), ("eu", 404, True), ("global", 404, False), ("europe-west4", 403, False)],
+)
+def test_a_model_that_a_region_does_not_serve_is_an_error_with_the_setting(
+    proxy: Front, server: Upstream, location: str, status: int, is_named: bool
+) -> None:
+    text = f"Publisher Model `projects/p/locations/{location}/publishers/google/models/gemini-3-pro` was not found."
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response([{"error": {"code": status, "message": text}}], status=status)
+
+    server.handler = handler
+    hint = f' Many models are not served in {location}: set location = "global" in the configuration.'
+    assert proxy.ask().error["message"] == text + (hint if is_named else "")
+
+
 @pytest.mark.parametrize("number", [b"NaN", b"1e999"])
 def test_an_error_with_a_number_that_json_lacks_stays_as_it_was(proxy: Front, server: Upstream, number: bytes) -> None:
     body = b'[{"error": {"message": "m", "x": ' + number + b"}}]"

@@ -3,12 +3,14 @@
 import codecs
 import json
 import math
+import re
 import zlib
 from http import HTTPStatus
 from typing import Any
 
 from vx_token.errors import LoginNeededError, TemporaryError, VxTokenError
 
+_REGIONAL_MODEL = re.compile(r"/locations/(?!global/)([a-z0-9-]+)/publishers/[^/]+/models/")
 _ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
 MAX_ERROR_BODY = 256 << 10  # bytes of an error response that are converted
 
@@ -97,6 +99,8 @@ def _openai(status: int, error: dict[str, Any]) -> dict[str, Any]:
         message = (
             f"upstream answered {status} {HTTPStatus(status).phrase if status in set(HTTPStatus) else ''}".rstrip()
         )
+    if status == HTTPStatus.NOT_FOUND and (place := _REGIONAL_MODEL.search(message)):
+        message = f'{message} Many models are not served in {place[1]}: set location = "global" in the configuration.'
     return {**error, "message": message, "type": error.get("status") or "upstream_error", "param": None}
 
 
