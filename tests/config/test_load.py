@@ -421,6 +421,11 @@ def test_the_file_in_its_default_place_need_not_exist(tmp_path: Path) -> None:
     assert load_config(environ).profile().name == "gemini"
 
 
+@pytest.mark.parametrize(("written", "near"), [("US-Central1", "us-central1"), ("EU", "eu"), ("us_east4", "us-east4")])
+def test_a_location_of_the_wrong_form_is_answered_by_the_right_one(written: str, near: str) -> None:
+    assert refused(profile(f'location = "{written}"')).hint.endswith(f"did you mean {near!r}?")
+
+
 def test_an_account_and_a_credential_file_exclude_each_other() -> None:
     with pytest.raises(ConfigError, match="account cannot be combined with credentials") as raised:
         parse(profile('credentials = "/k"\naccount = "active"'))

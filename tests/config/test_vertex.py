@@ -38,6 +38,13 @@ PLACE = "v1/projects/p/locations"
         (f"https://1.us-central1-42.prediction.vertexai.goog/{PLACE}/us-central1/endpoints/1/invoke/v1", ""),
         (f"https://aiplatform.us.rep.googleapis.com/{PLACE}/us/endpoints/openapi/", ""),
         (f"https://aiplatform.other.example/{PLACE}/global/endpoints/openapi", ""),
+        (f"https://aiplatform-mine.p.googleapis.com/{PLACE}/us-central1/endpoints/openapi", ""),
+        (f"https://us-central1-aiplatform-mine.p.googleapis.com/{PLACE}/us-central1/endpoints/1", ""),
+        (f"https://us-central1-aiplatform.mtls.googleapis.com/{PLACE}/us-central1/endpoints/openapi", ""),
+        (f"https://10.0.0.5/{PLACE}/us-central1/endpoints/1", ""),
+        (f"https://aiplatform.googleapis.com/{PLACE}/us-central1/endpoints/openapi", "does not serve"),
+        (f"https://aiplatform.eu.rep.googleapis.com/{PLACE}/us/endpoints/openapi", "does not serve"),
+        (f"https://1.us-central1-42.prediction.vertexai.goog/{PLACE}/us-central1/endpoints/openapi", "of one endpoint"),
         ("http://127.0.0.1:1/v1", ""),
         (f"https://eu-aiplatform.googleapis.com/{PLACE}/eu/endpoints/openapi", "the host eu-aiplatform"),
         (f"https://global-aiplatform.googleapis.com/{PLACE}/global/endpoints/openapi", "the host global-"),
@@ -75,7 +82,7 @@ def test_an_unusual_location_is_a_warning_with_what_is_usual(location: str, endp
     assert bool(warning) == bool(hint)
 
 
-@pytest.mark.parametrize("host", ["aiplatform.other.example", "127.0.0.1:1", "10.0.0.1"])
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "10.0.0.1"])
 def test_only_locations_of_googles_own_universe_are_known(host: str) -> None:
     assert vertex.warning(f"https://{host}/{PLACE}/mars/endpoints/openapi") == ("", "")
 
@@ -103,3 +110,30 @@ def test_the_api_of_another_location_is_in_the_same_universe(host: str, root: st
 )
 def test_an_endpoint_of_ones_own_is_recognised_with_its_containers_routes(route: str, own: bool) -> None:
     assert vertex.is_own_endpoint(f"https://host.example/{PLACE}/us-x1/endpoints/{route}") == own
+
+
+@pytest.mark.parametrize(
+    ("host", "location", "usual"),
+    [
+        ("aiplatform.apis.example", "global", ""),
+        ("u-x1-aiplatform.apis.example", "u-x1", ""),
+        ("aiplatform.eu.rep.apis.example", "eu", ""),
+        ("eu-aiplatform.apis.example", "eu", "aiplatform.eu.rep.apis.example"),
+        ("aiplatform.apis.example", "u-x1", "u-x1-aiplatform.apis.example"),
+    ],
+)
+def test_hosts_of_another_universe_have_the_same_form(host: str, location: str, usual: str) -> None:
+    url = f"https://{host}/{PLACE}/{location}/endpoints/openapi"
+    assert vertex.problem(url) == ("", "")
+    _, hint = vertex.warning(url)
+    assert hint == (f"if it is Google's, use the host {usual}" if usual else "")
+
+
+def test_a_login_of_another_universe_is_told_its_base_url() -> None:
+    url = vertex.base_url("p", "u-x1", "openapi", "v1")
+    right = f"https://u-x1-aiplatform.apis.example/{PLACE}/u-x1/endpoints/openapi"
+    problem, hint = vertex.universe_problem(url, "apis.example")
+    assert problem == "the login is of the universe apis.example, and the URL of googleapis.com"
+    assert hint == f'set base_url = "{right}"'
+    assert vertex.universe_problem(right, "apis.example") == ("", "")
+    assert vertex.universe_problem(f"http://127.0.0.1:1/{PLACE}/u-x1/endpoints/openapi", "apis.example") == ("", "")

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 import trustme
 
+from forked import fetch_here
 from sandbox import Box
 from vx_token.config.model import Profile
+from vx_token.credentials import credential_file
 from vx_token.credentials.fetch import fetch_token, profile_of
 from vx_token.credentials.token import Token, validated
 from vx_token.emulator import Emulator, running
@@ -121,6 +123,15 @@ def test_a_longer_life_that_is_refused_becomes_an_hour_and_a_note(box: Box, goog
     assert token.lifetime == pytest.approx(HOUR, abs=2)
     assert "allowServiceAccountCredentialLifetimeExtension" in token.note
     assert google.count("iam", 400) == google.count("iam", 200) == 1
+
+
+def test_a_service_account_of_another_universe_signs_its_token_itself(box: Box, google: Emulator) -> None:
+    name = google.service_account(box.key)
+    rewrite(box.key, universe_domain="apis.example")
+    token = fetch_here(Profile("gemini", "demo", credentials=str(box.key)), {})
+    assert (token.account, token.value.count("."), google.issued) == (name, 2, [])
+    described = credential_file.describe(box.key)
+    assert (described.problem, described.universe) == ("", "apis.example")
 
 
 def test_a_workload_exchanges_its_proof(box: Box, google: Emulator) -> None:

@@ -189,6 +189,14 @@ def test_what_a_credential_file_says_holds_no_secret(google: Emulator, tmp_path:
     assert not any(secret in repr(facts) for secret in secrets)
 
 
+def test_a_login_of_another_universe_fails_at_googles_own_hosts(box: Box, google: Emulator) -> None:
+    google.service_account(box.key)
+    box.key.write_text(json.dumps(json.loads(box.key.read_text()) | {"universe_domain": "apis.example"}))
+    box.profile(url="https://u-x1-aiplatform.googleapis.com/v1/projects/p/locations/u-x1/endpoints/openapi")
+    [check] = found(around(box), "url gemini")
+    assert (check.ok, "https://u-x1-aiplatform.apis.example/v1/" in check.hint) == ("fail", True)
+
+
 def test_a_url_that_cannot_work_fails_and_an_unknown_location_is_a_warning(signed_in: Box) -> None:
     signed_in.environ["VX_TOKEN_BASE_URL"] = (
         "https://eu-aiplatform.googleapis.com/v1/projects/p/locations/eu/endpoints/1"

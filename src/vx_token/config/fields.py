@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from vx_token.config import presets
 from vx_token.config.duration import seconds
+from vx_token.config.locations import nearest
 
 type_names = {str: "a string", bool: "true or false", int: "a number", list: "a list", dict: "a table"}
 
@@ -93,6 +94,13 @@ def matching(pattern: str, allowed: str) -> Check:
         return str(value)
 
     return check
+
+
+def location(value: object) -> str:
+    """Check the form of a location; whether it exists is not checked, because Google adds locations."""
+    allowed = "global, us, eu or a region such as us-central1"
+    near = nearest(value) if isinstance(value, str) else ""
+    return str(matching(r"[a-z][a-z0-9-]*", f"{allowed}; did you mean {near!r}?" if near else allowed)(value))
 
 
 def duration(least: float, most: float, example: str) -> Check:

@@ -20,6 +20,7 @@ from vx_token.config.fields import (
     exports,
     headers,
     integer,
+    location,
     mapping,
     matching,
     text,
@@ -37,7 +38,7 @@ NAME = matching(
 
 PROFILE_KEYS: Mapping[str, Check] = {
     "project": matching(r"[a-z0-9][a-z0-9.:-]*", "a project id such as my-project"),
-    "location": matching(r"[a-z][a-z0-9-]*", "global, us, eu or a region such as us-central1"),
+    "location": location,
     "endpoint": matching(r"[A-Za-z0-9_-]+", '"openapi" or the id of a deployed endpoint'),
     "base_url": url,
     "api_version": choice("v1", "v1beta1"),

@@ -1,7 +1,5 @@
 """The locations of Vertex AI, and the nearest one to a name that is not among them."""
 
-import difflib
-
 SOURCE = "Google's discovery document for aiplatform v1"
 REVISION = "2026-11-06"
 """Date of that document; Google adds locations, so an unknown one is a warning and never an error."""
@@ -21,5 +19,7 @@ LOCATIONS = ("global", *MULTI_REGIONS, *REGIONS)
 
 def nearest(name: str) -> str:
     """Return the location that `name` resembles most, "" when it resembles none."""
+    import difflib  # here, because only a wrong name needs it
+
     plain = name.lower().replace("_", "-").strip("-")
     return next(iter(difflib.get_close_matches(plain, LOCATIONS, 1, 0.6)), "")

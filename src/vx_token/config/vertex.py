@@ -4,7 +4,7 @@ Source: Google's discovery documents for aiplatform v1; `global` has no prefix, 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -15,6 +15,8 @@ DEDICATED = ".prediction.vertexai.goog"
 """The end of a dedicated endpoint's host."""
 
 _PATH = re.compile(r"/(v1|v1beta1)/projects/([^/]+)/locations/([^/]+)/endpoints/([^/]+)(/.*)?")
+_SHARED_HOST = re.compile(rf"((?:[a-z0-9-]+-)?aiplatform|aiplatform\.({'|'.join(MULTI_REGIONS)})\.rep)\.{UNIVERSE}")
+"""The hosts of the API, each of which serves one location."""
 _HOST = re.compile(r"(?:aiplatform\.[a-z]+\.rep|aiplatform|[a-z0-9-]+-aiplatform)\.([a-z0-9-]+(?:\.[a-z0-9-]+)+)")
 
 
@@ -99,7 +101,11 @@ def problem(url: str) -> tuple[str, str]:
     if place is None or (place.route and (place.endpoint == "openapi" or not place.route.startswith("/invoke"))):
         hint = "base_url must end with /v1/projects/PROJECT/locations/LOCATION/endpoints/openapi"
         return f"{url} is not a URL of Vertex AI", hint
-    if host(place.location) != name and not name.endswith(DEDICATED):
+    if name.endswith(DEDICATED) and place.endpoint == "openapi":
+        hint = "end base_url with endpoints/ID/invoke/v1, or set project and location instead"
+        return f"{name} is the host of one endpoint, and serves no endpoints/openapi", hint
+    # Google's other hosts, such as those of Private Service Connect (NAME.p.googleapis.com), have names of any form.
+    if _SHARED_HOST.fullmatch(name) and host(place.location) != name:
         return f"{name} does not serve the location {place.location}", f"use the host {host(place.location)}"
     return "", ""
 
@@ -107,6 +113,8 @@ def problem(url: str) -> tuple[str, str]:
 def warning(url: str) -> tuple[str, str]:
     """Return what is unusual about this base URL, and what would be usual; two empty strings for nothing."""
     place = Place.parse(url)
+    if place is not None and place.universe not in ("", UNIVERSE):
+        return _other_universe(place)
     if place is None or place.universe != UNIVERSE:
         return "", ""
     if place.location not in LOCATIONS:
@@ -117,3 +125,20 @@ def warning(url: str) -> tuple[str, str]:
         hint = f"find its region: vx-token endpoints --all-locations; then run: vx-token endpoints use {place.endpoint}"
         return f"a deployed endpoint such as {place.endpoint} is in a region, not in {place.location}", hint
     return "", ""
+
+
+def _other_universe(place: Place) -> tuple[str, str]:
+    """Return the usual host of a location in another universe, whose hosts may also be a proxy's."""
+    name, usual = urlsplit(place.root).hostname, host(place.location, place.universe)
+    if name == usual:
+        return "", ""
+    return f"{name} has not the usual form of a host for {place.location}", f"if it is Google's, use the host {usual}"
+
+
+def universe_problem(url: str, universe: str) -> tuple[str, str]:
+    """Return why a login of `universe` is refused at this base URL, and what to do; two empty strings for no reason."""
+    place = Place.parse(url)
+    if place is None or place.universe in ("", universe):
+        return "", ""
+    right = replace(place, root=f"https://{host(place.location, universe)}").url
+    return f"the login is of the universe {universe}, and the URL of {place.universe}", f'set base_url = "{right}"'

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vx_token.config.model import Profile
+from vx_token.config.vertex import UNIVERSE
 from vx_token.credentials import gcloud, gcloud_accounts, google_errors
 from vx_token.credentials.google_errors import Login
 from vx_token.errors import ConfigError, LoginNeededError, VxTokenError, printable
@@ -44,6 +45,7 @@ class CredentialFile:
         token_uri: the address of its token endpoint, or "" for the default one.
         mode: permission bits.
         modified_at: epoch seconds.
+        universe: the domain of the Google Cloud that it belongs to.
     """
 
     path: Path
@@ -55,6 +57,7 @@ class CredentialFile:
     token_uri: str = ""
     mode: int = 0
     modified_at: float = 0.0
+    universe: str = UNIVERSE
 
 
 def credential_file(profile: Profile, environ: Mapping[str, str]) -> Path | None:
@@ -176,8 +179,16 @@ def describe_login(profile: Profile, environ: Mapping[str, str]) -> CredentialFi
         return CredentialFile(path, error.message, error.hint)
     except OSError as error:
         return CredentialFile(path, f"{path} cannot be read: {error.strerror}")
-    project, mode = _string(content, "project_id"), stat.S_IMODE(status.st_mode)
-    return CredentialFile(path, "", "", login.kind, login.account, project, _token_uri(content), mode, status.st_mtime)
+    return CredentialFile(
+        path,
+        kind=login.kind,
+        account=login.account,
+        project=_string(content, "project_id"),
+        token_uri=_token_uri(content),
+        mode=stat.S_IMODE(status.st_mode),
+        modified_at=status.st_mtime,
+        universe=_universe(content),
+    )
 
 
 def describe(path: Path) -> CredentialFile:
@@ -210,6 +221,7 @@ def _read(path: Path) -> tuple[CredentialFile, dict[str, Any]]:
         _token_uri(content),
         stat.S_IMODE(status.st_mode),
         status.st_mtime,
+        _universe(content),
     )
     return file, content
 
@@ -220,7 +232,11 @@ def _token_uri(content: dict[str, Any]) -> str:
     return _string(content, "token_uri") or _string(content, "token_url") or _string(source, "token_uri")
 
 
-def _string(content: dict[str, Any], key: str) -> str:
+def _universe(content: Mapping[str, Any]) -> str:
+    return _string(content, "universe_domain") or UNIVERSE
+
+
+def _string(content: Mapping[str, Any], key: str) -> str:
     value = content.get(key)
     return value if isinstance(value, str) and value.isprintable() else ""
 

@@ -74,6 +74,8 @@ def urls(around: Surroundings) -> Iterator[Check]:
     for each in around.profiles:
         name, url = f"url {each.profile.name}", each.profile.url
         problem, hint = vertex.problem(url)
+        if not problem and each.login is not None and not each.login.problem:
+            problem, hint = vertex.universe_problem(url, each.login.universe)
         warning, usual = vertex.warning(url)
         if problem:
             yield Check(name, "fail", problem, hint)
