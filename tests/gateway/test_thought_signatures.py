@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+import runpy
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +13,7 @@ import openai
 import pytest
 from aiohttp import web
 
+from sandbox import REPOSITORY
 from upstreams import KEY, Front, Purse, Upstream, front, upstream
 from vx_token.credentials.token import Token
 from vx_token.emulator import Emulator
@@ -373,3 +376,21 @@ def test_64_tool_calls_take_less_than_a_millisecond() -> None:
         return time.thread_time() - started
 
     assert min(seconds() for _ in range(50)) < 0.001
+
+
+def test_the_page_of_tools_shows_each_tool_in_its_locked_version() -> None:
+    """The table is made by scripts/test-tool-calls, which needs minutes and a registry."""
+    script = runpy.run_path(str(REPOSITORY / "scripts" / "test_tool_calls.py"))
+    page = script["PAGE"].read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.count(" | ") == 3][1:]
+    locks = REPOSITORY / "scripts" / "tool-calls"
+    versions = json.loads((locks / "package.json").read_text())["dependencies"]
+    for lock in ("python.txt", "strands.txt"):
+        found = re.findall(r"^([\w-]+)==([\w.]+)", (locks / lock).read_text(), re.MULTILINE)
+        versions |= {f"{lock}:{name}": version for name, version in found}
+    expected = [
+        (each.name, versions[each.package if each.environment == "node" else f"{each.environment}.txt:{each.package}"])
+        for each in script["TOOLS"]
+    ]
+    assert [(name, version) for name, version, *_ in rows] == expected
+    assert {through for *_, through in rows} == {"works"}

@@ -1,0 +1,93 @@
+// Node tools with two turns of tool calls in one conversation: `clients.mjs NAME plain|stream` prints both answers.
+// Key, URL and model come from OPENAI_API_KEY, OPENAI_BASE_URL and OPENAI_MODEL.
+// TOOLS is the folder whose node_modules has the tools.
+import { createRequire } from "node:module";
+import { pathToFileURL } from "node:url";
+
+const { OPENAI_API_KEY: apiKey, OPENAI_BASE_URL: baseURL, OPENAI_MODEL: model, TOOLS } = process.env;
+const prompts = ["Look at the house.", "Look at the garden."];
+const description = "Look at a place.";
+const look = ({ place }) => `${place} is green`;
+const { resolve } = createRequire(`${TOOLS}/package.json`);
+const load = (name) => import(pathToFileURL(resolve(name)));
+
+async function openaiNode(stream) {
+  const { default: OpenAI } = await load("openai");
+  const client = new OpenAI({ maxRetries: 0 });
+  const parameters = { type: "object", properties: { place: { type: "string" } } };
+  const tools = [{ type: "function", function: { name: "look", description, parameters } }];
+  const messages = [];
+  for (const content of prompts) {
+    messages.push({ role: "user", content });
+    for (;;) {
+      const asked = { model, messages, tools };
+      const answer = stream
+        ? await client.chat.completions.stream(asked).finalChatCompletion()
+        : await client.chat.completions.create(asked);
+      const message = answer.choices[0].message;
+      messages.push(message);
+      if (!message.tool_calls?.length) {
+        console.log(message.content);
+        break;
+      }
+      for (const call of message.tool_calls) {
+        messages.push({ role: "tool", tool_call_id: call.id, content: look(JSON.parse(call.function.arguments)) });
+      }
+    }
+  }
+}
+
+async function langchain(stream) {
+  const { ChatOpenAI } = await load("@langchain/openai");
+  const { HumanMessage, ToolMessage } = await load("@langchain/core/messages");
+  const { tool } = await load("@langchain/core/tools");
+  const { z } = await load("zod");
+  const tools = [tool(look, { name: "look", description, schema: z.object({ place: z.string() }) })];
+  const chat = new ChatOpenAI({ model, apiKey, configuration: { baseURL }, maxRetries: 0 }).bindTools(tools);
+  const messages = [];
+  for (const prompt of prompts) {
+    messages.push(new HumanMessage(prompt));
+    for (;;) {
+      let answer;
+      if (stream) for await (const chunk of await chat.stream(messages)) answer = answer ? answer.concat(chunk) : chunk;
+      else answer = await chat.invoke(messages);
+      messages.push(answer);
+      if (!answer.tool_calls?.length) {
+        console.log(answer.text ?? answer.content);
+        break;
+      }
+      for (const call of answer.tool_calls) {
+        messages.push(new ToolMessage({ content: look(call.args), tool_call_id: call.id }));
+      }
+    }
+  }
+}
+
+const aiSdk = (provider) => async (stream) => {
+  const { generateText, streamText, stepCountIs, tool } = await load("ai");
+  const { z } = await load("zod");
+  const tools = { look: tool({ description, inputSchema: z.object({ place: z.string() }), execute: look }) };
+  const chat = await provider();
+  const messages = [];
+  for (const content of prompts) {
+    messages.push({ role: "user", content });
+    const asked = { model: chat, messages, tools, stopWhen: stepCountIs(5), maxRetries: 0 };
+    let result;
+    if (stream) {
+      result = streamText({ ...asked, onError: ({ error }) => { throw error; } });
+      await result.consumeStream({ onError: (error) => { throw error; } });
+    } else result = await generateText(asked);
+    messages.push(...(await result.response).messages);
+    console.log(await result.text);
+  }
+};
+
+const clients = {
+  openai: openaiNode,
+  "@langchain/openai": langchain,
+  "@ai-sdk/openai": aiSdk(async () => (await load("@ai-sdk/openai")).createOpenAI({ apiKey, baseURL }).chat(model)),
+  "@ai-sdk/openai-compatible": aiSdk(async () =>
+    (await load("@ai-sdk/openai-compatible")).createOpenAICompatible({ name: "vertex", apiKey, baseURL })(model)),
+};
+
+await clients[process.argv[2]](process.argv[3] === "stream");
