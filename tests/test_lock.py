@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from sandbox import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
-LOCKS = {"demo": "checkout", "dev": "dev", "docs": "docs"}
+LOCKS = {"demo": "checkout", "dev": "dev", "docs": "docs", "lowest": "dev", "release": "release"}
 
 
 def locked(name: str) -> dict[str, str]:
@@ -32,7 +33,8 @@ def group(name: str) -> Iterator[str]:
 @pytest.mark.parametrize("name", LOCKS)
 def test_each_requirement_is_locked_to_a_version_that_satisfies_it(name: str) -> None:
     extras = PROJECT["project"]["optional-dependencies"]
-    wanted = [*PROJECT["project"]["dependencies"], *extras["gateway"], *extras["demo"], *group(LOCKS[name])]
+    product = [*PROJECT["project"]["dependencies"], *(each for extra in extras.values() for each in extra)]
+    wanted = [*(product if name != "release" else ()), *group(LOCKS[name])]
     versions = locked(name)
     for requirement in map(Requirement, wanted):
         version = versions.get(canonicalize_name(requirement.name), "")
@@ -40,6 +42,21 @@ def test_each_requirement_is_locked_to_a_version_that_satisfies_it(name: str) ->
         assert requirement.specifier.contains(version), f"{requirement} is not {version}: run scripts/lock"
 
 
-def test_both_lock_files_have_the_same_versions() -> None:
+def test_the_demo_has_the_versions_of_the_tests() -> None:
     demo, dev = locked("demo"), locked("dev")
     assert demo.items() <= dev.items()
+
+
+def test_users_can_have_the_versions_that_the_tests_ran_with() -> None:
+    lines = [line for line in (REPOSITORY / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    versions = {canonicalize_name(name): version for name, version in (re.split("==| ", line)[:2] for line in lines)}
+    assert versions.keys() >= {Requirement(each).name for each in PROJECT["project"]["dependencies"]}
+    assert versions.items() <= locked("dev").items()
+
+
+def test_the_lowest_versions_are_those_of_pyproject() -> None:
+    versions = locked("lowest")
+    extras = PROJECT["project"]["optional-dependencies"]
+    for requirement in map(Requirement, [*PROJECT["project"]["dependencies"], *extras["gateway"]]):
+        [bound] = requirement.specifier
+        assert Version(versions[canonicalize_name(requirement.name)]) == Version(bound.version), requirement

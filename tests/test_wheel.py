@@ -39,6 +39,20 @@ def test_wheel_and_sdist_carry_the_shell_and_systemd_files(built: Path) -> None:
 
 
 @pytest.mark.slow
+def test_two_builds_give_the_same_bytes(built: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    subprocess.run(["git", "clone", "-q", str(REPOSITORY), str(copy)], check=True)
+    changed = subprocess.run(["git", "status", "--porcelain"], cwd=REPOSITORY, check=True, capture_output=True).stdout
+    wheels = [next(built.glob("*.whl")).read_bytes()]
+    for source in [copy, copy] if changed else [copy]:  # beside uncommitted changes two builds of the clone
+        folder = tmp_path / f"dist{len(wheels)}"
+        command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(folder), str(source)]
+        subprocess.run(command, check=True, capture_output=True, timeout=100)
+        wheels.append(next(folder.glob("*.whl")).read_bytes())
+    assert wheels[-1] == wheels[-2]
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_installed_wheel_serves_a_token_and_the_hook(built: Path, tmp_path: Path, google: Emulator) -> None:
     venv = tmp_path / "venv"
