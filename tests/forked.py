@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -46,10 +47,14 @@ class Command:
     Its refreshes happen in this process, where an executed vx-token starts a child for each (`fetch_here`).
     """
 
-    def __init__(self, words: tuple[str, ...], environ: Mapping[str, str], cwd: Path, out: Path, err: Path) -> None:
+    def __init__(self, words: tuple[str, ...], environ: Mapping[str, str], cwd: Path, log: Path | None = None) -> None:
+        """Start it; messages go to the end of `log`, or else like the output to `communicate`."""
         self.args = words
+        self._captured = [tempfile.NamedTemporaryFile() for _ in range(2)] if log is None else []  # noqa: SIM115
+        outputs = [Path(file.name) for file in self._captured] if log is None else [Path(os.devnull), log]
+        self._texts = ("", "")
         _serve()
-        self._process = _FORKS.Process(target=_become, args=(words, dict(environ), cwd, out, err))
+        self._process = _FORKS.Process(target=_become, args=(words, dict(environ), cwd, *outputs))
         self._process.start()
 
     @property
@@ -71,6 +76,20 @@ class Command:
             raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
         return self.returncode
 
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for its end; what it wrote to stdout and stderr."""
+        self.wait(timeout)
+        if self._captured:
+            out, err = (file.read().decode() for file in self._captured)
+            self._texts = (out, err)
+            self.close()
+        return self._texts
+
+    def close(self) -> None:
+        for file in self._captured:
+            file.close()
+        self._captured = []
+
     def send_signal(self, number: int) -> None:
         if self.returncode is None:
             with suppress(ProcessLookupError):
@@ -87,6 +106,7 @@ class Command:
 
     def __exit__(self, *_: object) -> None:
         self.wait()
+        self.close()
 
 
 @functools.cache

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -134,13 +133,16 @@ class Box:
         )
 
     def _forked(self, words: tuple[str, ...], timeout: float) -> "subprocess.CompletedProcess[str]":
-        with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
-            command = forked.Command(words, self.environ, self.root, Path(out.name), Path(err.name))
+        with self.fork(*words) as command:
             try:
-                status = command.wait(timeout)
+                out, err = command.communicate(timeout)
             finally:
                 command.kill()
-            return subprocess.CompletedProcess(words, status, out.read().decode(), err.read().decode())
+        return subprocess.CompletedProcess(words, command.wait(), out, err)
+
+    def fork(self, *words: str) -> forked.Command:
+        """Start the command, forked, and leave it running."""
+        return forked.Command(words, self.environ, self.root)
 
     def _forkable(self) -> bool:
         """Whether a fork is the same: the interpreter reads some variables only when it starts."""
@@ -175,7 +177,7 @@ class Box:
         path = self.root / "daemon.log"
         path.touch()
         if self._forkable():
-            with forked.Command(words, self.environ, self.root, Path(os.devnull), path) as command:
+            with forked.Command(words, self.environ, self.root, path) as command:
                 yield command
         else:
             with path.open("a") as log, self.start(*words, stderr=log) as process:

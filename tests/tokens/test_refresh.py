@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -13,16 +14,19 @@ import pytest
 from sandbox import Box, until
 from vx_token.emulator import Emulator
 
+if TYPE_CHECKING:
+    import forked
+
 CROWD = 64
 
 
 @contextmanager
-def crowd(box: Box, *words: str, size: int = CROWD) -> Iterator[list["subprocess.Popen[str]"]]:
+def crowd(box: Box, *words: str, size: int = CROWD) -> Iterator[list["forked.Command"]]:
     """Many of the same command, all let go at the moment when each of them waits for the profile's lock."""
     path = box.runtime / "gemini" / "lock"
     with path.open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        members = [box.start(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(size)]
+        members = [box.fork(*words) for _ in range(size)]
         until(lambda: all(waits(member, str(path)) for member in members), 40, "everybody at the lock")
     try:
         yield members
@@ -32,15 +36,15 @@ def crowd(box: Box, *words: str, size: int = CROWD) -> Iterator[list["subprocess
             member.communicate()
 
 
-def waits(process: "subprocess.Popen[str]", lock: str) -> bool:
+def waits(process: "forked.Command", lock: str) -> bool:
     """Whether it has the lock's file open."""
     return any(file.path == lock for file in psutil.Process(process.pid).open_files())
 
 
-def answers(members: "list[subprocess.Popen[str]]") -> set[tuple[int, str, str]]:
+def answers(members: "list[forked.Command]") -> set[tuple[int, str, str]]:
     """The different answers: exit status, stdout, stderr."""
     texts = [member.communicate(timeout=40) for member in members]
-    return {(member.returncode, *text) for member, text in zip(members, texts, strict=True)}
+    return {(member.wait(), *text) for member, text in zip(members, texts, strict=True)}
 
 
 def expire(box: Box, google: Emulator) -> float:
