@@ -21,6 +21,7 @@ RUN_BY = {
     "vx-token demo": "cli/test_demo.py",
     "vx-token gateway": "gateway/test_daemon.py",
     "vx-token run": "daemon/test_daemon.py",
+    "vx-token status --watch": "cli/test_watch.py",
     **dict.fromkeys(
         (f"vx-token service {verb}" for verb in ("logs", "restart", "start", "status", "stop")),
         "install/test_service.py",
@@ -37,7 +38,7 @@ NOT_RUN = {
 }
 """Programs of others with which a line of a code block may begin; the tests do not run them."""
 
-OTHER_WORDS = {"done", "eval", "exec", "until", "scripts/demo", "scripts/test"}
+OTHER_WORDS = {"done", "eval", "exec", "nohup", "until", "scripts/demo", "scripts/test"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Line:
     def commands(self) -> Iterator[tuple[str, ...]]:
         """The vx-token commands in it, word by word, without what the shell reads and without `exec`'s COMMAND."""
         for _, text in re.findall(
-            r"(^|[(|;\"`'=] *|(?:exec|until|/|[A-Z_]=\S+) ?)vx-token(?= |$)((?: ?[^ |;&()<>#]+)*)", self.text
+            r"(^|[(|;\"`'=] *|(?:exec|nohup|until|/|[A-Z_]=\S+) ?)vx-token(?= |$)((?: ?[^ |;&()<>#]+)*)", self.text
         ):
             words = shlex.split(text.split('"')[0] if text.count('"') % 2 else text)
             yield tuple(words[: words.index("--")] if "--" in words else words)

@@ -202,6 +202,7 @@ complete -c vx-token -n '__vx_token_at setup' -l hook -d 'Whether new shells loa
 complete -c vx-token -n '__vx_token_at setup' -l no-hook -d 'Whether new shells load the hook'
 complete -c vx-token -n '__vx_token_at setup' -l service -d 'Whether to install the service'
 complete -c vx-token -n '__vx_token_at setup' -l no-service -d 'Whether to install the service'
+complete -c vx-token -n '__vx_token_at setup' -l offline -d 'Make no test request at the end'
 complete -c vx-token -n '__vx_token_at setup' -l yes -d 'Use all defaults and ask no questions'
 complete -c vx-token -n '__vx_token_at setup' -l dry-run -d 'Show what would change, but change nothing'
 complete -c vx-token -n '__vx_token_at setup' -l undo -d 'Undo all changes of setup'

@@ -16,7 +16,7 @@ from vx_token.cli import output
 from vx_token.cli.main import run
 from vx_token.install import service, setup_record
 from vx_token.system import installation, shipped
-from vx_token.system.installation import Installation, add_command
+from vx_token.system.installation import Installation, add_command, remove_command
 
 
 @pytest.fixture
@@ -99,6 +99,20 @@ PARTS = ["aiohttp>=3.14.2", "prometheus-client>=0.20"]
 def test_the_command_for_an_extra_fits_the_installation(manager: str, pip: bool, command: str) -> None:
     installed = Installation(Path("/opt/vx"), "/opt/vx/bin/python", "/src/vx token", manager, pip)
     assert add_command("gateway", PARTS, installed) == command
+
+
+@pytest.mark.parametrize(
+    ("manager", "pip", "command"),
+    [
+        ("pipx", True, "pipx uninstall vx"),
+        ("uv", False, "uv tool uninstall vx-token"),
+        ("pip", True, "/opt/vx/bin/python -m pip uninstall vx-token"),
+        ("pip", False, "uv pip uninstall --python /opt/vx/bin/python vx-token"),
+        ("system", True, ""),
+    ],
+)
+def test_the_command_that_removes_the_program_fits_the_installation(manager: str, pip: bool, command: str) -> None:
+    assert remove_command(Installation(Path("/opt/vx"), "/opt/vx/bin/python", "x", manager, pip)) == command
 
 
 def test_pip_is_never_named_for_a_python_that_another_program_manages(

@@ -159,6 +159,29 @@ def test_killed_it_comes_back_and_no_reader_ever_misses_a_token(account: Account
     assert wrong == []
 
 
+def test_without_its_program_the_service_ends_quietly_and_starts_again_with_it(account: Account) -> None:
+    account.configure("\n[gateway]\nport = 18493\n")
+    account.install()
+    account.program.unlink()  # as `pipx uninstall` before `setup --undo`
+    account.manager.run("kill", "-9", str(account.pid()))
+    until(lambda: account.show("ActiveState") == "inactive", 20)
+    assert account.show("ConditionResult") == "no"
+    with contextlib.suppress(OSError):  # the port that systemd holds open starts nothing either
+        urllib.request.urlopen("http://127.0.0.1:18493/healthz", timeout=5)
+    assert account.show("ActiveState") == "inactive"
+    account.manager.write(account.program, LAUNCHER, 0o700)
+    account.install()
+    assert account.show("ActiveState") == "active"
+
+
+def test_a_program_without_its_interpreter_is_tried_once(account: Account) -> None:
+    account.install()
+    account.manager.write(account.program, "#!/nowhere/python\n", 0o700)
+    account.manager.run("kill", "-9", str(account.pid()))
+    until(lambda: account.show("ActiveState") == "failed", 20)
+    assert (account.show("ExecMainStatus"), account.show("NRestarts")) == ("203", "1")
+
+
 def test_a_hung_service_is_started_again_by_the_watchdog(account: Account) -> None:
     account.install()
     account.drop_in("WatchdogSec=2\nTimeoutAbortSec=1")
@@ -361,7 +384,7 @@ def test_without_a_manager_nothing_is_changed(account: Account) -> None:
     assert "no systemd user manager is running" in answer.err
     shown = account.vx("service", "install", "--dry-run", XDG_RUNTIME_DIR="/nowhere", DBUS_SESSION_BUS_ADDRESS="")
     assert shown.status == 0
-    assert shown.err.startswith("note: no systemd user manager is running; ")
+    assert shown.err.startswith("note: no systemd user manager is running ")
     assert f"ExecStart={account.program} run" in shown.out
     assert account.manager.tree() == before
 

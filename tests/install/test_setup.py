@@ -1,6 +1,7 @@
 """Setup and its undo: transcripts of the real command, real shells afterwards, and homes compared byte by byte."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from vx_token.config import toml_edit
 from vx_token.emulator import Emulator
 from vx_token.errors import ConfigError
 from vx_token.install import rcfile, shell_startup
+from vx_token.system import installation
 
 Tree = dict[str, tuple[int, bytes | str]]
 
@@ -97,19 +99,22 @@ def test_a_dry_run_shows_every_line_and_changes_nothing(logged_in: Box) -> None:
     assert tree(logged_in) == before
 
 
+GONE = ["done; open shells keep the hook until they exit", installation.how_to_remove()]
 DONE = """\
 login      authorized_user (~/.config/gcloud/application_default_credentials.json)
 hook       loaded by the block in ~/.bashrc
-everything is in place already
+there is nothing to change
 gemini: a live token, 59m left
-"""
+gemini: google/gemini-2.5-flash answered in 0."""
 
 
 def test_a_second_run_changes_nothing_and_undo_leaves_nothing(logged_in: Box, google: Emulator) -> None:
     before = tree(logged_in)
     words = ("--yes", "--no-service", "--profile", "gemini", "--base-url", google.base_url())
     first = setup(logged_in, *words)
-    assert "gemini: a live token, 59m left\n\ntest it, in a new shell:\n  vx-token status\n" in first
+    assert re.search(
+        r"gemini: google/gemini-2.5-flash answered in \d.\d s\n\ntry it, in a new shell:\n  vx-token", first
+    )
     between = tree(logged_in)
 
     assert setup(logged_in, *words).startswith(DONE)
@@ -119,9 +124,9 @@ def test_a_second_run_changes_nothing_and_undo_leaves_nothing(logged_in: Box, go
 
     assert setup(logged_in, "--undo", "--dry-run").startswith("remove ~/.bashrc\nremove ~/.profile\n")
     assert tree(logged_in) == between
-    assert setup(logged_in, "--undo", "--yes").endswith("done; open shells keep the hook until they exit\n")
+    assert setup(logged_in, "--undo", "--yes").splitlines()[-2:] == GONE
     assert tree(logged_in) == before
-    assert setup(logged_in, "--undo", "--yes") == "there is nothing to undo\n"
+    assert setup(logged_in, "--undo", "--yes").splitlines() == ["there is nothing to undo", GONE[1]]
 
 
 @pytest.mark.parametrize("named", ["", "tokens"])
@@ -146,9 +151,19 @@ def test_undo_takes_what_commands_and_a_daemon_left_without_a_service(
 
 def test_without_a_login_it_says_the_one_command_and_changes_nothing(fresh: Box) -> None:
     before = tree(fresh)
+    gcloud = fresh.root / "gcloud"
+    gcloud.write_text("#!/bin/sh\n")
+    gcloud.chmod(0o700)
+    fresh.environ["PATH"] = str(fresh.root)
     assert setup(fresh, "--yes", "--project", "demo", status=4) == (
         "vx-token: no Google login was found\n"
         "hint: run: gcloud auth application-default login (then again: vx-token setup)\n"
+    )
+    gcloud.unlink()
+    assert setup(fresh, "--yes", "--project", "demo", status=4) == (
+        "vx-token: no Google login was found\n"
+        "hint: with a key file: vx-token setup --credentials KEY.json; else install gcloud "
+        "(https://cloud.google.com/sdk/docs/install) and run: gcloud auth application-default login\n"
     )
     assert tree(fresh) == before
 
@@ -533,7 +548,7 @@ def test_from_nothing_to_a_new_login_shell_and_back_to_nothing(user: UserManager
 
     pid = user.show("vx-token.service", "MainPID")
     again = user.run(*words)
-    assert "service    is running\neverything is in place already\n" in again.stdout
+    assert "service    is running\nthere is nothing to change\n" in again.stdout
     assert user.show("vx-token.service", "MainPID") == pid
 
     note = user.runtime / "vx-token/.daemon.json"

@@ -117,8 +117,15 @@ def test_without_live_it_asks_nobody(signed_in: Box, google: Emulator) -> None:
 
 
 def test_it_carries_no_web_server(box: Box) -> None:
-    ours = "vx_token.cli.setup, vx_token.report.doctor, vx_token.report.doctor_live, vx_token.install.setup"
-    code = f"import sys, {ours}; print('aiohttp' in sys.modules)"
+    modules = (
+        "cli.setup",
+        "cli.doctor",
+        "report.doctor",
+        "report.doctor_live",
+        "install.setup",
+        "install.first_request",
+    )
+    code = f"import sys, {', '.join(f'vx_token.{name}' for name in modules)}; print('aiohttp' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env=box.environ, capture_output=True, text=True, check=False)
     assert done.stdout == "False\n"
 

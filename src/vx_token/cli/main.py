@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vx_token import __version__
+from vx_token.cli import doctor as cli_doctor
 from vx_token.cli import files, output, status, tokens, wiring
 from vx_token.cli import gateway as cli_gateway
 from vx_token.cli import help as cli_help
@@ -182,7 +183,8 @@ for each in (
     cli.add_command(each)
 cli.add_command(cli_gateway.gateway)
 cli.add_command(cli_service.service)
-cli_setup.add(cli)
+cli.add_command(cli_setup.setup)
+cli.add_command(cli_doctor.doctor)
 cli.sections = {
     "Everyday": ("status", "exec", "refresh", "doctor", "help"),
     "Set-up": ("setup", "service", "run", "hook", "completion", "demo"),

@@ -50,7 +50,8 @@ def runnable(hint: str) -> str:
     program = sys.argv[0]
     if os.path.basename(program) != "vx-token" or os.sep not in program or _in_path(program):
         return hint
-    return re.sub(r"(: |[(\"])vx-token (?=[a-z])", lambda match: f"{match[1]}{shlex.quote(program)} ", hint)
+    command = re.compile(r"(^ +|: (?:nohup )?|[(\"])vx-token (?=[a-z])", re.MULTILINE)
+    return command.sub(lambda match: f"{match[1]}{shlex.quote(program)} ", hint)
 
 
 def _in_path(program: str) -> bool:

@@ -39,7 +39,7 @@ def manager_for(settings: Config | None) -> "install_service.ServiceManager":
     """Return this machine's service manager, for this user and program; only `install` needs settings."""
     import subprocess
 
-    from vx_token.install import launchd, systemd
+    from vx_token.install import launchd, no_manager, systemd
     from vx_token.install import service as install_service
 
     def run_program(argv: list[str]) -> "subprocess.CompletedProcess[str]":
@@ -57,7 +57,7 @@ def manager_for(settings: Config | None) -> "install_service.ServiceManager":
     )
     if sys.platform == "darwin":
         return launchd.Launchd(ours, run_program, os.getuid())
-    return systemd.detect(ours, run_program)
+    return systemd.detect(ours, run_program, no_manager.this_place(os.environ))
 
 
 def _manager() -> "install_service.ServiceManager":

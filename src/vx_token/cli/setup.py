@@ -1,49 +1,32 @@
-"""The commands `vx-token setup` and `vx-token doctor`."""
+"""The command `vx-token setup`."""
 
+import json
 import os
+import shlex
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from vx_token.cli import help as cli_help
 from vx_token.cli import output, wiring
 from vx_token.cli import service as cli_service
-from vx_token.cli.color import painter, with_color
-from vx_token.cli.color import show as show_colored
-from vx_token.config.duration import shown
+from vx_token.cli.progress import waiting
+from vx_token.cli.prompt import Terminal
 from vx_token.config.load import load_config
-from vx_token.errors import ConfigError, UsageError
-from vx_token.system import paths, shipped
+from vx_token.errors import UsageError, VxTokenError
+from vx_token.system import installation, shipped
 from vx_token.system.clock import SystemClock
-from vx_token.tokens.store import Store
 
 if TYPE_CHECKING:
-    from vx_token.config.model import Config
-    from vx_token.install.service import ServiceStatus
-    from vx_token.install.setup_io import SetupContext
-    from vx_token.report.doctor_facts import Check, Surroundings
-
-TEST = """
-test it, in a new shell:
-  vx-token status
-  curl "$OPENAI_BASE_URL/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY" \\
-    -H 'Content-Type: application/json' \\
-    -d '{"model": "google/gemini-2.5-flash", "messages": [{"role": "user", "content": "hello"}]}'
-find problems:     vx-token doctor --live
-undo everything:   vx-token setup --undo"""
+    from vx_token.install.setup import SetupPlan
+    from vx_token.install.setup_io import SetupContext, SetupOptions
 
 
-class _Terminal:
-    """Asks questions at the terminal."""
+class _InterruptedError(VxTokenError):
+    """Ctrl-C, or the end of the input, stopped setup."""
 
-    def value(self, question: str, default: str) -> str:
-        """Return the typed answer, or the default."""
-        return str(click.prompt(question, default=default or None))
-
-    def confirm(self, question: str) -> bool:
-        """Return whether the user agrees, which is the default."""
-        return click.confirm(question, default=True)
+    exit_code = 130
 
 
 @click.command(cls=cli_help.Command)
@@ -61,6 +44,7 @@ class _Terminal:
 )
 @click.option("--hook/--no-hook", default=None, help="Whether new shells load the hook.")
 @click.option("--service/--no-service", default=None, help="Whether to install the service.")
+@click.option("--offline", is_flag=True, help="Make no test request at the end.")
 @click.option("--yes", is_flag=True, help="Use all defaults and ask no questions.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, but change nothing.")
 @click.option("--undo", is_flag=True, help="Undo all changes of setup.")
@@ -70,12 +54,15 @@ def setup(
     kind: str | None,
     hook: bool | None,
     service: bool | None,
+    offline: bool,
     yes: bool,
     dry_run: bool,
     undo: bool,
     **values: str | None,
 ) -> None:
     """Set up the configuration, the shell hook and the service.
+
+    At the end it asks the model for a few words. Without an answer the exit status is 1; everything is set up then.
 
     \b
     Example:
@@ -87,153 +74,124 @@ def setup(
 
     if not (yes or dry_run or sys.stdin.isatty()):
         raise UsageError("setup asks questions, but stdin is not a terminal", "add --yes to use all defaults")
-    context = _world(silent=yes or dry_run)
-    if undo:
-        _undo(context, yes=yes, dry_run=dry_run)
-        return
+    context, done = _context(yes=yes, dry_run=dry_run), list[str]()
     given = {key: value for key, value in values.items() if value}
-    _setup(SetupOptions(profile or "", given, kind or "", hook, service), context, yes=yes, dry_run=dry_run)
+    options = SetupOptions(profile or "", given, kind or "", hook, service, offline)
+    try:
+        if undo:
+            _undo(context, done, yes=yes, dry_run=dry_run)
+        else:
+            _setup(options, context, done, yes=yes, dry_run=dry_run)
+    except (click.Abort, KeyboardInterrupt):
+        again = "vx-token setup --undo" if undo else "vx-token setup"
+        if not done:
+            raise _InterruptedError("interrupted; nothing changed", f"run it again: {again}") from None
+        hint = f"to complete it, run it again: {again}" + ("" if undo else "; to take it back: vx-token setup --undo")
+        raise _InterruptedError(f"interrupted; done so far: {', '.join(done)}", hint) from None
 
 
-def _world(*, silent: bool) -> "SetupContext":
+def _context(*, yes: bool, dry_run: bool) -> "SetupContext":
     from vx_token.install.setup_io import DefaultPrompter, SetupContext
 
-    clock, environ = SystemClock(), dict(os.environ)
+    show = output.report if yes and not dry_run else output.show  # --quiet hides nothing that a person is asked about
 
-    def prove(name: str) -> str:
+    def test(name: str) -> str:
+        from vx_token.install.first_request import first_request
+
         settings = load_config(os.environ, {"profile": name})
-        profile = settings.profile(name)
-        token = wiring.refresher(settings).current(profile)
-        left = f"{profile.name}: a live token, {shown(token.remaining(clock.now()))} left"
-        return left + ("; tools with a key command take: vx-token gateway key" if profile.mode == "gateway" else "")
+        return first_request(settings.profile(name), wiring.refresher(settings), dict(os.environ))
 
-    ask = DefaultPrompter() if silent else _Terminal()
-    return SetupContext(environ, output.report, ask, cli_service.manager_for, prove, clock.now)
+    return SetupContext(
+        environ=dict(os.environ),
+        echo=lambda text: show(output.runnable(text)),
+        prompter=DefaultPrompter() if yes or dry_run else Terminal(),
+        service=cli_service.manager_for,
+        test=test,
+        now=SystemClock().now,
+        run=_run,
+        waiting=waiting,
+    )
 
 
-def _setup(options: Any, context: "SetupContext", *, yes: bool, dry_run: bool) -> None:
+def _run(argv: list[str]) -> int:
+    """Run a program at the terminal."""
+    import subprocess
+
+    return subprocess.run(argv, check=False).returncode
+
+
+def _setup(options: "SetupOptions", context: "SetupContext", done: list[str], *, yes: bool, dry_run: bool) -> None:
     from vx_token.install import setup as work
 
-    todo = work.prepare(options, context)
-    (output.report if yes and not dry_run else output.show)(str(todo) or "everything is in place already")
-    if dry_run or (str(todo) and not yes and not context.prompter.confirm("Do this?")):
+    plan = work.prepare(options, context)
+    context.echo(str(plan) or "there is nothing to change")
+    if dry_run:
         return
-    work.perform(todo, context)
-    output.report(TEST)
+    if str(plan) and not yes and not context.prompter.confirm("Do this?"):
+        context.echo("nothing changed")
+        return
+    try:
+        work.perform(plan, context, done)
+    except VxTokenError:
+        if done:
+            context.echo(f"done so far: {', '.join(done)}; to take it back: vx-token setup --undo")
+        raise
+    _test(plan, options, context)
 
 
-def _undo(context: "SetupContext", *, yes: bool, dry_run: bool) -> None:
+def _test(plan: "SetupPlan", options: "SetupOptions", context: "SetupContext") -> None:
+    """Make the first request and show what to do next.
+
+    Raises:
+        VxTokenError: the model did not answer; the hint is the command that helps.
+    """
+    again = f"vx-token doctor --live{_profile_option(plan)}"
+    if options.offline:
+        context.echo(f"no request was made (--offline); test it later: {again}\n{next_steps(plan)}")
+        return
+    try:
+        with context.waiting("waiting for an answer of the model"):
+            line = context.test(plan.profile)
+    except VxTokenError:
+        context.echo(f"vx-token is set up, but the test request failed\ntest again: {again}\n{UNDO}")
+        raise
+    context.echo(f"{line}\n\n{next_steps(plan)}\nfind problems: {again}\n{UNDO}")
+
+
+UNDO = "undo everything: vx-token setup --undo"
+
+
+def next_steps(plan: "SetupPlan") -> str:
+    """Return the commands by which the user sees it work, for the profile that was set up."""
+    from vx_token.vertex.probe import probed_model
+
+    profile = plan.config.profile(plan.profile)
+    body = json.dumps({"model": probed_model(profile), "messages": [{"role": "user", "content": "hello"}]})
+    data = f"\\\n    -H 'Content-Type: application/json' \\\n    -d {shlex.quote(body)}"
+    if not plan.shell:
+        header = f'-H @"$(vx-token path header{_profile_option(plan)})"'
+        return f"try it:\n  vx-token status\n  curl {profile.url}/chat/completions {header} {data}"
+    use = f"\n  vx-token-use {shlex.quote(plan.profile)}" if _profile_option(plan) else ""
+    key = '"$OPENAI_BASE_URL/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY"'
+    return f"try it, in a new shell:\n  vx-token status{use}\n  curl {key} {data}"
+
+
+def _profile_option(plan: "SetupPlan") -> str:
+    return "" if plan.profile == plan.config.default_profile else f" --profile {shlex.quote(plan.profile)}"
+
+
+def _undo(context: "SetupContext", done: list[str], *, yes: bool, dry_run: bool) -> None:
     from vx_token.install import setup as work
 
     steps, remark = work.undo_steps(context), work.kept_files(context)
     if not steps:
-        output.report(remark or "there is nothing to undo")
+        context.echo(f"{remark or 'there is nothing to undo'}\n{installation.how_to_remove()}")
         return
-    (output.report if yes and not dry_run else output.show)(
-        "\n".join(filter(None, [*(str(step).rstrip("\n") for step in steps), remark]))
-    )
-    if dry_run or not (yes or context.prompter.confirm("Do this?")):
+    context.echo("\n".join(filter(None, [*(str(step).rstrip("\n") for step in steps), remark])))
+    if dry_run:
         return
-    work.undo(steps, context)
-    output.report("done; open shells keep the hook until they exit")
-
-
-@click.command(cls=cli_help.Command)
-@click.option("--profile", metavar="NAME", help="The profile this shell uses.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--fix", is_flag=True, help="Show the commands that safely solve problems, ask, and run them.")
-@click.option("--yes", is_flag=True, help="With --fix: do not ask.")
-@click.option("--live", is_flag=True, help="Also check scopes, the clock and a tiny completion by requests to Google.")
-@click.option("--quiet", "-q", is_flag=True, help="Print only warnings and failures.")
-@with_color
-@click.pass_context
-def doctor(
-    ctx: click.Context, profile: str | None, as_json: bool, live: bool, fix: bool, yes: bool, quiet: bool, color: str
-) -> None:
-    """Check for known problems and print how to solve each.
-
-    The exit status is 1 when a check fails.
-
-    \b
-    Example:
-      vx-token doctor
-      vx-token doctor --live
-      vx-token doctor --fix
-      vx-token doctor --json | jq '.checks[] | select(.ok == "fail")'
-    """
-    from vx_token.report import doctor as work
-
-    if fix and as_json:
-        raise UsageError("--fix and --json exclude each other", "run: vx-token doctor --fix, then with --json")
-    checks, paint = _examined(profile, live=live), painter(color)
-    if as_json:
-        output.show(work.as_json(checks), nl=False)
-    else:
-        show_colored(output.runnable(work.as_text(checks, paint, quiet=quiet)))
-    if fix and _fix(checks, yes=yes):
-        checks = _examined(profile, live=live)
-        show_colored("\n" + output.runnable(work.as_text(checks, paint, quiet=quiet)))
-    ctx.exit(1 if work.failed(checks) else 0)
-
-
-def _examined(profile: str | None, *, live: bool) -> "list[Check]":
-    from vx_token.report import doctor as work
-
-    around = _surroundings(profile)
-    checks = work.examine(around)
-    if live:
-        from vx_token.report import doctor_live
-
-        checks += doctor_live.examine(around)
-    return checks
-
-
-def _fix(checks: "list[Check]", *, yes: bool) -> bool:
-    """Show the safe fixes, ask, and run them; return whether any was run."""
-    from vx_token.install import service as install_service
-    from vx_token.report import doctor_fix
-
-    commands = doctor_fix.commands(checks)
-    if not commands:
-        output.show("nothing here can be fixed automatically; the hints above say what to do")
-        return False
-    output.show("to run:\n" + "\n".join(f"  {doctor_fix.shown(command)}" for command in commands))
-    if not (yes or sys.stdin.isatty()):
-        raise UsageError("--fix asks before it changes anything, but stdin is not a terminal", "add --yes")
-    if not (yes or click.confirm("Do this?", default=True)):
-        return False
-    program = install_service.command(sys.argv[0], sys.executable)
-    for command in commands:
-        output.show(f"$ {doctor_fix.shown(command)}")
-        doctor_fix.perform(command, program)
-    return True
-
-
-def _surroundings(profile: str | None) -> "Surroundings":
-    from vx_token.report.doctor_facts import gather
-
-    environ, store = dict(os.environ), Store(paths.runtime_dir(os.environ))
-    given = {"profile": profile} if profile else {}
-    publisher = None
-    try:
-        loaded = load_config(environ, given)
-        settings: Config | ConfigError = loaded
-        publisher = wiring.publisher(loaded, store)
-    except ConfigError as error:
-        settings = error
-    wanted = profile or environ.get("VX_TOKEN_PROFILE")
-    folder = paths.working_folder(environ)
-    return gather(settings, store, SystemClock(), publisher, environ, folder, wanted, _standing)
-
-
-def _standing() -> "ServiceStatus | None":
-    try:
-        return cli_service.manager_for(None).status()
-    except ConfigError:  # a variable that no service file can hold; another check reports it where it matters
-        return None
-
-
-def add(group: click.Group) -> None:
-    """Add these commands to the command line."""
-    group.add_command(setup)
-    group.add_command(doctor)
+    if not (yes or context.prompter.confirm("Do this?")):
+        context.echo("nothing changed")
+        return
+    work.undo(steps, context, done)
+    context.echo(f"done; open shells keep the hook until they exit\n{installation.how_to_remove()}")

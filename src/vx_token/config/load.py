@@ -27,7 +27,7 @@ from vx_token.config.fields import (
     texts,
     url,
 )
-from vx_token.config.model import Config, Gateway, Profile
+from vx_token.config.model import METADATA, Config, Gateway, Profile
 from vx_token.errors import ConfigError, did_you_mean
 from vx_token.system import paths, stamps
 
@@ -208,7 +208,7 @@ def _profile(name: str, source: _Source, overrides: list[_Source], folders: _Fol
         prefix = next(prefix for prefix, values in sources if key in values)
         settings[key] = _checked(PROFILE_KEYS[key], value, _spelling(prefix, key))
     _keep_one_login(settings, sources)
-    if settings.get("credentials"):
+    if settings.get("credentials") not in (None, "", METADATA):
         from_file = not any("credentials" in values for _, values in overrides)
         settings["credentials"] = folders.absolute(settings["credentials"], from_file=from_file)
     if not settings.get("project") and not settings.get("base_url"):

@@ -13,6 +13,9 @@ CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 SIGNATURE_MODELS = ("google/gemini-[3-9]*", "google/gemini-[1-9][0-9]*")
 """Patterns of the model ids that refuse a tool call without its thought signature: Gemini 3 and later."""
 
+METADATA = "metadata"
+"""The value of `credentials` for the machine's metadata server, whatever credential files exist."""
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:

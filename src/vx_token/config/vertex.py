@@ -74,6 +74,11 @@ def host(location: str, universe: str = UNIVERSE) -> str:
     return f"{location}-aiplatform.{universe}"
 
 
+def is_location(name: str) -> bool:
+    """Whether `name` has the form of a location; whether it exists only Google knows."""
+    return re.fullmatch(r"global|us|eu|[a-z]+-[a-z]+\d+", name) is not None
+
+
 def base_url(project: str, location: str, endpoint: str, api_version: str) -> str:
     """Return the base URL, to which tools append `/chat/completions`."""
     return Place(f"https://{host(location)}", api_version, project, location, endpoint).url

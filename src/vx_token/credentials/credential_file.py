@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vx_token.config.model import Profile
+from vx_token.config.model import METADATA, Profile
 from vx_token.config.vertex import UNIVERSE
 from vx_token.credentials import gcloud, gcloud_accounts, google_errors
 from vx_token.credentials.google_errors import Login
@@ -61,7 +61,7 @@ class CredentialFile:
 
 
 def credential_file(profile: Profile, environ: Mapping[str, str]) -> Path | None:
-    """Return the credential file that a refresh would read now; None if only a metadata server is left.
+    """Return the credential file that a refresh would read now; None for the metadata server.
 
     The order is that of Application Default Credentials: the profile's own file, which need not exist, that of
     GOOGLE_APPLICATION_CREDENTIALS, then gcloud's. For a profile with an account it is gcloud's database, or None.
@@ -69,6 +69,8 @@ def credential_file(profile: Profile, environ: Mapping[str, str]) -> Path | None
     if profile.account:
         database = gcloud_accounts.database(environ)
         return database if os.path.exists(database) else None  # noqa: PTH110 - Path.exists raises without permission
+    if profile.credentials == METADATA:
+        return None
     explicit = profile.credentials or environ.get("GOOGLE_APPLICATION_CREDENTIALS")
     if explicit:
         return Path(explicit).absolute()
@@ -81,6 +83,8 @@ def credential_files(profile: Profile, environ: Mapping[str, str]) -> list[Path]
     if profile.account:
         configuration = gcloud.configuration_file(environ) if profile.account == gcloud.ACTIVE else ""
         return [Path(each) for each in gcloud.login_files(gcloud_accounts.database(environ), configuration)]
+    if profile.credentials == METADATA:
+        return []
     explicit = profile.credentials or environ.get("GOOGLE_APPLICATION_CREDENTIALS")
     return [Path(explicit).absolute() if explicit else paths.gcloud_credentials(environ)]
 
@@ -141,7 +145,7 @@ def _file_login(profile: Profile, environ: Mapping[str, str]) -> tuple[Login, di
     """Return the login of Application Default Credentials."""
     path = credential_file(profile, environ)
     if path is None:
-        if not metadata_likely(environ):
+        if profile.credentials != METADATA and not metadata_likely(environ):
             raise LoginNeededError("no Google login was found", f"run: {google_errors.LOGIN}")
         return Login("metadata"), {}
     file, content = _read(path)

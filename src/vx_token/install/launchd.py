@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vx_token.errors import TemporaryError, VxTokenError
+from vx_token.install import no_manager
 from vx_token.install.changes import (
     MakeFolder,
     ProgramRunner,
@@ -59,7 +60,8 @@ class Launchd:
             VxTokenError: there is none, as over ssh without a graphical login.
         """
         if run_program(self.run, "launchctl", "print", f"gui/{self.uid}").returncode != 0:
-            raise VxTokenError("launchd has no session of this user", "log in once in the graphical session")
+            hint = f"run: {no_manager.RUN} (or log in once in the graphical session)"
+            raise VxTokenError("launchd has no session of this user", hint)
 
     def install(self) -> list[Step]:
         """Return the steps that install or update the agent and start it now and at every login."""

@@ -186,7 +186,7 @@ def tail(spec: ServiceSpec, lines: int, *, follow: bool) -> list[str]:
     """
     log = spec.state / LOG
     if not follow and not log.exists():
-        raise VxTokenError(f"the service has written nothing to {log}", "run: vx-token service status")
+        raise VxTokenError(f"the service has written nothing to {log}", "to see its errors here, run: vx-token run")
     return ["tail", "-n", str(lines), *(["-F"] if follow else []), str(log)]
 
 

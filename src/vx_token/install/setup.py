@@ -1,16 +1,19 @@
 """Setup: plans and performs configuration, shell hook and service, and undoes them."""
 
 import os
+import signal
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vx_token import __version__
 from vx_token.config.model import Config
 from vx_token.daemon import info
-from vx_token.errors import VxTokenError
+from vx_token.errors import LoginNeededError, TemporaryError, VxTokenError
 from vx_token.install import changes, rcfile, setup_config, shell_startup
 from vx_token.install.changes import EditFile, Step
+from vx_token.install.replaced_keys import replaced
 from vx_token.install.service import ServiceManager, leftovers
 from vx_token.install.setup_io import SetupContext, SetupOptions
 from vx_token.install.setup_record import Record
@@ -19,16 +22,28 @@ from vx_token.system import paths, shipped
 
 @dataclass(frozen=True, slots=True)
 class SetupPlan:
-    """The changes in order; `service` is None when the service needs no change."""
+    """The changes in order; `service` is None when the service needs no change.
+
+    Attributes:
+        profile: the profile to set up.
+        shell: the shell whose new sessions load the hook, "" for none.
+        config: the configuration after the changes.
+        edit: the edit of the configuration file, None when it needs no change.
+        hooks: the edits of start-up files.
+        service: the manager that installs the service.
+        steps: the steps that it performs.
+    """
 
     profile: str
-    config: EditFile | None
+    shell: str
+    config: Config
+    edit: EditFile | None
     hooks: tuple[EditFile, ...] = ()
     service: ServiceManager | None = None
     steps: tuple[Step, ...] = ()
 
     def __str__(self) -> str:
-        lines = [str(step).rstrip("\n") for step in (self.config, *self.hooks) if step is not None]
+        lines = [str(step).rstrip("\n") for step in (self.edit, *self.hooks) if step is not None]
         if self.service:
             lines.append("install and start the service (details: vx-token service install --dry-run)")
         return "\n".join(lines)
@@ -41,27 +56,60 @@ def prepare(options: SetupOptions, context: SetupContext) -> SetupPlan:
         VxTokenError: see `setup_config.plan_config`; or a start-up file is not readable.
     """
     plan = setup_config.plan_config(options, context)
-    hooks = tuple(_hooks(options, context))
+    shell, hooks = _hooks(options, context)
     service, steps = _service(options, context, plan.config)
-    return SetupPlan(plan.profile, plan.edit, hooks, service, steps)
+    return SetupPlan(plan.profile, shell, plan.config, plan.edit, hooks, service, steps)
 
 
-def perform(plan: SetupPlan, context: SetupContext) -> None:
-    """Perform the plan and verify it by refreshing a token; each change is recorded before it is made, for `undo`.
+def perform(plan: SetupPlan, context: SetupContext, done: list[str]) -> None:
+    """Perform the plan; each change is recorded before it is made, for `undo`.
+
+    Args:
+        plan: the changes.
+        context: the rest of the program.
+        done: gets a line for each change that was made, also when an error or an interrupt stops the next one.
 
     Raises:
-        VxTokenError: a step failed, or there is no token.
+        VxTokenError: a step failed.
     """
     record = Record.read(context.environ)
     folders = _new_folders(plan, context)
     new = plan.service is not None and not plan.service.status().file.exists()
-    record.with_changes(plan.config, plan.hooks, folders, service=new).write(context.environ)
-    for step in (plan.config, *plan.hooks):
-        if step is not None:
-            step.perform()
+    with _uninterrupted():
+        record.with_changes(plan.edit, plan.hooks, folders, service=new).write(context.environ)
+        for step in (plan.edit, *plan.hooks):
+            if step is not None:
+                step.perform()
+                done.append(f"{'wrote' if step.old is None else 'changed'} {step.path}")
     if plan.service:
-        context.echo(plan.service.apply(plan.steps, context.now))
-    context.echo(context.verify(plan.profile))
+        done.append("began to install the service")
+        context.echo(_start(plan.service, plan.steps, context))
+        done[-1] = "installed the service"
+
+
+def _start(manager: ServiceManager, steps: Iterable[Step], context: SetupContext) -> str:
+    """Install and start the service; a service without a token yet is no error here, because the test shows the cause.
+
+    Raises:
+        VxTokenError: the service is not running.
+    """
+    try:
+        with context.waiting("starting the service"):
+            return manager.apply(steps, context.now)
+    except (LoginNeededError, TemporaryError) as error:
+        if not manager.status().running:
+            raise
+        return error.message
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Delay Ctrl-C until files and their record agree, which takes milliseconds."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def undo_steps(context: SetupContext) -> list[Step | EditFile]:
@@ -86,24 +134,27 @@ def kept_files(context: SetupContext) -> str:
     return "\n".join(lines)
 
 
-def undo(steps: Iterable[Step | EditFile], context: SetupContext) -> None:
-    """Perform the steps of `undo_steps`.
+def undo(steps: Iterable[Step | EditFile], context: SetupContext, done: list[str]) -> None:
+    """Perform the steps of `undo_steps`; `done` gets a line for each that was performed.
 
     Raises:
         VxTokenError: a step failed.
     """
     run = context.service(None).run
-    for step in steps:
-        step.perform(run)
+    with context.waiting("removing"):
+        for step in steps:
+            step.perform(run)
+            done.append(str(step).partition("\n")[0])
 
 
-def _hooks(options: SetupOptions, context: SetupContext) -> Iterator[EditFile]:
+def _hooks(options: SetupOptions, context: SetupContext) -> tuple[str, tuple[EditFile, ...]]:
+    """Return the shell that loads the hook after setup, "" for none, and the edits of its start-up files."""
     kind = options.shell or shell_startup.login_shell(context.environ)
     if options.hook is False or kind == "none":
-        return
+        return "", ()
     if not kind:
         context.echo("hook       none for your shell; choose another with --shell, or use: vx-token exec -- COMMAND")
-        return
+        return "", ()
     edits, loaded_by = [], ""
     targets = shell_startup.HOOK_TARGETS[kind](context.environ)
     for path in targets:
@@ -114,10 +165,23 @@ def _hooks(options: SetupOptions, context: SetupContext) -> Iterator[EditFile]:
         edits += [EditFile(path, old, new, 0o644, paths.home_dir(context.environ))] if new != old else []
     if loaded_by or not edits:
         context.echo(f"hook       loaded by {loaded_by or f'the block in {targets[0]}'}")
-        return
+        return kind, ()
+    old_keys = replaced(context.environ, _startup_texts(context))
+    for line in old_keys:
+        context.echo(f"hook       {line}")
     question = f"Set OPENAI_API_KEY automatically in new {kind} shells?"
-    if options.hook or context.prompter.confirm(question):
-        yield from edits
+    if old_keys:
+        context.echo("           new shells get OPENAI_API_KEY and OPENAI_BASE_URL for Vertex AI instead;")
+        context.echo("           vx-token-off brings your own values back there")
+        question = f"Use those of vx-token in new {kind} shells?"
+    if (options.hook and not old_keys) or context.prompter.confirm(question):
+        return kind, tuple(edits)
+    return "", ()
+
+
+def _startup_texts(context: SetupContext) -> dict[Path, str]:
+    files = shell_startup.files(context.environ)
+    return {path: _decoded(changes.read_if_exists(path) or b"") for path in files if path.is_file()}
 
 
 def _decoded(data: bytes) -> str:
@@ -135,9 +199,10 @@ def _service(
     except VxTokenError as error:
         if options.service:
             raise
-        context.echo(f"service    {error.message}; {error.hint}")
+        context.echo(f"service    {error.message}\n           to keep tokens fresh, {error.hint}")
         return None, ()
-    steps = manager.install()
+    with context.waiting("examining the service manager"):
+        steps = manager.install()
     if all(_done(step) for step in steps) and manager.status().running and _up_to_date(context):
         context.echo("service    is running")
         return None, ()
@@ -158,7 +223,7 @@ def _done(step: Step) -> bool:
 
 def _new_folders(plan: SetupPlan, context: SetupContext) -> frozenset[Path]:
     """Return the folders that the plan will create."""
-    edits = [each.path.resolve().parent for each in (plan.config, *plan.hooks) if each is not None]
+    edits = [each.path.resolve().parent for each in (plan.edit, *plan.hooks) if each is not None]
     folders = [step.path for step in plan.steps if isinstance(step, changes.MakeFolder)]
     files = [step.path.parent for step in plan.steps if isinstance(step, changes.WriteFile)]
     if not (edits or folders or files):

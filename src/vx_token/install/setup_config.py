@@ -1,20 +1,23 @@
 """Plans the configuration: detects or asks for a profile's settings and adds them to the file."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vx_token.config import toml_edit
+from vx_token.config import load, toml_edit, vertex
+from vx_token.config.fields import InvalidError
 from vx_token.config.load import parse_config
-from vx_token.config.model import Config, Profile
-from vx_token.credentials import gcloud, google_errors
-from vx_token.credentials.credential_file import CredentialFile, credential_file, describe, metadata_likely
-from vx_token.errors import ConfigError, LoginNeededError
+from vx_token.config.locations import LOCATIONS, nearest
+from vx_token.config.model import Config
+from vx_token.credentials import gcloud
+from vx_token.credentials.credential_file import CredentialFile
+from vx_token.errors import ConfigError
 from vx_token.install import changes
 from vx_token.install.changes import EditFile
 from vx_token.install.setup_io import SetupContext, SetupOptions
+from vx_token.install.setup_login import find_login
 from vx_token.system import paths
 
 
@@ -32,16 +35,18 @@ def plan_config(options: SetupOptions, context: SetupContext) -> ConfigPlan:
 
     Raises:
         LoginNeededError: there is no Google login; the hint is the command that logs in.
-        ConfigError: the file is invalid, or cannot be edited safely.
+        ConfigError: the file or an option is invalid, or the file cannot be edited safely.
         UsageError: a setting is not known and there is no prompt.
     """
     path = paths.config_file(context.environ)
     old = changes.read_if_exists(path)
     text = _text(path, old)
     tables = _tables(text, path)
+    if options.profile and (problem := _problem(load.NAME, options.profile)):
+        raise ConfigError(f"option --profile {problem[0]}", f"allowed: {problem[1]}")
     name = options.profile or _default(text, path, tables)
     chosen = dict(options.values)
-    login = _login(Profile(name, credentials=_credentials(chosen, tables.get(name, {}), path)), context)
+    login = find_login(chosen, tables.get(name, {}), path, context)
     values = _changed_values(chosen, tables[name]) if name in tables else _detected_values(chosen, login, context)
     new = _extended(text, path, name, values)
     config = parse_config(new, path, _home_only(context.environ), {"profile": name, **chosen}, path.parent)
@@ -73,30 +78,6 @@ def _default(text: str, path: Path, tables: Mapping[str, object]) -> str:
     return parse_config(text, path, {}, {}, path.parent).default_profile if tables else "default"
 
 
-def _credentials(options: dict[str, str], table: Mapping[str, Any], path: Path) -> str:
-    """Return the credential file in use; a relative path in `options` is made absolute in place."""
-    if value := options.get("credentials"):
-        options["credentials"] = str(Path(value).expanduser().absolute())
-        return options["credentials"]
-    value = str(table.get("credentials", ""))
-    return str(path.parent / Path(value).expanduser()) if value else ""
-
-
-def _login(profile: Profile, context: SetupContext) -> CredentialFile | None:
-    path = credential_file(profile, context.environ)
-    if path is None:
-        if metadata_likely(context.environ):
-            context.echo("login      this machine's metadata server")
-            return None
-        raise LoginNeededError("no Google login was found", f"run: {google_errors.LOGIN} (then again: vx-token setup)")
-    credentials = describe(path)
-    if credentials.problem:
-        hint = f"name another by --credentials, or run: {google_errors.LOGIN}"
-        raise ConfigError(f"the credential file {path} {credentials.problem}", hint)
-    context.echo(f"login      {credentials.account or credentials.kind} ({path})")
-    return credentials
-
-
 def _changed_values(options: Mapping[str, str], table: Mapping[str, Any]) -> dict[str, str]:
     return {key: value for key, value in options.items() if table.get(key) != value}
 
@@ -107,22 +88,21 @@ def _detected_values(options: Mapping[str, str], login: CredentialFile | None, c
     active = gcloud.active(context.environ)
     environ, configuration = context.environ, f"gcloud's configuration {active.name}"
     project = _first(
-        (options.get("project"), "--project"),
         (environ.get("VX_TOKEN_PROJECT"), "VX_TOKEN_PROJECT"),
         (environ.get("GOOGLE_CLOUD_PROJECT"), "GOOGLE_CLOUD_PROJECT"),
         (login.project if login else "", "the login's own"),
         (active.project, configuration),
     )
     location = _first(
-        (options.get("location"), "--location"),
         (environ.get("VX_TOKEN_LOCATION"), "VX_TOKEN_LOCATION"),
         (environ.get("GOOGLE_CLOUD_LOCATION"), "GOOGLE_CLOUD_LOCATION"),
         (active.region, configuration),
     )
     values = {
-        "project": _show_value("project", project, context) or context.prompter.value("the Google Cloud project", ""),
-        "location": _show_value("location", location, context)
-        or context.prompter.value("the location (global, us, eu or a region)", "global"),
+        "project": _setting("project", options, project, ("the Google Cloud project", ""), context),
+        "location": _setting(
+            "location", options, location, ("the location (global, us, eu or a region)", "global"), context
+        ),
     }
     return {**values, **options}
 
@@ -131,11 +111,50 @@ def _first(*sources: tuple[str | None, str]) -> tuple[str, str]:
     return next(((value, source) for value, source in sources if value), ("", ""))
 
 
-def _show_value(key: str, detected: tuple[str, str], context: SetupContext) -> str:
+def _setting(
+    key: str, options: Mapping[str, str], detected: tuple[str, str], prompt: tuple[str, str], context: SetupContext
+) -> str:
+    """Return the option, else the detected value if it is valid, else a valid answer."""
+    if value := options.get(key):  # an invalid one is reported later, by the option's name
+        context.echo(f"{key:<10} {value} (--{key})")
+        return value
     value, source = detected
-    if value:
+    problem = _invalid(key, value) if value else None
+    if value and not problem:
         context.echo(f"{key:<10} {value} ({source})")
-    return value
+        return value
+    if problem and not context.prompter.interactive:
+        raise ConfigError(f"{source} {problem[0]}", f"allowed: {problem[1]}; or pass --{key}")
+    if problem:
+        context.echo(f"{key:<10} {source} {problem[0]}; allowed: {problem[1]}")
+    while True:
+        value = context.prompter.value(*prompt).strip()
+        if problem := _invalid(key, value):
+            context.echo(f"the {key} {problem[0]}; allowed: {problem[1]}")
+        elif key != "location" or value in LOCATIONS or _is_meant(value, context):
+            return value
+
+
+def _is_meant(location: str, context: SetupContext) -> bool:
+    """Ask about a location that Google had not listed when this version was made, because it may be a typing error."""
+    near = nearest(location)
+    context.echo(f"{location} is not a location that this version knows" + (f"; did you mean {near}?" if near else ""))
+    return context.prompter.confirm(f"Use {location} all the same?")
+
+
+def _invalid(key: str, value: str) -> tuple[str, str] | None:
+    """Return why a value is invalid, as the end of a sentence, and what is allowed; None for a valid one."""
+    if key == "location" and not vertex.is_location(value):
+        return f"has an invalid value: {value!r}", "global, us, eu or a region such as us-central1"
+    return _problem(load.PROFILE_KEYS[key], value)
+
+
+def _problem(check: Callable[[object], Any], value: str) -> tuple[str, str] | None:
+    try:
+        check(value)
+    except InvalidError as error:
+        return error.problem, error.allowed
+    return None
 
 
 def _extended(text: str, path: Path, name: str, values: Mapping[str, str]) -> str:

@@ -1,6 +1,7 @@
 """Options and context of setup: what the user chose, the prompts, and functions from the command line."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,6 +20,7 @@ class SetupOptions:
         shell: the shell whose start-up file loads the hook; `none` for no hook.
         hook: whether to load the hook.
         service: whether to install the service.
+        offline: whether to make no request, neither for a token nor to the model.
     """
 
     profile: str = ""
@@ -26,10 +28,15 @@ class SetupOptions:
     shell: str = ""
     hook: bool | None = None
     service: bool | None = None
+    offline: bool = False
 
 
 class Prompter(Protocol):
     """Asks the user; `DefaultPrompter` answers without a terminal."""
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person answers, who can be asked again."""
 
     def value(self, question: str, default: str) -> str:
         """Ask for a string; an empty answer returns `default`."""
@@ -40,6 +47,8 @@ class Prompter(Protocol):
 
 class DefaultPrompter:
     """Answers every question with its default."""
+
+    interactive = False
 
     def value(self, question: str, default: str) -> str:
         """Return the default.
@@ -65,13 +74,17 @@ class SetupContext:
         echo: prints a line for the user.
         prompter: asks the user.
         service: returns this machine's service manager for a configuration; None suffices for uninstalling.
-        verify: refreshes a profile's token and returns a line that describes it.
+        test: gets a profile's token, asks its model and returns a line that describes the answer.
         now: returns the time in epoch seconds.
+        run: runs a program at the user's terminal and returns its exit status.
+        waiting: shows that setup is alive while a step that may take long runs.
     """
 
     environ: Mapping[str, str]
     echo: Callable[[str], None]
     prompter: Prompter
     service: Callable[[Config | None], ServiceManager]
-    verify: Callable[[str], str]
+    test: Callable[[str], str]
     now: Callable[[], float]
+    run: Callable[[list[str]], int]
+    waiting: Callable[[str], AbstractContextManager[None]]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
+from vx_token.install import no_manager
 from vx_token.install.changes import (
     MakeFolder,
     ProgramRunner,
@@ -37,12 +38,14 @@ class Systemd:
         run: runs a program.
         units: folder of the user's units.
         journal: whether there is a journal; otherwise the log is a file in the state folder.
+        place: where this process runs, for the hint when no manager is running.
     """
 
     spec: ServiceSpec
     run: ProgramRunner
     units: Path
     journal: bool
+    place: no_manager.Place = no_manager.Place.OTHER
 
     def check(self) -> None:
         """Check that a user manager is running.
@@ -50,12 +53,8 @@ class Systemd:
         Raises:
             VxTokenError: none is running, or systemd is not installed.
         """
-        done = run_program(self.run, "systemctl", "--user", "show", "--property=Version")
-        if done.returncode == 127:
-            raise VxTokenError("this machine has no systemd", "recipes for other supervisors: vx-token help service")
-        if done.returncode != 0:
-            hint = "log in directly instead of with su or sudo, or: export XDG_RUNTIME_DIR=/run/user/$(id -u)"
-            raise VxTokenError("no systemd user manager is running", hint)
+        if run_program(self.run, "systemctl", "--user", "show", "--property=Version").returncode != 0:
+            raise no_manager.missing(self.place)
 
     def namespaces(self) -> bool:
         """Return whether the manager supports the hardening options that need a user namespace.
@@ -76,7 +75,7 @@ class Systemd:
         names = [SOCKET, UNIT] if self.spec.listen else [UNIT]
         already_listening = self._already_listening()
         if self.spec.listen:
-            steps.append(WriteFile(self.units / SOCKET, socket(self.spec.listen)))
+            steps.append(WriteFile(self.units / SOCKET, socket(self.spec)))
         elif (self.units / SOCKET).exists():
             steps += self._without(SOCKET)
         steps += [_systemctl("daemon-reload"), _systemctl("--quiet", "enable", *names)]
@@ -89,7 +88,7 @@ class Systemd:
     def _already_listening(self) -> bool:
         """Return whether the socket unit is active and unchanged; it then stays open, so that no client is refused."""
         file = self.units / SOCKET
-        same = file.is_file() and file.read_text(encoding="utf-8") == socket(self.spec.listen)
+        same = file.is_file() and file.read_text(encoding="utf-8") == socket(self.spec)
         return same and run_program(self.run, "systemctl", "--user", "is-active", SOCKET).returncode == 0
 
     def uninstall(self) -> list[Step]:
@@ -157,7 +156,7 @@ class Systemd:
         return messages[-1] if messages else ""
 
 
-def detect(spec: ServiceSpec, run: ProgramRunner) -> Systemd:
+def detect(spec: ServiceSpec, run: ProgramRunner, place: no_manager.Place = no_manager.Place.OTHER) -> Systemd:
     """Return the user manager with its unit folder; without a running manager the usual folder.
 
     The folder is read from the manager, because it may have been started without the shell's XDG_CONFIG_HOME.
@@ -165,7 +164,7 @@ def detect(spec: ServiceSpec, run: ProgramRunner) -> Systemd:
     searched = run_program(run, "systemctl", "--user", "show", "--value", "--property=UnitPath").stdout.split()
     configured, usual = folders(spec.home, spec.environ)
     units = next((folder for folder in (configured, usual) if str(folder) in searched), usual)
-    return Systemd(spec, run, units, JOURNAL.exists())
+    return Systemd(spec, run, units, JOURNAL.exists(), place)
 
 
 def folders(home: Path, environ: Mapping[str, str]) -> tuple[Path, Path]:
@@ -182,17 +181,23 @@ def unit(spec: ServiceSpec, *, namespaces: bool, journal: bool) -> str:
     text = shipped(f"systemd/{UNIT}").read_text(encoding="utf-8")
     program, *words = spec.command  # systemd does not expand variables in the program's path
     start = " ".join([_quote(program), *(_quote(word, "$") for word in words), "run"])
-    text = re.sub(r"^ExecStart=.*$", lambda _: f"ExecStart={start}", text, flags=re.MULTILINE)
+    text = re.sub(r"^ExecStart=.*$", lambda _: f"ExecStart={start}", _with_condition(text, program), flags=re.MULTILINE)
     text = re.sub(r"^(ReadWritePaths|ExecStartPre)=.*\n", "", text, flags=re.MULTILINE)
     settings = "\n".join(_settings(spec, namespaces=namespaces, journal=journal))
     return text.replace("\n[Install]", f"\n# Settings of this user.\n{settings}\n\n[Install]")
 
 
-def socket(addresses: Iterable[str]) -> str:
-    """Return the gateway's socket unit for these addresses."""
-    text = shipped(f"systemd/{SOCKET}").read_text(encoding="utf-8")
-    lines = "\n".join(f"ListenStream={address.replace('%', '%%')}" for address in addresses)
+def socket(spec: ServiceSpec) -> str:
+    """Return the gateway's socket unit for this user's addresses."""
+    text = _with_condition(shipped(f"systemd/{SOCKET}").read_text(encoding="utf-8"), spec.command[0])
+    lines = "\n".join(f"ListenStream={address.replace('%', '%%')}" for address in spec.listen)
     return re.sub(r"^ListenStream=.*\n(?:#.*\nListenStream=.*\n)*", lambda _: f"{lines}\n", text, flags=re.MULTILINE)
+
+
+def _with_condition(text: str, program: str) -> str:
+    # No quotes, because systemd would treat them as a part of the path.
+    condition = f"ConditionFileIsExecutable={program.replace('%', '%%')}"
+    return re.sub(r"^ConditionFileIsExecutable=.*$", lambda _: condition, text, flags=re.MULTILINE)
 
 
 def _settings(spec: ServiceSpec, *, namespaces: bool, journal: bool) -> Iterator[str]:

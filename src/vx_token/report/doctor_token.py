@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from vx_token.config import vertex
 from vx_token.config.duration import shown
-from vx_token.config.model import Profile
+from vx_token.config.model import METADATA, Profile
 from vx_token.credentials import google_errors
 from vx_token.credentials.credential_file import CredentialFile
 from vx_token.errors import ConfigError, VxTokenError
@@ -42,7 +42,7 @@ def _credential(each: ProfileFacts, around: Surroundings) -> Check:
     name, login = f"credentials {each.profile.name}", each.login
     if login is not None and each.profile.account:
         return _gcloud_login(name, login)
-    if login is None and around.metadata:
+    if login is None and (around.metadata or each.profile.credentials == METADATA):
         return Check(name, "ok", "from the metadata server")
     if login is None:
         return Check(name, "fail", "no Google login was found", f"run: {google_errors.LOGIN}")

@@ -1,4 +1,4 @@
-"""How this program was installed, and the command that adds an optional part to that installation."""
+"""How this program was installed, and the commands that add an optional part to that installation and remove it."""
 
 import importlib.util
 import json
@@ -53,6 +53,26 @@ def add_command(extra: str, requirements: Sequence[str], installed: Installation
     if not installed.has_pip:
         return shlex.join(["uv", "pip", "install", "--python", installed.python, *parts])
     return shlex.join([installed.python, "-m", "pip", "install", *parts])
+
+
+def remove_command(installed: Installation) -> str:
+    """Return the command that uninstalls the program; "" where the system's package manager may have installed it."""
+    if installed.manager == "pipx":
+        return shlex.join(["pipx", "uninstall", installed.prefix.name])
+    if installed.manager == "uv":
+        return shlex.join(["uv", "tool", "uninstall", NAME])
+    if installed.manager == "system":
+        return ""
+    if not installed.has_pip:
+        return shlex.join(["uv", "pip", "uninstall", "--python", installed.python, NAME])
+    return shlex.join([installed.python, "-m", "pip", "uninstall", NAME])
+
+
+def how_to_remove() -> str:
+    """Return the sentence that tells how to uninstall the program, after `setup --undo`."""
+    command = remove_command(installation())
+    how = f"run: {command}" if command else "use the package manager that installed it"
+    return f"to remove the program as well, {how}"
 
 
 def how_to_add(extra: str) -> str:

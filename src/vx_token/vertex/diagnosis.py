@@ -8,8 +8,9 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
+from vx_token.config import vertex
+from vx_token.config.locations import nearest
 from vx_token.config.model import CLOUD_PLATFORM, Profile
 from vx_token.credentials.google_errors import LOGIN, Login, remedy
 from vx_token.credentials.token import Token
@@ -42,21 +43,21 @@ class Asked:
     @property
     def project(self) -> str:
         """The project in the base URL."""
-        return self._part("projects") or self.profile.project or "PROJECT"
+        return self._place.project if self._place else self.profile.project or "PROJECT"
 
     @property
     def location(self) -> str:
         """The location in the base URL."""
-        return self._part("locations") or self.profile.location
+        return self._place.location if self._place else self.profile.location
 
     @property
     def name(self) -> str:
         """What was asked, for sentences."""
         return self.model or "the endpoint"
 
-    def _part(self, collection: str) -> str:
-        match = re.search(rf"/{collection}/([^/]+)/", urlsplit(self.profile.url).path)
-        return match[1] if match else ""
+    @property
+    def _place(self) -> vertex.Place | None:
+        return vertex.Place.parse(self.profile.url)
 
     @property
     def member(self) -> str:
@@ -163,7 +164,10 @@ def _refused(error: ErrorBody, asked: Asked) -> tuple[str, str] | None:
         hint = (
             f"run: {_grant(project, asked.member, 'roles/aiplatform.user')} (or another: {asked.setup('--project ID')})"
         )
-        return f"this login lacks the permission {PERMISSION} in the project {project}, or it does not exist", hint
+        return (
+            f"this login lacks the permission {PERMISSION} in the project {project}, or there is no such project",
+            hint,
+        )
     return None
 
 
@@ -217,7 +221,9 @@ def _no_model(asked: Asked) -> tuple[str, str]:
 def _no_location(asked: Asked) -> tuple[str, str]:
     if asked.profile.base_url:
         return f"{asked.profile.url} is not a URL of Vertex AI", "check base_url, or remove it and set location"
-    return f"Vertex AI has no location {asked.location}", f"run: {asked.setup('--location global')}"
+    location = nearest(asked.location)
+    better = location if location not in ("", asked.location) else "global"
+    return f"Vertex AI has no location {asked.location}", f"run: {asked.setup(f'--location {better}')}"
 
 
 def _wrong_path(asked: Asked) -> tuple[str, str]:
