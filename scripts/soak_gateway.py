@@ -54,10 +54,12 @@ class Stage:
             encoding="utf-8",
         )
 
-    def clients(self, requests: int, seconds: float, retries: int) -> list[list[str]]:
+    def clients(self, requests: int, plain: int, seconds: float, retries: int) -> list[list[str]]:
         """The commands of the clients that can be had here."""
         arguments = [str(requests), str(seconds), str(LANES), str(retries)]
         found = [[sys.executable, str(SCRIPTS / "soak_client.py"), *arguments]]
+        if plain:
+            found.append([sys.executable, str(SCRIPTS / "soak_plain.py"), str(plain), str(seconds), str(4 * LANES)])
         if shutil.which("node") and self._npm_install():
             found.append(["node", str(SCRIPTS / "soak_client.mjs"), *arguments])
         return found
@@ -174,6 +176,7 @@ def main() -> int:
     """Run it; 0 when both clients saw nothing but whole answers with status 200."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=10_000, help="of each client")
+    parser.add_argument("--plain", type=int, default=0, help="requests of a plain HTTP client beside them")
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--lifetime", type=float, default=2.5, help="seconds that a token lives")
     parser.add_argument("--restarts", type=int, default=5)
@@ -188,7 +191,7 @@ def main() -> int:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vx-token-soak-") as folder, running(lifetime=asked.lifetime) as google:
         stage = Stage(Path(folder), google)
-        commands = stage.clients(asked.requests, asked.seconds, asked.retries)
+        commands = stage.clients(asked.requests, asked.plain, asked.seconds, asked.retries)
         with played(stage, upstream=asked.retries > 0) as daemon:
             clients = [
                 subprocess.Popen(command, env=stage.environ, cwd=stage.root, stdout=subprocess.PIPE, text=True)
