@@ -66,7 +66,7 @@ __vx_token_profiles() {
 # Checks whether command $1 has subcommands.
 __vx_token_has_subcommands() {
   case $1 in
-    gateway | service) ;;
+    endpoints | gateway | service) ;;
     *) return 1 ;;
   esac
 }
@@ -76,7 +76,7 @@ __vx_token_option_values() {
   case $command:$1 in
     *:--log-format) words='text systemd json' ;;
     *:--profile) profiles=yes ;;
-    *:--account | *:--base-url | *:--impersonate | *:--lines | *:--model | *:--port | *:--project | *:--seconds | *:-n) ;;
+    *:--account | *:--base-url | *:--impersonate | *:--lines | *:--model | *:--port | *:--project | *:--publisher | *:--seconds | *:-n) ;;
     *:--location) words='global us eu us-central1 us-east5 europe-west1 europe-west4 asia-southeast1' ;;
     *:--endpoint) words='openapi' ;;
     *:--credentials) files=yes ;;
@@ -92,7 +92,7 @@ __vx_token_option_values() {
 # Sets words to the subcommands, arguments and options of $command.
 __vx_token_command_words() {
   case $command in
-    '') words='run demo print env exec refresh status hook completion path help gateway service setup doctor -V --version -h --help' ;;
+    '') words='run demo print env exec refresh status hook completion path help models endpoints gateway service setup doctor -V --version -h --help' ;;
     run) words='--log-format --gateway --profile --project --location --endpoint --base-url --credentials --account --impersonate --model -h --help' ;;
     demo) words='--seconds -h --help' ;;
     print) words='--profile --project --location --endpoint --base-url --credentials --account --impersonate --model --min-ttl --format -h --help' ;;
@@ -103,7 +103,10 @@ __vx_token_command_words() {
     hook) words='bash zsh fish -h --help' ;;
     completion) words='bash zsh fish -h --help' ;;
     path) words='config runtime default gateway.sock state hook-bash hook-zsh hook-fish gateway.key service.log setup.json token header env.sh env.fish state.json lock peek events.json --profile -h --help' ;;
-    help) words='run demo print env exec refresh status hook completion path help gateway service setup doctor -h --help' ;;
+    help) words='run demo print env exec refresh status hook completion path help models endpoints gateway service setup doctor -h --help' ;;
+    models) words='--profile --publisher --probe --yes --refresh --json -h --help' ;;
+    endpoints) words='use --profile --location --all-locations --json -h --help' ;;
+    'endpoints use') words='--profile --location --dry-run -h --help' ;;
     gateway) words='key rotate-key --port --access-log -h --help' ;;
     'gateway key') words='-h --help' ;;
     'gateway rotate-key') words='--grace --quiet -q -h --help' ;;

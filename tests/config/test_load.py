@@ -64,6 +64,7 @@ GOOD: Mapping[str, list[tuple[str, object]]] = {
     "on_login_needed": [('"notify-send login"', (("notify-send", "login"),)), ('""', ())],
     "aliases": [('{ fast = "google/x" }', {"fast": "google/x"})],
     "models": [('["google/x"]', ("google/x",))],
+    "list_publishers": [('["google"]', ("google",))],
     "publisher": [('"meta"', "meta"), ('""', "")],
     "headers": [('{ X-Goog-Y = "z é" }', {"X-Goog-Y": "z é"})],
 }
@@ -97,6 +98,7 @@ BAD: Mapping[str, list[str]] = {
     "on_login_needed": ["true", "[[]]", '[["a"], []]', '[["a\\u0000"]]'],
     "aliases": ['"a"', "{ a = 1 }", '{ a = "" }', '{ a = "\\n" }'],
     "models": ['"a"', '["a b"]'],
+    "list_publishers": ['"google"', '["a b"]'],
     "publisher": ['"A/B"', "1"],
     "headers": [
         "[]",

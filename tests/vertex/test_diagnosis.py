@@ -90,6 +90,12 @@ LIST = "find its id: gcloud projects list; then run: vx-token setup --project ID
             "no location us-central1",
             "run: vx-token setup --location global",
         ),
+        (
+            answer(400, "This endpoint is a dedicated endpoint via CloudESF and cannot be accessed through the API."),
+            "has a host of its own",
+            "run: vx-token endpoints use openapi",
+        ),
+        (answer(400, f"Endpoint {PLACE}/endpoints/1 doesn't have traffic_split."), "no model is deployed", "deploy a"),
         (answer(404, "Requested project not found."), "the project demo does not exist", LIST),
         (
             answer(400, "Malformed publisher model (`model`: 'x')"),

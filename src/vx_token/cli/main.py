@@ -11,7 +11,7 @@ import click
 
 from vx_token import __version__
 from vx_token.cli import doctor as cli_doctor
-from vx_token.cli import files, output, status, tokens, wiring
+from vx_token.cli import endpoints, files, models, output, status, tokens, wiring
 from vx_token.cli import gateway as cli_gateway
 from vx_token.cli import help as cli_help
 from vx_token.cli import service as cli_service
@@ -181,12 +181,15 @@ for each in (
     files.help_,
 ):
     cli.add_command(each)
+cli.add_command(models.models)
+cli.add_command(endpoints.endpoints)
 cli.add_command(cli_gateway.gateway)
 cli.add_command(cli_service.service)
 cli.add_command(cli_setup.setup)
 cli.add_command(cli_doctor.doctor)
 cli.sections = {
     "Everyday": ("status", "exec", "refresh", "doctor", "help"),
+    "Models": ("models", "endpoints"),
     "Set-up": ("setup", "service", "run", "hook", "completion", "demo"),
     "Gateway": ("gateway",),
     "For scripts": ("print", "env", "path"),

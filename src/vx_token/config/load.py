@@ -56,6 +56,7 @@ PROFILE_KEYS: Mapping[str, Check] = {
     "on_login_needed": commands,
     "aliases": mapping,
     "models": texts,
+    "list_publishers": texts,
     "publisher": matching(r"[a-z0-9-]+", "a publisher such as google"),
     "headers": headers,
 }
@@ -85,7 +86,7 @@ TOKEN_KEYS = frozenset({"credentials", "account", "impersonate", "lifetime", "sc
 _MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103  # bytes: unix(7), without the final zero
 
 _OURS, _GOOGLE = "VX_TOKEN_", "GOOGLE_CLOUD_"  # prefixes of variables
-_ENVIRONMENT_LISTS = {"scopes", "export", "models"}
+_ENVIRONMENT_LISTS = {"scopes", "export", "models", "list_publishers"}
 _FILE_ONLY = {"aliases", "headers"}
 
 

@@ -41,6 +41,7 @@ class Profile:
     on_login_needed: tuple[tuple[str, ...], ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     models: tuple[str, ...] = ()
+    list_publishers: tuple[str, ...] = ()
     publisher: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 

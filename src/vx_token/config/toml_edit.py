@@ -10,13 +10,16 @@ from typing import Any
 Table = dict[str, Any]
 
 
-def with_profile(text: str, name: str, values: Mapping[str, str]) -> str:
+Values = Mapping[str, str | None]
+
+
+def with_profile(text: str, name: str, values: Values) -> str:
     """Return the configuration `text` with these values in the profile `name`, which is added when it is missing.
 
     Args:
         text: a valid configuration, or "".
         name: the profile.
-        values: its settings, all of them strings.
+        values: its settings, all of them strings; None removes a setting.
 
     Raises:
         ValueError: the file's style cannot be edited safely; the user must edit it.
@@ -28,7 +31,8 @@ def with_profile(text: str, name: str, values: Mapping[str, str]) -> str:
     if header:
         result = _changed(text, header.end(), values)
     else:
-        result = _joined(text, "".join(_line(*item) for item in values.items()), name)
+        lines = [_line(key, value) for key, value in values.items() if value is not None]
+        result = _joined(text, "".join(lines), name)
     if profiles and name not in profiles and "default_profile" not in before:
         # A single profile is the default implicitly; with two, default_profile is required.
         result = _line("default_profile", "default" if "default" in profiles else next(iter(profiles))) + result
@@ -37,12 +41,14 @@ def with_profile(text: str, name: str, values: Mapping[str, str]) -> str:
     return result
 
 
-def _wanted(before: Table, name: str, values: Mapping[str, str]) -> Table:
+def _wanted(before: Table, name: str, values: Values) -> Table:
     after: Table = copy.deepcopy(before)
     profiles: Table = after.setdefault("profiles", {})
     if profiles and name not in profiles:
         after.setdefault("default_profile", "default" if "default" in profiles else next(iter(profiles)))
-    profiles.setdefault(name, {}).update(values)
+    profile: Table = profiles.setdefault(name, {})
+    profile.update(values)
+    profiles[name] = {key: value for key, value in profile.items() if value is not None}
     return after
 
 
@@ -57,7 +63,7 @@ def _joined(text: str, lines: str, name: str) -> str:
     return f"{text}{gap}[profiles.{key}]\n{lines}"
 
 
-def _changed(text: str, start: int, values: Mapping[str, str]) -> str:
+def _changed(text: str, start: int, values: Values) -> str:
     following = re.search(r"^[ \t]*\[", text[start:], re.MULTILINE)
     end = start + following.start() if following else len(text)
     section = text[start:end]
@@ -67,8 +73,10 @@ def _changed(text: str, start: int, values: Mapping[str, str]) -> str:
     return head + section + text[end:]
 
 
-def _set(section: str, key: str, value: str) -> str:
-    old = re.search(rf"""^[ \t]*{key}[ \t]*=[ \t]*("[^"\n]*"|'[^'\n]*')""", section, re.MULTILINE)
+def _set(section: str, key: str, value: str | None) -> str:
+    old = re.search(rf"""^[ \t]*{key}[ \t]*=[ \t]*("[^"\n]*"|'[^'\n]*')(.*\n?)""", section, re.MULTILINE)
+    if value is None:
+        return section[: old.start()] + section[old.end() :] if old else section
     if old is None:
         return _line(key, value) + section
     return section[: old.start(1)] + json.dumps(value, ensure_ascii=False) + section[old.end(1) :]

@@ -222,6 +222,8 @@ def _on_unix_socket(request: web.BaseRequest) -> bool:
 
 def _models_response(route: Route, path: str, headers: dict[str, str]) -> web.Response:
     name = unquote(path.partition("/")[2])  # the SDKs encode the slash of google/gemini-2.5-flash
+    if route.known:
+        route.known.refresh_if_due()
     models = model_list(route)
     if not name:
         return _json(models, headers=headers)

@@ -24,12 +24,17 @@ _MAX_PARTS = 100_000
 
 def needs_rewrite(route: Route) -> bool:
     """Return whether this route has any setting that changes request bodies."""
-    return bool(route.aliases or route.publisher or route.model)
+    return bool(route.aliases or route.publisher or route.model or (route.known and route.known.deployed()))
 
 
 def resolve(model: str, route: Route) -> str:
-    """Return the upstream id of `model`: resolve the alias, then add the publisher if there is none."""
+    """Return the upstream id of `model`: resolve the alias, then add the publisher if there is none.
+
+    The model of a deployed endpoint is asked for without a name, because its container may know it by another one.
+    """
     model = route.aliases.get(model, model)
+    if route.known and model in route.known.deployed():
+        return ""
     return f"{route.publisher}/{model}" if route.publisher and model and "/" not in model else model
 
 
@@ -68,15 +73,21 @@ def model_id(body: bytes) -> str:
 
 
 def model_list(route: Route) -> dict[str, Any]:
-    """Return OpenAI's model list from the configuration; Vertex has no such endpoint."""
-    names = dict.fromkeys([*route.aliases, *([route.model] if route.model else []), *route.models])
+    """Return OpenAI's model list: what is configured, is deployed, has answered a probe, or is in a switched-on list.
+
+    Vertex has no such endpoint, so nothing here waits for it.
+    """
+    known = route.known.ids() if route.known else ()
+    names = dict.fromkeys([*route.aliases, *([route.model] if route.model else []), *route.models, *known])
     return {"object": "list", "data": [model_entry(name, route) for name in names]}
 
 
 def model_entry(name: str, route: Route) -> dict[str, Any]:
     """Return one entry of the model list."""
-    owner, slash, _ = resolve(name, route).partition("/")
-    return {"id": name, "object": "model", "created": 0, "owned_by": owner if slash else "google"}
+    upstream = resolve(name, route)
+    owner, slash, _ = upstream.partition("/")
+    owned_by = owner if slash else "google" if upstream else "deployed"
+    return {"id": name, "object": "model", "created": 0, "owned_by": owned_by}
 
 
 def _is_model(key: bytes) -> bool:

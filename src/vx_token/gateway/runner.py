@@ -16,6 +16,7 @@ from vx_token.errors import ConfigError, TemporaryError, VxTokenError, error_of,
 from vx_token.gateway import address as gateway_address
 from vx_token.gateway.app import GatewayApp
 from vx_token.gateway.key import LocalKeys
+from vx_token.gateway.known_models import KnownModels
 from vx_token.gateway.proxy import proxy_for
 from vx_token.gateway.server import serve
 from vx_token.gateway.settings import GatewaySettings, Route, SignatureSettings
@@ -142,6 +143,7 @@ def _route(profile: Profile, environ: Mapping[str, str]) -> Route:
         model=profile.model,
         publisher=profile.prefix,
         proxy=proxy_for(profile.url, environ),
+        known=KnownModels(environ, profile),
     )
 
 
@@ -204,6 +206,7 @@ class GatewayThread:
                 listening.close()
             unknown = TemporaryError("the gateway does not start", "see the log, or set VX_TOKEN_DEBUG=1 for more")
             raise self._error if isinstance(self._error, VxTokenError) else unknown
+        self._refresh_models()
         return self.address
 
     def apply(self, config: Config, refresher: Refresher) -> None:
@@ -215,6 +218,7 @@ class GatewayThread:
         new = gateway_settings(config, self._environ)
         self._stored = self._tokens(config, refresher)
         self._gateway.apply(new)
+        self._refresh_models()
 
     def begin_stop(self, successor: "GatewayThread | None" = None) -> None:
         """Start the stop; running requests finish in the background. Socket files that `successor` shares are kept."""
@@ -233,6 +237,11 @@ class GatewayThread:
     def alive(self) -> bool:
         """Return whether the thread is running."""
         return self._thread.is_alive()
+
+    def _refresh_models(self) -> None:
+        for route in self._gateway.settings.routes.values():
+            if route.known:
+                route.known.refresh_if_due()
 
     def _tokens(self, config: Config, refresher: Refresher) -> StoredTokens:
         return StoredTokens(config, replace(refresher, cancelled=lambda: self._stopped))

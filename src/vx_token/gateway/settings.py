@@ -9,6 +9,7 @@ from typing import Protocol
 from vx_token.config.model import SIGNATURE_MODELS
 from vx_token.credentials.token import Token
 from vx_token.errors import ConfigError
+from vx_token.gateway.known_models import KnownModels
 
 DEFAULT_PORT = 8490
 LOOPBACK = ("127.0.0.1", "::1")
@@ -41,6 +42,7 @@ class Route:
         model: default model of chat, completions and responses requests.
         publisher: prefix for model ids without one; "" adds none.
         proxy: URL of the HTTP proxy, "" for a direct connection.
+        known: what is known of the profile's models, None for only what is configured.
     """
 
     profile: str
@@ -51,6 +53,7 @@ class Route:
     model: str = ""
     publisher: str = ""
     proxy: str = field(default="", repr=False)
+    known: KnownModels | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

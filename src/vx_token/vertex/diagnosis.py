@@ -33,12 +33,25 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The request that was made: with which profile, model, token and login."""
+    """The request that was made: with which profile, model, token and login.
+
+    Attributes:
+        profile: its URL names project and location.
+        model: the model's id, "" for a request without one.
+        token: the token that was sent.
+        login: where the token comes from.
+        subject: the name of a request without a model.
+        permission: the permission that the request needs.
+        again: the command that makes the request again.
+    """
 
     profile: Profile
     model: str
     token: Token
     login: Login
+    subject: str = "the endpoint"
+    permission: str = PERMISSION
+    again: str = "vx-token doctor --live"
 
     @property
     def project(self) -> str:
@@ -51,9 +64,19 @@ class Asked:
         return self._place.location if self._place else self.profile.location
 
     @property
+    def endpoint(self) -> str:
+        """The endpoint in the base URL."""
+        return self._place.endpoint if self._place else self.profile.endpoint
+
+    @property
+    def option(self) -> str:
+        """The option that names this profile, with a space before it; "" for the profile `default`."""
+        return "" if self.profile.name == "default" else f" --profile {shlex.quote(self.profile.name)}"
+
+    @property
     def name(self) -> str:
         """What was asked, for sentences."""
-        return self.model or "the endpoint"
+        return self.model or self.subject
 
     @property
     def _place(self) -> vertex.Place | None:
@@ -73,8 +96,7 @@ class Asked:
 
     def setup(self, option: str) -> str:
         """The command that changes a setting of this profile."""
-        profile = "" if self.profile.name == "default" else f"--profile {shlex.quote(self.profile.name)} "
-        return f"vx-token setup {profile}{option}"
+        return f"vx-token setup{self.option} {option}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +117,11 @@ def diagnose(answer: HttpResponse, asked: Asked) -> Diagnosis:
     """Return what the answer means, and the exact command that helps."""
     if answer.status == 200 and isinstance(answer.body, dict) and answer.body.get("choices"):
         return Diagnosis(True, f"{asked.name} answered in {answer.seconds:.1f} s", status=200)
+    return explain(answer, asked)
+
+
+def explain(answer: HttpResponse, asked: Asked) -> Diagnosis:
+    """Return why an answer is not the wanted one, and the exact command that helps."""
     error = read_error(answer.body)
     detail, hint = _cause(answer, error, asked) or _unknown(answer, error, asked)
     return Diagnosis(False, printable(detail), printable(hint), answer.status)
@@ -130,7 +157,7 @@ def _cause(answer: HttpResponse, error: ErrorBody | None, asked: Asked) -> tuple
     if answer.status == 404:
         return _wrong_path(asked)
     if answer.status == 429:
-        hint = f"try again in a minute: vx-token doctor --live; or elsewhere: {asked.setup('--location global')}"
+        hint = f"try again in a minute: {asked.again}; or elsewhere: {asked.setup('--location global')}"
         return f"{asked.name} is available, but its quota is used up (HTTP 429)", hint
     return None
 
@@ -160,12 +187,12 @@ def _refused(error: ErrorBody, asked: Asked) -> tuple[str, str] | None:
         machine = "give this machine's service account the access scope cloud-platform"
         hint = machine if asked.login.kind == "metadata" else _login_with_scope(asked)
         return "the token lacks the scope cloud-platform", hint
-    if error.reason == "IAM_PERMISSION_DENIED" or PERMISSION in error.message:
+    if error.reason == "IAM_PERMISSION_DENIED" or f"'{asked.permission}'" in error.message:
         hint = (
             f"run: {_grant(project, asked.member, 'roles/aiplatform.user')} (or another: {asked.setup('--project ID')})"
         )
         return (
-            f"this login lacks the permission {PERMISSION} in the project {project}, or there is no such project",
+            f"this login lacks the permission {asked.permission} in the project {project}, or there is no such project",
             hint,
         )
     return None
@@ -195,6 +222,12 @@ def _grant(project: str, member: str, role: str) -> str:
 
 def _not_found(status: int, error: ErrorBody, asked: Asked) -> tuple[str, str] | None:
     """Return sentence and hint for a 404, or for a 400 that means the same."""
+    if "dedicated endpoint" in error.words:
+        hint = f"run: vx-token endpoints use {asked.endpoint}{asked.option}"
+        return "this endpoint has a host of its own, and the shared one does not serve it", hint
+    if "traffic_split" in error.words:
+        hint = "deploy a model to it, or choose another: vx-token endpoints --all-locations"
+        return f"no model is deployed at the endpoint {asked.endpoint}", hint
     if status == 404 and ("/models/" in error.message or "model" in error.words):  # first, because it names all others
         return _no_model(asked)
     if re.search(r"\b(hostname|location|region)\b", error.words):
@@ -206,7 +239,7 @@ def _not_found(status: int, error: ErrorBody, asked: Asked) -> tuple[str, str] |
         hint = f"find its id: gcloud projects list; then run: {asked.setup('--project ID')}"
         return f"the project {asked.project} does not exist", hint
     if status == 404 and asked.profile.endpoint != "openapi":
-        hint = f"list them: gcloud ai endpoints list --project={asked.project} --region={asked.location}"
+        hint = "list them: vx-token endpoints --all-locations"
         return f"there is no endpoint {asked.profile.endpoint} in {asked.location}", hint
     return None
 
@@ -242,7 +275,7 @@ def _unknown(answer: HttpResponse, error: ErrorBody | None, asked: Asked) -> tup
         location = f"; if other sites answer, the location is wrong: {asked.setup('--location global')}"
         return detail, f"check the network and the proxy settings{location}"
     if answer.status >= 500:
-        return detail, "Vertex AI has a problem; try again later: vx-token doctor --live"
+        return detail, f"Vertex AI has a problem; try again later: {asked.again}"
     return detail, HINTS.get(answer.status, "check project, location and base_url")
 
 

@@ -1,4 +1,4 @@
-"""One POST request with a total timeout, without redirects, through the standard library."""
+"""One request with a total timeout, without redirects, through the standard library."""
 
 import http.client
 import json
@@ -17,6 +17,9 @@ from urllib.parse import urlsplit
 TIMEOUT = 30.0
 """Seconds for a whole response, including its last byte."""
 
+LARGEST = 16 * 2**20
+"""Bytes of a response that are read; the fullest page of a model list is far below it."""
+
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
@@ -29,15 +32,26 @@ class HttpResponse:
     problem: str = ""
 
 
+def get(environ: Mapping[str, str], url: str, headers: Mapping[str, str]) -> HttpResponse:
+    """Make a GET request."""
+    return _send(environ, urllib.request.Request(url, None, dict(headers)))  # noqa: S310 - http(s) by the configuration
+
+
 def post(environ: Mapping[str, str], url: str, headers: Mapping[str, str], body: bytes) -> HttpResponse:
+    """Make a POST request."""
+    return _send(environ, urllib.request.Request(url, body, dict(headers), method="POST"))  # noqa: S310 - as in `get`
+
+
+def _send(environ: Mapping[str, str], request: urllib.request.Request) -> HttpResponse:
     """Make the request in a thread with a total timeout, because a socket's timeout restarts with each byte."""
-    request = urllib.request.Request(url, body, dict(headers), method="POST")  # noqa: S310 - http(s) by the configuration
     answers: queue.SimpleQueue[HttpResponse] = queue.SimpleQueue()
     threading.Thread(target=lambda: answers.put(_answer(environ, request)), daemon=True).start()
     try:
         return answers.get(timeout=TIMEOUT)
     except queue.Empty:
-        return HttpResponse(0, {}, None, 0.0, f"{urlsplit(url).hostname} did not answer within {TIMEOUT:.0f} s")
+        return HttpResponse(
+            0, {}, None, 0.0, f"{urlsplit(request.full_url).hostname} did not answer within {TIMEOUT:.0f} s"
+        )
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -51,10 +65,10 @@ def _answer(environ: Mapping[str, str], request: urllib.request.Request) -> Http
     started = time.monotonic()
     try:
         with _opener(environ).open(request, timeout=TIMEOUT) as response:
-            status, headers, text = response.status, response.headers, response.read(2**20)
+            status, headers, text = response.status, response.headers, response.read(LARGEST)
     except urllib.error.HTTPError as error:
         with error:
-            status, headers, text = error.code, error.headers, error.read(2**20)
+            status, headers, text = error.code, error.headers, error.read(LARGEST)
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a header that cannot be encoded
         reason = getattr(error, "reason", None)
         cause = (
