@@ -38,6 +38,12 @@ JUNK = {
 }
 
 
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    """Its refreshes run in a child, which this file is about."""
+    return Box(tmp_path, executed=True)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_pipe_that_takes_nothing_is_a_temporary_failure(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full(subprocess.Popen[bytes]):
