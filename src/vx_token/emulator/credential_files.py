@@ -79,6 +79,10 @@ class Logins(ABC):
         self._pool(path, {"file": str(subject)}, target=target)
         return self.directory.proven(proof)
 
+    def replace_subject_token(self, subject: Path) -> None:
+        """Replace the subject token in a workload's file, as Kubernetes does; the old one is not accepted any more."""
+        _write_text(subject, self.directory.replace_workload(subject.read_text()))
+
     def external_account_by_url(self, path: Path) -> str:
         """Write the file of a workload whose subject token is had from a URL, as on Azure."""
         proof = self.directory.add_workload()

@@ -140,6 +140,12 @@ class Directory:
         self._workloads[token] = f"workload-{next(self._numbers)}"
         return token
 
+    def replace_workload(self, proof: str) -> str:
+        """Return another proof of the same workload; the old one is not accepted any more."""
+        token = f"{MARK} {secrets.token_urlsafe(24)}"
+        self._workloads[token] = self._workloads.pop(proof)
+        return token
+
     def add_certificate(self, pem: bytes) -> str:
         """Add a workload that proves its identity by this certificate: a chain of one."""
         der = x509.load_pem_x509_certificate(pem).public_bytes(serialization.Encoding.DER)

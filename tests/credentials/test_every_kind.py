@@ -1,0 +1,243 @@
+"""Every kind of credential, from the file to the answer that a stock client gets, across natural expiries."""
+
+import json
+import socket
+import socketserver
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import openai
+import pytest
+import trustme
+
+from sandbox import Box, until
+from vx_token.cli import fastpath
+from vx_token.emulator import Emulator, running
+
+MODEL = "google/gemini-2.5-flash"
+TARGET = "robot@demo.iam.gserviceaccount.com"
+IAM = "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS"
+
+
+def by_program(google: Emulator, path: Path) -> str:
+    """Write the file of a workload whose subject token a program prints."""
+    subject = path.with_suffix(".subject")
+    name = google.external_account(path, subject)
+    program = path.with_suffix(".sh")
+    answer = {
+        "version": 1,
+        "success": True,
+        "token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "id_token": subject.read_text(),
+    }
+    program.write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
+    program.chmod(0o700)
+    text = path.read_text().replace(f'"file": "{subject}"', f'"executable": {{"command": "{program}"}}')
+    path.write_text(text)
+    return name
+
+
+def impersonated(google: Emulator, path: Path) -> str:
+    google.impersonated(path, TARGET)
+    return TARGET
+
+
+def impersonating(google: Emulator, path: Path) -> str:
+    google.authorized_user(path)
+    google.allow(TARGET)
+    return TARGET
+
+
+Settings = Mapping[str, Any]
+KINDS: dict[str, tuple[Callable[[Emulator, Path], str], Settings]] = {
+    "key": (lambda google, path: google.service_account(path), {}),
+    "user": (lambda google, path: google.authorized_user(path), {}),
+    "impersonated-file": (impersonated, {}),
+    "impersonating": (impersonating, {"impersonate": TARGET}),
+    "half-day": (impersonating, {"impersonate": TARGET, "lifetime": "2h"}),
+    "file": (lambda google, path: google.external_account(path, path.with_suffix(".subject")), {}),
+    "url": (lambda google, path: google.external_account_by_url(path), {}),
+    "program": (by_program, {}),
+    "aws": (lambda google, path: google.external_account_at_aws(path), {}),
+    "workforce": (lambda google, path: google.external_account_authorized_user(path), {}),
+    "gdch": (lambda google, path: google.gdch(path), {}),
+}
+"""The kinds of credential file; each function writes one and returns the identity of its tokens."""
+
+
+@pytest.fixture
+def identities(box: Box, google: Emulator) -> dict[str, str]:
+    """One profile for each kind, and the identity that its tokens must have."""
+    google.extended_lifetimes = True
+    found = {}
+    box.config.write_text('default_profile = "key"\n')
+    for kind, (write, settings) in KINDS.items():
+        path = box.root / f"{kind}.json"
+        found[kind] = write(google, path)
+        box.profile(kind, url=google.base_url(), credentials=str(path), **settings)
+    found["account"] = google.gcloud_login(box.home / ".config/gcloud")
+    box.profile("account", url=google.base_url(), credentials=None, account=found["account"])
+    found["metadata"] = google.metadata_account
+    box.profile("metadata", url=google.base_url(), credentials=None)
+    box.environ |= {
+        IAM: google.url,
+        "GCE_METADATA_HOST": google.metadata_host,
+        "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES": "1",
+    }
+    return found
+
+
+@contextmanager
+def rotated(google: Emulator, subject: Path) -> Iterator[None]:
+    """A subject token that is replaced all the time, as Kubernetes does each hour."""
+    stop = threading.Event()
+
+    def rotate() -> None:
+        while not stop.wait(0.5):
+            google.replace_subject_token(subject)
+
+    thread = threading.Thread(target=rotate)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def answered(key: str, url: str, **options: Any) -> bool:
+    """Whether a stock client with this key gets an answer."""
+    with openai.OpenAI(api_key=key, base_url=url, max_retries=0, **options) as client:
+        reply = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "hello"}])
+        return bool(reply.choices)
+
+
+def printed(box: Box, profile: str) -> str:
+    """What `vx-token print` prints, the quick way if that knows."""
+    words = ["print", "--profile", profile]
+    found = fastpath.answer(["vx-token", *words], box.environ, time.time())
+    return (found or box.vx(*words).stdout).strip()
+
+
+def test_every_kind_is_kept_fresh_across_natural_expiries(
+    box: Box, google: Emulator, identities: Mapping[str, str]
+) -> None:
+    google.lifetime = 5.0
+    seen: dict[str, set[str]] = {kind: set() for kind in identities}
+    first: dict[str, float] = {}
+    with box.daemon(), rotated(google, box.root / "file.subject"):
+        until(lambda: all(box.read("token", kind) for kind in identities), what="a token of each kind")
+        end = time.time() + 1.4 * google.lifetime
+        while time.time() < end:
+            for kind, identity in identities.items():
+                token = until(lambda kind=kind: box.read("token", kind))  # type: ignore[misc]
+                assert google.identity_of(token) == identity, kind
+                assert answered(token, google.base_url()), kind
+                seen[kind].add(token)
+                first.setdefault(kind, time.time())
+        for kind, identity in identities.items():
+            token = printed(box, kind)
+            assert google.identity_of(token) == identity, kind
+            assert answered(token, google.base_url()), kind
+        states = box.vx("status").stdout
+    assert not [request for request in google.requests if request.route == "chat" and request.status != 200]
+    assert {kind: len(tokens) for kind, tokens in seen.items() if len(tokens) < 2} == {}, states
+
+
+class Proxy(socketserver.ThreadingTCPServer):
+    """A proxy that leads each CONNECT to one port of this machine, whatever host is asked for; it keeps the hosts."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", 0), Tunnel)
+        self.port, self.hosts = port, set[str]()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Tunnel(socketserver.StreamRequestHandler):
+    """One connection through the proxy."""
+
+    server: Proxy
+
+    def handle(self) -> None:
+        self.server.hosts.add(self.rfile.readline().split()[1].decode())
+        while self.rfile.readline().strip():
+            pass
+        with socket.create_connection(("127.0.0.1", self.server.port)) as far:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            back = threading.Thread(target=copy, args=(far, self.connection))
+            back.start()
+            copy(self.connection, far)
+            back.join()
+
+
+def copy(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def proxy_to(port: int) -> Iterator[Proxy]:
+    with Proxy(port) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield proxy
+        finally:
+            proxy.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def behind_proxy(box: Box) -> Iterator[tuple[Emulator, Proxy, ssl.SSLContext]]:
+    """Google's own hosts behind a proxy, with certificates of a company's authority; what a client trusts."""
+    authority = trustme.CA()
+    hosts = [f"{name}.googleapis.com" for name in ("oauth2", "sts", "iamcredentials", "aiplatform")]
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(*hosts).configure_cert(tls)
+    authority.cert_pem.write_to_path(str(box.root / "ca.pem"))
+    trust = ssl.create_default_context(cafile=str(box.root / "ca.pem"))
+    with running(tls=tls) as google, proxy_to(google.port) as proxy:
+        box.environ |= {"HTTPS_PROXY": proxy.url, "REQUESTS_CA_BUNDLE": str(box.root / "ca.pem")}
+        yield google, proxy, trust
+
+
+ADDRESSES = {
+    "/v1/projects/-/": "https://iamcredentials.googleapis.com",
+    "/v1/token": "https://sts.googleapis.com",
+    "/token": "https://oauth2.googleapis.com",
+}
+
+
+@pytest.mark.parametrize("kind", ["key", "user", "impersonated-file", "impersonating", "file"])
+def test_googles_fixed_hosts_are_reached_through_a_proxy_with_a_certificate_of_its_own(
+    box: Box, behind_proxy: tuple[Emulator, Proxy, ssl.SSLContext], kind: str
+) -> None:
+    google, proxy, trust = behind_proxy
+    write, settings = KINDS[kind]
+    identity = write(google, box.key)
+    text = box.key.read_text()
+    for path, host in ADDRESSES.items():
+        text = text.replace(f"{google.url}{path}", f"{host}{path}")
+    assert google.url not in text
+    box.key.write_text(text)
+    box.profile(url="", **settings)
+    token = box.vx("print").stdout.strip()
+    assert google.identity_of(token) == identity
+    url = "https://aiplatform.googleapis.com/v1/projects/demo/locations/global/endpoints/openapi"
+    with openai.DefaultHttpxClient(proxy=proxy.url, verify=trust) as client:
+        assert answered(token, url, http_client=client)
+    assert {urlsplit(f"//{host}").port for host in proxy.hosts} == {443}
+    assert "aiplatform.googleapis.com:443" in proxy.hosts
+    assert len(proxy.hosts) >= 2
