@@ -19,6 +19,7 @@ SHIPPED = (
     "shell/vx-token.fish",
     "systemd/vx-token.service",
     "docs/configuration.md",
+    "man/vx-token.1",
 )
 
 
@@ -33,6 +34,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_and_sdist_carry_the_shell_and_systemd_files(built: Path) -> None:
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
         assert {f"vx_token/{name}" for name in SHIPPED} | {"vx_token/py.typed"} <= set(wheel.namelist())
+        assert [name for name in wheel.namelist() if name.endswith(".data/data/share/man/man1/vx-token.1")]
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert {*SHIPPED, "tests/test_wheel.py", "scripts/test", "LICENSE", "README.md"} <= names

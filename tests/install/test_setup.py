@@ -20,6 +20,7 @@ from vx_token.config import toml_edit
 from vx_token.emulator import Emulator
 from vx_token.errors import ConfigError
 from vx_token.install import rcfile, shell_startup
+from vx_token.system import shipped
 from vx_token.system import installation
 
 Tree = dict[str, tuple[int, bytes | str]]
@@ -75,6 +76,8 @@ BLOCK = """\
     +   :
     + elif [ -r SHELL/vx-token.bash ]; then
     +   . SHELL/vx-token.bash
+    +   __vx_token_load_completion() { . SHELL/completions/vx-token.bash && return 124; }
+    +   complete -F __vx_token_load_completion vx-token
     + elif command -v vx-token >/dev/null; then
     +   eval "$(vx-token hook bash)"
     + fi
@@ -90,7 +93,8 @@ write ~/.config/vx-token/config.toml
     + location = "global"
 write ~/.bashrc
 {BLOCK}write ~/.profile
-{BLOCK}"""
+{BLOCK}link {len(shipped.man_pages())} manual pages into ~/.local/share/man/man1
+"""
 
 
 def test_a_dry_run_shows_every_line_and_changes_nothing(logged_in: Box) -> None:
@@ -386,6 +390,14 @@ def test_a_hook_that_the_user_loads_by_hand_is_enough(logged_in: Box, google: Em
     assert "hook       loaded by ~/.bashrc line 2\n" in hooked(logged_in, "--base-url", google.base_url())
     assert rc.read_text() == '# mine\neval "$(vx-token hook bash)"\n'
     assert not (logged_in.home / ".profile").exists()
+
+
+def test_without_a_place_for_manual_pages_the_rest_is_set_up(logged_in: Box, google: Emulator) -> None:
+    (logged_in.home / ".local").mkdir()
+    (logged_in.home / ".local/share").write_text("no folder")
+    done = setup(logged_in, "--yes", "--no-service", "--base-url", google.base_url())
+    assert "man pages  not linked: " in done
+    assert "default: a live token" in done
 
 
 def test_folders_that_were_empty_before_stay(logged_in: Box, google: Emulator) -> None:

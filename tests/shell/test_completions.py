@@ -12,6 +12,7 @@ import pytest
 
 from shells import BASHES, ROOT, Runtime, environment, interactive, need, script
 from vx_token.cli.main import cli
+from vx_token.install import shell_startup
 
 FOLDER = ROOT / "shell" / "completions"
 Words = Callable[[str], set[str]]
@@ -163,6 +164,24 @@ def test_no_python_is_started(environ: Mapping[str, str]) -> None:
     )
     done = script([need("bash"), "--norc"], ask, {**environ, "PATH": "/nowhere"})
     assert (done.stdout, done.stderr) == ("3\n", "")
+
+
+@pytest.mark.parametrize(("kind", "compinit"), [("bash", ""), ("fish", ""), ("zsh", "before"), ("zsh", "after")])
+def test_the_lines_of_setup_load_the_completion(kind: str, compinit: str, tmp_path: Path) -> None:
+    """From a path with blanks and quotes; in zsh whether compinit runs before or after them."""
+    need(kind)
+    folder = tmp_path / "it's a folder"
+    folder.symlink_to(ROOT / "shell")
+    name = "_vx-token" if kind == "zsh" else f"vx-token.{kind}"
+    lines = shell_startup.lines(kind, folder / f"vx-token.{kind}", folder / "completions" / name)
+    load = "autoload -Uz compinit; compinit -u\n"
+    before = {"before": load + lines, "after": lines + load}.get(compinit, lines)
+    (tmp_path / "vx-token").touch(mode=0o755)  # fish completes only commands that exist
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    home = tmp_path / "home"
+    with interactive(kind, home, Runtime(tmp_path / "run"), before=before, hook=False, environ=environ) as shell:
+        shell.child.send("vx-token pri\t")
+        shell.child.expect_exact("vx-token print")
 
 
 # --- what other users can do -----------------------------------------------------------------------------------------

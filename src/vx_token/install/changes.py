@@ -66,7 +66,7 @@ class RemoveFile:
             shutil.rmtree(self.path)
         else:
             self.path.unlink(missing_ok=True)
-        _remove_empty_parents(self.path, self.below)
+        remove_empty_parents(self.path, self.below)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class EditFile:
         target = self.path.resolve()  # a symbolic link that was dangling before setup is dangling again
         target.unlink(missing_ok=True)
         if self.below:
-            _remove_empty_parents(target, self.below.resolve())
+            remove_empty_parents(target, self.below.resolve())
 
 
 Step = MakeFolder | WriteFile | RemoveFile | RunCommand
@@ -189,7 +189,8 @@ def read_if_exists(path: Path) -> bytes | None:
         raise ConfigError(f"cannot read {path}: {error.strerror}", "make it a readable file") from None
 
 
-def _remove_empty_parents(path: Path, below: Path) -> None:
+def remove_empty_parents(path: Path, below: Path) -> None:
+    """Remove the empty folders above `path` and below `below`."""
     with contextlib.suppress(OSError):  # rmdir fails at the first folder that is not empty
         for folder in path.parents:
             if not folder.is_relative_to(below) or folder == below:

@@ -11,13 +11,16 @@ from vx_token import __version__
 from vx_token.config.model import Config
 from vx_token.daemon import info
 from vx_token.errors import LoginNeededError, TemporaryError, VxTokenError
-from vx_token.install import changes, rcfile, setup_config, shell_startup
+from vx_token.install import changes, man_pages, rcfile, setup_config, shell_startup
 from vx_token.install.changes import EditFile, Step
+from vx_token.install.man_pages import LinkPages, UnlinkPages
 from vx_token.install.replaced_keys import replaced
 from vx_token.install.service import ServiceManager, leftovers
 from vx_token.install.setup_io import SetupContext, SetupOptions
 from vx_token.install.setup_record import Record
 from vx_token.system import paths, shipped
+
+UndoStep = Step | EditFile | UnlinkPages
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class SetupPlan:
         config: the configuration after the changes.
         edit: the edit of the configuration file, None when it needs no change.
         hooks: the edits of start-up files.
+        pages: the manual pages to link, None when all are linked.
         service: the manager that installs the service.
         steps: the steps that it performs.
     """
@@ -39,11 +43,12 @@ class SetupPlan:
     config: Config
     edit: EditFile | None
     hooks: tuple[EditFile, ...] = ()
+    pages: LinkPages | None = None
     service: ServiceManager | None = None
     steps: tuple[Step, ...] = ()
 
     def __str__(self) -> str:
-        lines = [str(step).rstrip("\n") for step in (self.edit, *self.hooks) if step is not None]
+        lines = [str(step).rstrip("\n") for step in (self.edit, *self.hooks, self.pages) if step is not None]
         if self.service:
             lines.append("install and start the service (details: vx-token service install --dry-run)")
         return "\n".join(lines)
@@ -58,7 +63,8 @@ def prepare(options: SetupOptions, context: SetupContext) -> SetupPlan:
     plan = setup_config.plan_config(options, context)
     shell, hooks = _hooks(options, context)
     service, steps = _service(options, context, plan.config)
-    return SetupPlan(plan.profile, shell, plan.config, plan.edit, hooks, service, steps)
+    pages = man_pages.missing(context.environ)
+    return SetupPlan(plan.profile, shell, plan.config, plan.edit, hooks, pages, service, steps)
 
 
 def perform(plan: SetupPlan, context: SetupContext, done: list[str]) -> None:
@@ -81,6 +87,8 @@ def perform(plan: SetupPlan, context: SetupContext, done: list[str]) -> None:
             if step is not None:
                 step.perform()
                 done.append(f"{'wrote' if step.old is None else 'changed'} {step.path}")
+        if plan.pages:
+            _link_pages(plan.pages, context, done)
     if plan.service:
         done.append("began to install the service")
         context.echo(_start(plan.service, plan.steps, context))
@@ -112,14 +120,25 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def undo_steps(context: SetupContext) -> list[Step | EditFile]:
+def _link_pages(pages: LinkPages, context: SetupContext, done: list[str]) -> None:
+    """Link the manual pages; without them everything else works."""
+    try:
+        pages.perform()
+        done.append(f"linked the manual pages into {pages.path.parent}")
+    except OSError as error:
+        context.echo(f"man pages  not linked: {error.strerror}; instead of man use: vx-token help")
+
+
+def undo_steps(context: SetupContext) -> list[UndoStep]:
     """Return the steps that revert what `perform` did; files that the user changed since stay."""
     record = Record.read(context.environ)
     config = record.restoration(paths.home_dir(context.environ))
-    steps: list[Step | EditFile] = list(_uninstall(record, context))
+    steps: list[UndoStep] = list(_uninstall(record, context))
     steps += [*_remove_hooks(record, context), *([config] if config else [])]
     if config is not None and config.new is None and not context.service(None).status().file.exists():
         steps += _runtime_files(context)
+    if pages := man_pages.removal(context.environ):
+        steps.append(pages)
     steps += record.removal(context.environ, paths.home_dir(context.environ))
     return [_keep_older_folders(step, record, context) for step in steps]
 
@@ -134,7 +153,7 @@ def kept_files(context: SetupContext) -> str:
     return "\n".join(lines)
 
 
-def undo(steps: Iterable[Step | EditFile], context: SetupContext, done: list[str]) -> None:
+def undo(steps: Iterable[UndoStep], context: SetupContext, done: list[str]) -> None:
     """Perform the steps of `undo_steps`; `done` gets a line for each that was performed.
 
     Raises:
@@ -161,7 +180,9 @@ def _hooks(options: SetupOptions, context: SetupContext) -> tuple[str, tuple[Edi
         old = changes.read_if_exists(path)
         if old is not None and not rcfile.has_block(old) and shell_startup.scan(_decoded(old)).loads:
             loaded_by = f"{path} line {shell_startup.scan(_decoded(old)).loads}"
-        new = rcfile.with_block(old or b"", rcfile.block(shell_startup.lines(kind, shipped.hook_file(kind))))
+        new = rcfile.with_block(
+            old or b"", rcfile.block(shell_startup.lines(kind, shipped.hook_file(kind), shipped.completion_file(kind)))
+        )
         edits += [EditFile(path, old, new, 0o644, paths.home_dir(context.environ))] if new != old else []
     if loaded_by or not edits:
         context.echo(f"hook       loaded by {loaded_by or f'the block in {targets[0]}'}")
@@ -224,6 +245,7 @@ def _done(step: Step) -> bool:
 def _new_folders(plan: SetupPlan, context: SetupContext) -> frozenset[Path]:
     """Return the folders that the plan will create."""
     edits = [each.path.resolve().parent for each in (plan.edit, *plan.hooks) if each is not None]
+    edits += [plan.pages.path.parent] if plan.pages else []
     folders = [step.path for step in plan.steps if isinstance(step, changes.MakeFolder)]
     files = [step.path.parent for step in plan.steps if isinstance(step, changes.WriteFile)]
     if not (edits or folders or files):
@@ -233,9 +255,9 @@ def _new_folders(plan: SetupPlan, context: SetupContext) -> frozenset[Path]:
     return frozenset(each for path in paths_needed for each in (path, *path.parents) if not each.exists())
 
 
-def _keep_older_folders(step: Step | EditFile, record: Record, context: SetupContext) -> Step | EditFile:
+def _keep_older_folders(step: UndoStep, record: Record, context: SetupContext) -> UndoStep:
     """Return the step with a `below` that preserves folders which setup did not create."""
-    if not isinstance(step, changes.RemoveFile | EditFile) or step.path.is_relative_to(
+    if not isinstance(step, changes.RemoveFile | EditFile | UnlinkPages) or step.path.is_relative_to(
         paths.runtime_dir(context.environ)
     ):
         return step

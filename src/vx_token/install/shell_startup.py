@@ -175,19 +175,48 @@ HOOK_TARGETS: Mapping[str, Callable[[Mapping[str, str]], list[Path]]] = {
 """Files into which setup inserts the hook, for login shells and other interactive shells."""
 
 
-def lines(kind: str, hook: Path) -> str:
-    """Return lines that source the hook file directly, without Python; if an upgrade moved it, `vx-token hook`."""
+def lines(kind: str, hook: Path, completion: Path) -> str:
+    """Return lines that source the hook file directly, without Python; if an upgrade moved it, `vx-token hook`.
+
+    The completion is registered, and read when it is first used.
+    """
     text = str(hook)
     if kind == "fish":
-        quoted = "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        quoted, folder = _fish_quoted(text), _fish_quoted(str(completion.parent))
         return (
             f"if test -r {quoted}\n    source {quoted}\n"
+            f"    contains -- {folder} $fish_complete_path\n"
+            f"    or set -g fish_complete_path $fish_complete_path {folder}\n"
             "else if command -q vx-token\n    vx-token hook fish | source\nend\n"
         )
     quoted = shlex.quote(text)
     # Test the shell first, because other shells read ~/.profile too.
     return (
         f'if [ -z "${{{kind.upper()}_VERSION-}}" ]; then\n  :\n'
-        f"elif [ -r {quoted} ]; then\n  . {quoted}\n"
+        f"elif [ -r {quoted} ]; then\n  . {quoted}\n{_COMPLETION[kind](completion)}"
         f'elif command -v vx-token >/dev/null; then\n  eval "$(vx-token hook {kind})"\nfi\n'
     )
+
+
+def _fish_quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _bash_completion(file: Path) -> str:
+    # By the status 124 bash tries again, with the completion that the file has registered.
+    return (
+        f"  __vx_token_load_completion() {{ . {shlex.quote(str(file))} && return 124; }}\n"
+        "  complete -F __vx_token_load_completion vx-token\n"
+    )
+
+
+def _zsh_completion(file: Path) -> str:
+    # A compinit that runs later finds the file in FPATH; after one that ran before it must be registered.
+    folder = shlex.quote(str(file.parent))
+    return (
+        f'  case ":$FPATH:" in *:{folder}:*) ;; *) FPATH="$FPATH":{folder} ;; esac\n'
+        "  if command -v compdef >/dev/null; then autoload -Uz _vx-token && compdef _vx-token vx-token; fi\n"
+    )
+
+
+_COMPLETION: Mapping[str, Callable[[Path], str]] = {"bash": _bash_completion, "zsh": _zsh_completion}

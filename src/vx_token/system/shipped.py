@@ -28,6 +28,12 @@ def pages() -> dict[str, Path]:
     return {}
 
 
+def man_pages() -> list[Path]:
+    """Return the manual pages."""
+    folder = shipped("man/vx-token.1").parent
+    return sorted(folder.glob("*.1"))
+
+
 def shipped(name: str) -> Path:
     """Return the path of a shipped file: inside the package in a wheel, at the root of a checkout.
 
