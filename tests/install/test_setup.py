@@ -20,8 +20,7 @@ from vx_token.config import toml_edit
 from vx_token.emulator import Emulator
 from vx_token.errors import ConfigError
 from vx_token.install import rcfile, shell_startup
-from vx_token.system import shipped
-from vx_token.system import installation
+from vx_token.system import installation, shipped
 
 Tree = dict[str, tuple[int, bytes | str]]
 
