@@ -118,7 +118,7 @@ __vx_token_command_words() {
     'service stop') words='--quiet -q -h --help' ;;
     'service status') words='--color -h --help' ;;
     'service logs') words='--lines -n --follow -f -h --help' ;;
-    setup) words='--project --location --credentials --base-url --model --profile --shell --hook --no-hook --service --no-service --offline --yes --dry-run --undo --quiet -q -h --help' ;;
+    setup) words='--project --location --credentials --account --base-url --model --profile --shell --hook --no-hook --service --no-service --offline --yes --dry-run --undo --quiet -q -h --help' ;;
     doctor) words='--profile --json --fix --yes --live --quiet -q --color -h --help' ;;
   esac
 }

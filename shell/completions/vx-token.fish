@@ -213,6 +213,7 @@ complete -c vx-token -n '__vx_token_at service logs' -l follow -s f -d 'Show new
 complete -c vx-token -n '__vx_token_at setup' -l project -x -d 'The Google Cloud project'
 complete -c vx-token -n '__vx_token_at setup' -l location -x -a 'global us eu us-central1 us-east5 europe-west1 europe-west4 asia-southeast1' -d 'global, us, eu or a region'
 complete -c vx-token -n '__vx_token_at setup' -l credentials -r -F -d 'A credential file, instead of the gcloud login'
+complete -c vx-token -n '__vx_token_at setup' -l account -x -d 'An account of gcloud, or `active`'
 complete -c vx-token -n '__vx_token_at setup' -l base-url -x -d 'The base URL, instead of one made from project and location'
 complete -c vx-token -n '__vx_token_at setup' -l model -x -d 'The model, such as google/gemini-2.5-flash'
 complete -c vx-token -n '__vx_token_at setup' -l profile -x -a '(__vx_token_profiles)' -d 'The profile to set up'

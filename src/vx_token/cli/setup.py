@@ -33,6 +33,7 @@ class _InterruptedError(VxTokenError):
 @click.option("--project", metavar="ID", help="The Google Cloud project.")
 @click.option("--location", metavar="NAME", help="global, us, eu or a region.")
 @click.option("--credentials", metavar="FILE", help="A credential file, instead of the gcloud login.")
+@click.option("--account", metavar="ACCOUNT", help="An account of gcloud, or `active`: instead of a credential file.")
 @click.option("--base-url", metavar="URL", help="The base URL, instead of one made from project and location.")
 @click.option("--model", metavar="ID", help="The model, such as google/gemini-2.5-flash.")
 @click.option("--profile", metavar="NAME", help="The profile to set up.  [default: the default profile]")

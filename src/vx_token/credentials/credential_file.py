@@ -146,7 +146,10 @@ def _file_login(profile: Profile, environ: Mapping[str, str]) -> tuple[Login, di
     path = credential_file(profile, environ)
     if path is None:
         if profile.credentials != METADATA and not metadata_likely(environ):
-            raise LoginNeededError("no Google login was found", f"run: {google_errors.LOGIN}")
+            hint = f"run: {google_errors.LOGIN}"
+            if gcloud_accounts.database(environ).exists():
+                hint += "; or use the login of gcloud auth login: vx-token setup --account active"
+            raise LoginNeededError("no Google login was found", hint)
         return Login("metadata"), {}
     file, content = _read(path)
     if file.problem:

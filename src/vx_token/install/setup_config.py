@@ -46,7 +46,11 @@ def plan_config(options: SetupOptions, context: SetupContext) -> ConfigPlan:
         raise ConfigError(f"option --profile {problem[0]}", f"allowed: {problem[1]}")
     name = options.profile or _default(text, path, tables)
     chosen = dict(options.values)
-    login = find_login(chosen, tables.get(name, {}), path, context)
+    table = tables.get(name, {})
+    login = find_login(chosen, table, path, context)
+    for key, other in (("account", "credentials"), ("credentials", "account")):
+        if chosen.get(key) and table.get(other):
+            chosen[other] = ""  # they exclude each other
     values = _changed_values(chosen, tables[name]) if name in tables else _detected_values(chosen, login, context)
     new = _extended(text, path, name, values)
     config = parse_config(new, path, _home_only(context.environ), {"profile": name, **chosen}, path.parent)

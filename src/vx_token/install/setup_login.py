@@ -1,13 +1,22 @@
-"""Setup's login: finds the one that Application Default Credentials lead to, or offers the ways to get one."""
+"""Setup's login: finds the one that Application Default Credentials lead to, or offers the other ones."""
 
+import contextlib
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vx_token.config.model import METADATA, Profile
-from vx_token.credentials import google_errors
-from vx_token.credentials.credential_file import CredentialFile, credential_file, describe, find, metadata_likely
+from vx_token.credentials import gcloud, gcloud_accounts, google_errors
+from vx_token.credentials.credential_file import (
+    CredentialFile,
+    credential_file,
+    describe,
+    describe_login,
+    find,
+    metadata_likely,
+)
 from vx_token.errors import ConfigError, LoginNeededError, VxTokenError
 from vx_token.install.setup_io import SetupContext
 from vx_token.system import paths
@@ -19,7 +28,9 @@ GCLOUD_PAGE = "https://cloud.google.com/sdk/docs/install"
 def find_login(
     chosen: dict[str, str], table: Mapping[str, Any], config: Path, context: SetupContext
 ) -> CredentialFile | None:
-    """Return the login's credential file, None for a login without one; ask for another while there is no login.
+    """Return the login, None for the metadata server; ask for another while there is none.
+
+    Without Application Default Credentials it is the account that gcloud uses.
 
     Args:
         chosen: the settings that the user chose; a login that is chosen here is added.
@@ -33,18 +44,43 @@ def find_login(
     """
     if value := chosen.get("credentials"):
         chosen["credentials"] = _absolute(value)
-    if table.get("account") and not chosen.get("credentials"):
-        login, _ = find(Profile("", account=str(table["account"])), context.environ)
-        context.echo(f"login      {login.name}")
-        return None
+    named = bool(chosen.get("credentials"))
+    if not named and (account := chosen.get("account") or str(table.get("account", ""))):
+        return _account_found(account, context)
     while True:
         try:
             return _found(chosen.get("credentials") or _configured(table, config), context)
         except VxTokenError as error:
-            if not context.prompter.interactive or chosen.get("credentials"):
+            default = _default_account(context.environ) if isinstance(error, LoginNeededError) else ""
+            if named or not (context.prompter.interactive or default):
                 raise
             context.echo(f"login      {error.message}")
-        chosen |= _ask(context)
+        chosen |= _ask(context) if context.prompter.interactive else {"account": default}
+        named = bool(chosen.get("credentials"))
+        if chosen.get("account"):
+            return _account_found(chosen["account"], context)
+
+
+def _account_found(account: str, context: SetupContext) -> CredentialFile | None:
+    """Return the login of an account of gcloud."""
+    profile = Profile("", account=account)
+    login, _ = find(profile, context.environ)
+    context.echo(f"login      {login.name}" + (" (active)" if account == gcloud.ACTIVE else ""))
+    return describe_login(profile, context.environ)
+
+
+def _accounts(environ: Mapping[str, str]) -> list[str]:
+    """Return gcloud's accounts, the active one first."""
+    with contextlib.suppress(VxTokenError):
+        active = gcloud.active(environ).account
+        return sorted(gcloud_accounts.accounts(gcloud_accounts.database(environ)), key=lambda name: name != active)
+    return []
+
+
+def _default_account(environ: Mapping[str, str]) -> str:
+    """Return gcloud's active account, or its only one; "" if neither has a login."""
+    accounts, active = _accounts(environ), gcloud.active(environ).account
+    return accounts[0] if len(accounts) == 1 or active in accounts else ""
 
 
 def _absolute(value: str) -> str:
@@ -69,6 +105,8 @@ def _found(credentials: str, context: SetupContext) -> CredentialFile | None:
         hint = f"name another by --credentials, or run: {google_errors.LOGIN}"
         raise ConfigError(f"the credential file {path}{variable} {login.problem}", hint)
     context.echo(f"login      {login.account or login.kind} ({path})")
+    if not credentials and (accounts := _accounts(context.environ)):
+        context.echo(f"           gcloud has others; to use one: --account {' or '.join(accounts)}")
     return login
 
 
@@ -83,6 +121,8 @@ def has_gcloud(environ: Mapping[str, str]) -> bool:
 
 
 def _how_to_log_in(environ: Mapping[str, str]) -> str:
+    if accounts := _accounts(environ):
+        return f"choose one of gcloud's accounts: vx-token setup --account {' or '.join(map(shlex.quote, accounts))}"
     if has_gcloud(environ):
         return f"run: {google_errors.LOGIN} (then again: vx-token setup)"
     key = "vx-token setup --credentials KEY.json"
@@ -91,18 +131,25 @@ def _how_to_log_in(environ: Mapping[str, str]) -> str:
 
 def _ask(context: SetupContext) -> dict[str, str]:
     """Let the user choose a way to log in; return the settings that this changes, empty if it did not succeed."""
+    accounts = {name: f"gcloud's login of {name}" for name in _accounts(context.environ)}
+    if len(accounts) > 1:
+        accounts[gcloud.ACTIVE] = "gcloud's active account, whichever that is at the time"
     ways = {"key": "a service account's key file", "metadata": "the metadata server of this machine at Google Cloud"}
     if has_gcloud(context.environ):
-        ways = {"gcloud": f"log in now with: {google_errors.LOGIN}", **ways}
+        ways = {**accounts, "gcloud": f"log in now with: {google_errors.LOGIN}", **ways}
     else:
+        ways = {**accounts, **ways}
         context.echo(f"           gcloud is not installed; see {GCLOUD_PAGE}")
     for number, way in enumerate(ways.values(), 1):
         context.echo(f"  {number}  {way}")
     numbers = {str(number): name for number, name in enumerate(ways, 1)}
-    default = "1" if "gcloud" in ways else ""
+    default = "1" if accounts or "gcloud" in ways else ""
     while (answer := context.prompter.value(f"which login (1 to {len(ways)})", default).strip()) not in numbers:
         context.echo(f"answer with a number from 1 to {len(ways)}")
-    return {"gcloud": _from_gcloud, "key": _from_key_file, "metadata": _from_metadata}[numbers[answer]](context)
+    way = numbers[answer]
+    if way in accounts:
+        return {"account": way}
+    return {"gcloud": _from_gcloud, "key": _from_key_file, "metadata": _from_metadata}[way](context)
 
 
 def _from_gcloud(context: SetupContext) -> dict[str, str]:
