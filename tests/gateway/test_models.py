@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vx_token.config.load import parse_config
 from vx_token.gateway.models import model_id, model_list, needs_rewrite, resolve, rewrite
 from vx_token.gateway.runner import gateway_settings
-from vx_token.gateway.settings import Route
+from vx_token.gateway.settings import Route, SignatureSettings
 
 ROUTE = Route("p", "http://u", aliases={"gpt-4o": "google/gemini-2.5-pro", "fast": "gemini-flash"}, publisher="google")
 
@@ -173,3 +173,17 @@ def test_a_bare_id_gets_googles_prefix_but_at_a_deployed_endpoint(tmp_path: Path
 )
 def test_the_model_id_of_a_request_is_the_top_level_one(body: bytes, model: str) -> None:
     assert model_id(body) == model
+
+
+def test_the_configuration_decides_which_signatures_are_kept(tmp_path: Path) -> None:
+    def settings(gateway: str) -> SignatureSettings:
+        text, environ = f"[profiles.p]\nproject = 'p'\n[gateway]\n{gateway}", {"HOME": str(tmp_path)}
+        config = parse_config(text, tmp_path / "config.toml", environ, {}, tmp_path)
+        return gateway_settings(config, environ).signatures
+
+    assert settings("") == SignatureSettings()
+    assert settings("thought_signatures = false") == SignatureSettings(enabled=False)
+    changed = settings("thought_signature_stand_in = false\nthought_signature_models = ['a/*', 'b']")
+    assert changed == SignatureSettings(stand_in=False, models=("a/*", "b"))
+    assert not changed.stands_in_for("a/x")
+    assert settings("thought_signature_models = ['a/*', 'b']").stands_in_for("a/x")

@@ -177,6 +177,18 @@ def test_a_request_with_too_many_values_is_not_read() -> None:
     assert len(request_calls(request(call(1, None), x="," * 200_000 + "x" * (8 << 20)))) == 1
 
 
+def test_of_countless_calls_the_last_are_read() -> None:
+    messages = [{"role": "assistant", "tool_calls": [call(number, None)]} for number in range(3000)]
+    found = request_calls(json.dumps({"messages": messages}))
+    assert [each.call.id for each in found] == [f"call_{number}" for number in range(1000, 3000)]
+    assert len(request_calls(request(*[call(1, None)] * 3000))) == 2000
+
+
+def test_calls_inside_calls_are_not_touched() -> None:
+    outer = call(1, None, more={"tool_calls": [call(2, None)]})
+    assert [each.call.id for each in request_calls(request(outer, call(3, None)))] == ["call_1", "call_3"]
+
+
 def test_only_readable_codings_are_offered_to_upstream() -> None:
     def offered(value: str) -> str:
         return dict(accept_readable([("X", "br"), ("Accept-Encoding", value)]))["Accept-Encoding"]

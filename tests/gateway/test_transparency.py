@@ -205,7 +205,12 @@ def table() -> str:
             "request: `X-Goog-User-Project`, and `headers` of the profile",
             "set by the gateway; they replace the client's",
         ),
-        ("request: the model id", "aliases and the publisher are resolved; no other byte of a body changes"),
+        ("request: the model id", "aliases and the publisher are resolved"),
+        (
+            "request: tool calls that came back without their thought signature",
+            "get it as `extra_content`; no other byte of a body changes",
+        ),
+        ("request with tools: `Accept-Encoding`", "only codings that the gateway can read stay: gzip, deflate"),
         (f"answer: {code(HIDDEN_HEADERS)}, `Access-Control-*`", "dropped: they are about upstream's host"),
         ("answer: trailers, and interim answers such as 103", "dropped"),
         ("answer: `Location`", "becomes a path of the same profile, or an absolute URL"),

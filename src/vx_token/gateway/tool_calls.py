@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from json.decoder import JSONDecoder
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ _KEY = '"tool_calls"'
 _OPENING = re.compile(r"[ \t\n\r]*:[ \t\n\r]*\[[ \t\n\r]*")
 _COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
 _decode = JSONDecoder(strict=False).raw_decode
+_MAX_CALLS = 2000  # a call takes 10 us
 _ALWAYS_READ = 1 << 20  # characters; decoding them blocks the event loop for at most 0.05 s
 _MAX_VALUES = 300_000  # commas and brackets of a larger request, for the same reason
 
@@ -53,24 +55,24 @@ def parse_call(value: object) -> ToolCall | None:
 
 
 def request_calls(text: str) -> list[RequestCall]:
-    """Return the tool calls of all messages; none if the text is malformed or has too many values.
+    """Return the tool calls of the last 2,000 messages that have any; none if the text has too many values.
 
-    Only the calls are decoded. They are found by their key: inside a JSON string its quotes would be escaped.
+    Only the calls are decoded. They are found by their key: inside a JSON string its quotes would be escaped. Malformed
+    JSON ends the search.
     """
     if len(text) > _ALWAYS_READ and sum(map(text.count, ",[{")) > _MAX_VALUES:
         return []
     try:
-        return list(_calls(text))
+        return list(islice(_calls(text), _MAX_CALLS))
     except (ValueError, RecursionError):
         return []
 
 
 def _calls(text: str) -> Iterator[RequestCall]:
     at = 0
-    while (at := text.find(_KEY, at)) >= 0:
-        at += len(_KEY)
-        opening = _OPENING.match(text, at)
-        if opening is None:
+    for key in list(_keys(text))[-_MAX_CALLS:]:
+        opening = _OPENING.match(text, key)
+        if key < at or opening is None:  # a key inside the previous calls
             continue
         at, first, more = opening.end(), True, not text.startswith("]", opening.end())
         while more:
@@ -78,6 +80,14 @@ def _calls(text: str) -> Iterator[RequestCall]:
             value, at = _decode(text, start)
             call = parse_call(value)
             if call is not None:
-                yield RequestCall(start + 1, call, first, value.get(EXTRA) is not None)
+                yield RequestCall(start + 1, call, first, EXTRA in value)
             comma = _COMMA.match(text, at)
             at, first, more = comma.end() if comma else at, False, comma is not None
+
+
+def _keys(text: str) -> Iterator[int]:
+    """Yield the offset behind each `"tool_calls"`."""
+    at = 0
+    while (at := text.find(_KEY, at)) >= 0:
+        at += len(_KEY)
+        yield at
