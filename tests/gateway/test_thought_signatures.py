@@ -22,7 +22,8 @@ from vx_token.gateway.settings import Route, SignatureSettings
 from vx_token.gateway.signature_memory import Bounds, Scope, SignatureMemory, canonical
 from vx_token.gateway.thought_signatures import STAND_IN, ThoughtSignatures
 from vx_token.gateway.tool_calls import ToolCall
-from vx_token.report.status import _gateway_line
+from vx_token.report import color
+from vx_token.report.status import _gateway_lines
 
 MODEL = "google/gemini-3-pro-preview"
 OTHER = "vx-local-other"
@@ -179,7 +180,7 @@ def test_the_numbers_are_in_metrics_and_status(proxy: Front) -> None:
         assert f'vx_token_gateway_thought_signatures_total{{action="{action}",profile="p"}} 1.0' in metrics
     answer = statusz.query(proxy.url, lambda: KEY)
     assert "requests" in answer, answer
-    line = _gateway_line(answer)
+    [line] = _gateway_lines(answer, color.plain)
     assert "; thought signatures: 1 kept, 1 put back, 0 stood in" in line
 
 
@@ -187,7 +188,8 @@ def test_the_status_of_an_older_gateway_has_no_signatures() -> None:
     counts = {"requests": 1, "errors": 0, "in_flight": 1, "tokens_per_minute": 0, "started_at": 1.5}
     older = statusz._numbers(counts)
     assert older is not None
-    assert "signatures" not in _gateway_line({"address": "x", "verified": True, **older})
+    [line] = _gateway_lines({"address": "x", "verified": True, **older}, color.plain)
+    assert "signatures" not in line
     assert statusz._numbers({**counts, "signatures_kept": "1"}) is None
 
 
