@@ -45,7 +45,7 @@ def test_an_expired_token_leaves_the_files_when_something_stands_in_the_way(
     signed_in: Box, google: Emulator, name: str
 ) -> None:
     signed_in.executed = True  # the daemon leaves only a child alone while google-auth tries again
-    google.lifetime = 12.0
+    google.lifetime = 8.0
     with signed_in.daemon():
         token = until(lambda: signed_in.read("token"))
         until(lambda: len(holds(signed_in, token)) == 5)
@@ -64,7 +64,7 @@ def test_an_expired_token_leaves_the_files_when_something_stands_in_the_way(
 
 def test_an_expired_token_leaves_the_files_without_a_descriptor(signed_in: Box, google: Emulator) -> None:
     signed_in.executed = True
-    google.lifetime = 12.0
+    google.lifetime = 8.0
     with signed_in.daemon() as process:
         token = until(lambda: signed_in.read("token"))
         until(lambda: len(holds(signed_in, token)) == 5)
@@ -79,7 +79,7 @@ def test_an_expired_token_leaves_the_files_without_a_descriptor(signed_in: Box, 
 
 
 def test_an_expired_token_leaves_files_in_a_folder_that_cannot_be_written(signed_in: Box, google: Emulator) -> None:
-    google.lifetime = 12.0
+    google.lifetime = 8.0
     with signed_in.daemon():
         token = until(lambda: signed_in.read("token"))
         until(lambda: len(holds(signed_in, token)) == 5)
@@ -173,7 +173,7 @@ def filled(box: Small) -> Iterator[None]:
 
 @as_root
 def test_an_expired_token_leaves_the_files_of_a_full_disk(small: Small, google: Emulator) -> None:
-    google.lifetime = 16.0
+    google.lifetime = 12.0
     with small.daemon():
         token = until(lambda: small.read("token"))
         until(lambda: len(holds(small, token)) == 5)
@@ -208,7 +208,7 @@ def test_the_gateway_serves_a_token_that_cannot_be_written(small: Small, google:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     small.config.write_text(f"[gateway]\nport = {port}\n{small.config.read_text()}")
-    google.lifetime = 16.0
+    google.lifetime = 12.0
     with small.daemon():
         until(lambda: len(holds(small, google.issued[-1].value)) == 5 if google.issued else False)
         key = small.vx("gateway", "key").stdout.strip()
