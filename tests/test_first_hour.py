@@ -90,8 +90,8 @@ class Newcomer:
 
     def traces(self) -> set[str]:
         """What of vx-token's is in the home and the runtime folder, apart from the clone."""
-        clone = f"{self.manager.home}/vx-token"
-        return {path for path in self.manager.tree() if "vx-token" in path.removeprefix(clone) and "/pipx/" not in path}
+        others = (f"{self.manager.home}/vx-token", f"{self.manager.home}/.cache/pip", f"{self.manager.home}/pipx")
+        return {path for path in self.manager.tree() if "vx-token" in path and not path.startswith(others)}
 
     def answer_questions(self, command: str) -> None:
         """Run setup at a terminal: name the project, and accept every default."""
