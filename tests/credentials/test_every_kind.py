@@ -1,24 +1,21 @@
 """Every kind of credential, from the file to the answer that a stock client gets, across natural expiries."""
 
 import json
-import socket
-import socketserver
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import openai
 import pytest
-import trustme
 
+from google_hosts import leading_to
 from sandbox import Box, until
 from vx_token.cli import fastpath
-from vx_token.emulator import Emulator, running
+from vx_token.emulator import Emulator
 
 MODEL = "google/gemini-2.5-flash"
 TARGET = "robot@demo.iam.gserviceaccount.com"
@@ -150,69 +147,6 @@ def test_every_kind_is_kept_fresh_across_natural_expiries(
     assert {kind: len(tokens) for kind, tokens in seen.items() if len(tokens) < 2} == {}, states
 
 
-class Proxy(socketserver.ThreadingTCPServer):
-    """A proxy that leads each CONNECT to one port of this machine, whatever host is asked for; it keeps the hosts."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(("127.0.0.1", 0), Tunnel)
-        self.port, self.hosts = port, set[str]()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Tunnel(socketserver.StreamRequestHandler):
-    """One connection through the proxy."""
-
-    server: Proxy
-
-    def handle(self) -> None:
-        self.server.hosts.add(self.rfile.readline().split()[1].decode())
-        while self.rfile.readline().strip():
-            pass
-        with socket.create_connection(("127.0.0.1", self.server.port)) as far:
-            self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
-            back = threading.Thread(target=copy, args=(far, self.connection))
-            back.start()
-            copy(self.connection, far)
-            back.join()
-
-
-def copy(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
-    with suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
-
-
-@contextmanager
-def proxy_to(port: int) -> Iterator[Proxy]:
-    with Proxy(port) as proxy:
-        thread = threading.Thread(target=proxy.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield proxy
-        finally:
-            proxy.shutdown()
-            thread.join()
-
-
-@pytest.fixture
-def behind_proxy(box: Box) -> Iterator[tuple[Emulator, Proxy, ssl.SSLContext]]:
-    """Google's own hosts behind a proxy, with certificates of a company's authority; what a client trusts."""
-    authority = trustme.CA()
-    hosts = [f"{name}.googleapis.com" for name in ("oauth2", "sts", "iamcredentials", "aiplatform")]
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(*hosts).configure_cert(tls)
-    authority.cert_pem.write_to_path(str(box.root / "ca.pem"))
-    trust = ssl.create_default_context(cafile=str(box.root / "ca.pem"))
-    with running(tls=tls) as google, proxy_to(google.port) as proxy:
-        box.environ |= {"HTTPS_PROXY": proxy.url, "REQUESTS_CA_BUNDLE": str(box.root / "ca.pem")}
-        yield google, proxy, trust
-
-
 ADDRESSES = {
     "/v1/projects/-/": "https://iamcredentials.googleapis.com",
     "/v1/token": "https://sts.googleapis.com",
@@ -222,22 +156,21 @@ ADDRESSES = {
 
 @pytest.mark.parametrize("kind", ["key", "user", "impersonated-file", "impersonating", "file"])
 def test_googles_fixed_hosts_are_reached_through_a_proxy_with_a_certificate_of_its_own(
-    box: Box, behind_proxy: tuple[Emulator, Proxy, ssl.SSLContext], kind: str
+    box: Box, google: Emulator, kind: str
 ) -> None:
-    google, proxy, trust = behind_proxy
     write, settings = KINDS[kind]
     identity = write(google, box.key)
     text = box.key.read_text()
     for path, host in ADDRESSES.items():
         text = text.replace(f"{google.url}{path}", f"{host}{path}")
-    assert google.url not in text
+    assert google.url not in text  # only the proxy leads to the emulator
     box.key.write_text(text)
     box.profile(url="", **settings)
-    token = box.vx("print").stdout.strip()
-    assert google.identity_of(token) == identity
-    url = "https://aiplatform.googleapis.com/v1/projects/demo/locations/global/endpoints/openapi"
-    with openai.DefaultHttpxClient(proxy=proxy.url, verify=trust) as client:
-        assert answered(token, url, http_client=client)
-    assert {urlsplit(f"//{host}").port for host in proxy.hosts} == {443}
-    assert "aiplatform.googleapis.com:443" in proxy.hosts
-    assert len(proxy.hosts) >= 2
+    with leading_to(google, box.root) as way:
+        box.environ |= way
+        printed = json.loads(box.vx("print", "--format", "json").stdout)
+        assert google.identity_of(printed["token"]) == identity
+        trust = ssl.create_default_context(cafile=way["REQUESTS_CA_BUNDLE"])
+        with openai.DefaultHttpxClient(proxy=way["https_proxy"], verify=trust) as client:
+            assert answered(printed["token"], printed["base_url"], http_client=client)
+    assert printed["base_url"].startswith("https://aiplatform.googleapis.com/")

@@ -1,12 +1,16 @@
 """Setup with gcloud's own accounts: what it offers, what it takes without questions, and what it writes."""
 
+import json
+import ssl
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
+from google_hosts import leading_to
 from sandbox import Box
 from vx_token.config.load import parse_config
 from vx_token.emulator import Emulator
@@ -134,3 +138,34 @@ def test_a_database_that_is_damaged_hides_no_other_way(box: Box, plan: Callable[
     (folder(box) / "credentials.db").write_bytes(b"junk" * 3000)
     with pytest.raises(LoginNeededError, match="no Google login was found"):
         plan()
+
+
+def test_a_gcloud_login_alone_leads_to_an_answer_of_a_deployed_model(box: Box, google: Emulator) -> None:
+    name = google.gcloud_login(folder(box))
+    activate(box, name)
+    with (folder(box) / "configurations/config_default").open("a") as configuration:
+        configuration.write("project = demo\n")
+    google.deploy("111", name="my llama", models=["llama"])
+    with leading_to(google, box.root) as way:
+        box.environ |= {**way, "NO_GCE_CHECK": "true"}
+
+        def run(*words: str) -> str:
+            done = box.vx(*words)
+            assert done.returncode == 0, done.stdout + done.stderr
+            return done.stdout
+
+        assert "answered in" in run("setup", "--yes", "--no-service", "--no-hook")
+        assert "google/gemini-2.5-flash" in run("models")
+        [endpoint] = json.loads(run("endpoints", "--json"))["endpoints"]
+        run("endpoints", "use", endpoint["id"])
+        printed = json.loads(run("print", "--format", "json"))
+        assert google.identity_of(printed["token"]) == name
+        assert printed["base_url"].endswith("/locations/us-central1/endpoints/111")
+        trust = ssl.create_default_context(cafile=way["REQUESTS_CA_BUNDLE"])
+        with (
+            openai.DefaultHttpxClient(proxy=way["https_proxy"], verify=trust) as http,
+            openai.OpenAI(
+                api_key=printed["token"], base_url=printed["base_url"], http_client=http, max_retries=0
+            ) as client,
+        ):
+            assert client.chat.completions.create(model="llama", messages=[{"role": "user", "content": "hi"}]).choices
