@@ -82,6 +82,10 @@ def test_no_command_that_is_run_often_loads_anything_heavy(published: Box, words
     assert not found & HEAVY
 
 
+def test_only_the_live_view_loads_the_live_view(published: Box) -> None:
+    assert not imports(published, "status") & {"vx_token.cli.watch", "vx_token.report.live_view", "termios"}
+
+
 def test_a_fresh_print_loads_hardly_more_than_the_interpreter(published: Box) -> None:
     more = imports(published, "print") - run(published, "import sys")
     ours = {name for name in more if name.startswith("vx_token")}

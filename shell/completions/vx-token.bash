@@ -102,7 +102,7 @@ __vx_token_command_words() {
     status) words='--json --watch --quiet -q --color -h --help' ;;
     hook) words='bash zsh fish -h --help' ;;
     completion) words='bash zsh fish -h --help' ;;
-    path) words='config runtime default gateway.sock state hook-bash hook-zsh hook-fish gateway.key service.log setup.json token header env.sh env.fish state.json lock peek events.json --profile -h --help' ;;
+    path) words='config runtime default gateway.sock state hook-bash hook-zsh hook-fish gateway.key known service.log setup.json token header env.sh env.fish state.json lock peek events.json --profile -h --help' ;;
     help) words='run demo print env exec refresh status hook completion path help models endpoints gateway service setup doctor -h --help' ;;
     models) words='--profile --publisher --probe --yes --refresh --json -h --help' ;;
     endpoints) words='use --profile --location --all-locations --json -h --help' ;;

@@ -156,7 +156,7 @@ complete -c vx-token -n '__vx_token_at hook' -a 'bash zsh fish'
 complete -c vx-token -n '__vx_token_at completion' -a 'bash zsh fish'
 
 complete -c vx-token -n '__vx_token_at path' -l profile -x -a '(__vx_token_profiles)' -d 'The profile of the file'
-complete -c vx-token -n '__vx_token_at path' -a 'config runtime default gateway.sock state hook-bash hook-zsh hook-fish gateway.key service.log setup.json token header env.sh env.fish state.json lock peek events.json'
+complete -c vx-token -n '__vx_token_at path' -a 'config runtime default gateway.sock state hook-bash hook-zsh hook-fish gateway.key known service.log setup.json token header env.sh env.fish state.json lock peek events.json'
 
 complete -c vx-token -n '__vx_token_at help' -a 'run demo print env exec refresh status hook completion path help models endpoints gateway service setup doctor'
 

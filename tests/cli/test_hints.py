@@ -17,6 +17,7 @@ from vx_token.cli.main import run
 from vx_token.install import service, setup_record
 from vx_token.system import installation, shipped
 from vx_token.system.installation import Installation, add_command, remove_command
+from vx_token.vertex import known
 
 
 @pytest.fixture
@@ -152,6 +153,11 @@ def test_a_hint_has_the_path_of_a_program_that_is_not_in_path(tmp_path: Path, mo
     hint = "run: vx-token service start, or see: vx-token service logs"
     assert output.runnable(hint) == hint.replace("vx-token", f"'{program}'")
     assert output.runnable("install vx-token again") == "install vx-token again"
+    written = '    +   eval "$(vx-token hook bash)"'
+    assert output.runnable(written) == written
+    monkeypatch.chdir(program.parent)
+    monkeypatch.setattr(sys, "argv", ["./vx-token"])
+    assert output.runnable("run: vx-token status") == f"run: '{program}' status"
     monkeypatch.setenv("PATH", str(program.parent))
     assert output.runnable(hint) == hint
 
@@ -181,6 +187,7 @@ def test_path_prints_every_file_that_the_documentation_lists(user: Box) -> None:
     user.profile()
     section = (REPOSITORY / "docs/configuration.md").read_text().partition("\n## Files\n")[2].partition("\n## ")[0]
     cells = " ".join(line.split("|")[1] for line in section.splitlines() if line.startswith("| `"))
+    cells = cells.replace("/<profile>.jsonl", "")  # `path known` prints the folder of these
     names = {
         name.rsplit("/")[-1].removeprefix(".").replace("config.toml", "config") for name in re.findall("`(.+?)`", cells)
     }
@@ -193,5 +200,6 @@ def test_path_prints_every_file_that_the_documentation_lists(user: Box) -> None:
 def test_the_names_of_path_are_those_of_the_files(user: Box) -> None:
     user.profile()
     assert ran("path", "setup.json")[1] == f"{setup_record._path(os.environ)}\n"
+    assert ran("path", "known")[1] == f"{user.root / known.FOLDER}\n"
     assert ran("path", "service.log")[1] == f"{user.root / service.LOG}\n"
     assert ran("path", "gateway.sock")[1] == f"{user.runtime / service.GATEWAY_SOCKET}\n"

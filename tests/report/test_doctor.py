@@ -414,6 +414,8 @@ def at_home(box: Box) -> Box:
         ({"OPENAI_CUSTOM_HEADERS": "A: b\nauthorization: Bearer x"}, "fail", "OPENAI_CUSTOM_HEADERS contains an"),
         ({"OPENAI_CUSTOM_HEADERS": "A: b"}, "ok", "consistent"),
         ({"AZURE_OPENAI_KEY": "x"}, "warn", "AZURE_OPENAI_KEY is set"),
+        ({"VX_TOKEN_PROJCT": "x"}, "warn", "VX_TOKEN_PROJCT has no effect"),
+        ({"VX_TOKEN_LOCATION": "eu", "VX_TOKEN_XYZZY": "x"}, "ok", "consistent"),
         ({"OPENAI_API_KEY": API_KEY}, "fail", "OPENAI_API_KEY is a Google API key (AIza…), and Vertex AI takes only"),
         ({"OPENAI_API_KEY": API_KEY, "VX_TOKEN_EXPIRES_AT": "", "OPENAI_BASE_URL": GEMINI}, "fail", "OPENAI_API_BASE"),
     ],

@@ -42,16 +42,20 @@ def report(text: str) -> None:
         show(text)
 
 
-def runnable(hint: str) -> str:
-    """Return the hint with the program's path in its commands where `vx-token` alone would start none or another one.
+def runnable(text: str) -> str:
+    """Return the text with the program's path in its commands where `vx-token` alone would start none or another one.
 
-    That is so in a virtual environment that is not active.
+    That is so in a virtual environment that is not active. Lines of a difference stay as they are written to a file.
     """
-    program = sys.argv[0]
-    if os.path.basename(program) != "vx-token" or os.sep not in program or _in_path(program):
-        return hint
-    command = re.compile(r"(^ +|: (?:nohup )?|[(\"])vx-token (?=[a-z])", re.MULTILINE)
-    return command.sub(lambda match: f"{match[1]}{shlex.quote(program)} ", hint)
+    program = os.path.abspath(sys.argv[0])
+    if os.path.basename(program) != "vx-token" or os.sep not in sys.argv[0] or _in_path(program):
+        return text
+    command = re.compile(r"(^ +|: (?:nohup )?|[(\"])vx-token (?=[a-z])")
+
+    def with_path(line: str) -> str:
+        return command.sub(lambda match: f"{match[1]}{shlex.quote(program)} ", line)
+
+    return "\n".join(line if re.match(" +[+-] ", line) else with_path(line) for line in text.split("\n"))
 
 
 def _in_path(program: str) -> bool:

@@ -64,7 +64,8 @@ def _print(current: "Status", down: bool, color: str) -> None:
     if not color:
         output.show(report_status.as_json(current), nl=False)
         return
-    show_colored(report_status.as_text(current, SystemClock().now(), down=down, paint=painter(color)))
+    text = report_status.as_text(current, SystemClock().now(), down=down, paint=painter(color))
+    show_colored(output.runnable(text) if sys.stdout.isatty() else text)  # in a pipe each word is a contract
 
 
 def _on_screen() -> bool:

@@ -89,6 +89,14 @@ _OURS, _GOOGLE = "VX_TOKEN_", "GOOGLE_CLOUD_"  # prefixes of variables
 _ENVIRONMENT_LISTS = {"scopes", "export", "models", "list_publishers"}
 _FILE_ONLY = {"aliases", "headers"}
 
+VARIABLES = frozenset(
+    {f"{_OURS}{key.upper()}" for key in PROFILE_KEYS if key not in _FILE_ONLY}
+    | {f"{_OURS}{name}" for name in ("CONFIG", "RUNTIME_DIR", "PROFILE", "STATUS", "HOOK", "EXPIRES_AT", "DEBUG")}
+    # What on_refresh and on_login_needed receive.
+    | {f"{_OURS}{name}" for name in ("EVENT", "TOKEN_FILE", "HEADER_FILE", "ENV_FILE", "NOTICE")}
+)
+"""The variables of vx-token."""
+
 
 def load_config(environ: Mapping[str, str], argv: Mapping[str, str] | None = None) -> Config:
     """Read the configuration file, if it exists; the environment and the command line override it.

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from vx_token.config.load import VARIABLES
 from vx_token.config.model import Config
+from vx_token.errors import did_you_mean
 from vx_token.gateway import address
 from vx_token.install import shell_startup
 from vx_token.report.doctor_facts import LLM_KEYS, LLM_MODELS, Check, Surroundings, on_loopback
@@ -130,6 +132,12 @@ def _others(around: Surroundings) -> Iterator[Check]:
     if around.environ.get("AZURE_OPENAI_KEY"):
         detail = "AZURE_OPENAI_KEY is set; openai-java refuses to work with both keys"
         yield Check("variables", "warn", detail, "unset AZURE_OPENAI_KEY")
+    for name in sorted(set(around.environ) - VARIABLES):
+        prefix, _, setting = name.partition("VX_TOKEN_")
+        similar = did_you_mean(setting, {each.removeprefix("VX_TOKEN_") for each in VARIABLES})
+        if not prefix and similar:
+            detail = f"{name} has no effect, because vx-token has no such variable"
+            yield Check("variables", "warn", detail, similar.strip().replace("'", "'VX_TOKEN_", 1))
 
 
 @dataclass(frozen=True, slots=True)
