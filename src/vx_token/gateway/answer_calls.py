@@ -45,7 +45,7 @@ class AnswerCalls:
                 self._stop()
 
     def end(self) -> None:
-        """Read what is left; call it before the end of the answer is sent on. Further calls do nothing."""
+        """Read the rest; call it before the end of the answer is sent on. Further calls do nothing."""
         if self._streams:
             self._read_events(len(self._buffer))
             self._events.finish_all()

@@ -86,7 +86,7 @@ class SignatureMemory:
         return entry[0]
 
     def prune(self) -> None:
-        """Forget what is too old."""
+        """Forget expired entries."""
         oldest = self._monotonic() - self._bounds.age
         while self._entries and next(iter(self._entries.values()))[1] < oldest:
             self._forget(next(iter(self._entries)))

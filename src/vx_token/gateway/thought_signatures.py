@@ -35,7 +35,7 @@ class ThoughtSignatures:
     """The signatures of all conversations.
 
     Args:
-        count: counts what is done.
+        count: counts the signatures by action.
         memory: holds the signatures.
 
     Attributes:
@@ -52,7 +52,7 @@ class ThoughtSignatures:
         self.settings = settings
 
     def prune(self) -> None:
-        """Forget what is too old."""
+        """Forget expired signatures."""
         if self.settings.enabled:
             self._memory.prune()
         else:
