@@ -45,6 +45,29 @@ function __vx_token_profiles
     string match -r '(?<=/)[A-Za-z0-9._-]+(?=/$)' -- $all
 end
 
+# Prints the ids of kind $argv[1] (endpoint or model) that `vx-token endpoints` or `vx-token models` found. The files have
+# one JSON object a line, whose first member is the id. Models that did not answer and ids that need quoting are not offered.
+function __vx_token_known
+    set -l folder
+    if test -n "$VX_TOKEN_CONFIG"
+        set folder (string replace -r '^(?!/)' -- "$PWD/" $VX_TOKEN_CONFIG | string replace -r '/[^/]*$' '')
+    else if test (command uname) = Darwin
+        set folder "$HOME/Library/Application Support/vx-token"
+    else if test -n "$XDG_STATE_HOME"
+        set folder $XDG_STATE_HOME/vx-token
+    else
+        set folder $HOME/.local/state/vx-token
+    end
+    test $argv[1] = endpoint; and echo openapi
+    __vx_token_is_safe "$folder/known"; or return
+    set -l kinds endpoint
+    test $argv[1] = model; and set kinds 'model|probed'
+    for file in $folder/known/*.jsonl
+        test -f $file -a -O $file; or continue
+        string match -vr '"(ok|serverless)": false' <$file | string match -rg '^\{"(?:'$kinds')": "([A-Za-z0-9._/@-]+)"'
+    end | sort -u
+end
+
 # Checks that the command line has the command $argv[1] with the subcommand $argv[2], or no command without arguments.
 function __vx_token_at
     set -l words (string match -v -- '-*' (commandline -opc)[2..])
@@ -89,60 +112,60 @@ complete -c vx-token -n '__vx_token_at run' -l log-format -x -a 'text systemd js
 complete -c vx-token -n '__vx_token_at run' -l gateway -d 'Serve the loopback gateway, even if the configuration does not enable it'
 complete -c vx-token -n '__vx_token_at run' -l profile -x -a '(__vx_token_profiles)' -d 'The profile to use'
 complete -c vx-token -n '__vx_token_at run' -l project -x -d 'The Google Cloud project, instead of the profile\'s'
-complete -c vx-token -n '__vx_token_at run' -l location -x -a 'global us eu us-central1 us-east5 europe-west1 europe-west4 asia-southeast1' -d 'The location, instead of the profile\'s'
-complete -c vx-token -n '__vx_token_at run' -l endpoint -x -a openapi -d 'The endpoint, instead of the profile\'s'
+complete -c vx-token -n '__vx_token_at run' -l location -x -a 'global us eu africa-south1 asia-east1 asia-east2 asia-northeast1 asia-northeast2 asia-northeast3 asia-south1 asia-south2 asia-southeast1 asia-southeast2 asia-southeast3 australia-southeast1 australia-southeast2 europe-central2 europe-north1 europe-north2 europe-southwest1 europe-west1 europe-west10 europe-west12 europe-west15 europe-west2 europe-west3 europe-west4 europe-west6 europe-west8 europe-west9 me-central1 me-central2 me-west1 northamerica-northeast1 northamerica-northeast2 southamerica-east1 southamerica-west1 us-central1 us-central2 us-east1 us-east4 us-east5 us-east7 us-south1 us-west1 us-west2 us-west3 us-west4 us-west8' -d 'The location, instead of the profile\'s'
+complete -c vx-token -n '__vx_token_at run' -l endpoint -x -a '(__vx_token_known endpoint)' -d 'The endpoint, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at run' -l base-url -x -d 'The base URL, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at run' -l credentials -r -F -d 'The credential file, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at run' -l account -x -d 'The account of gcloud, instead of the profile\'s login'
 complete -c vx-token -n '__vx_token_at run' -l impersonate -x -d 'The service account to impersonate, instead of the profile\'s'
-complete -c vx-token -n '__vx_token_at run' -l model -x -d 'The model, instead of the profile\'s'
+complete -c vx-token -n '__vx_token_at run' -l model -x -a '(__vx_token_known model)' -d 'The model, instead of the profile\'s'
 
 complete -c vx-token -n '__vx_token_at demo' -l seconds -x -d 'How long it runs'
 
 complete -c vx-token -n '__vx_token_at print' -l profile -x -a '(__vx_token_profiles)' -d 'The profile to use'
 complete -c vx-token -n '__vx_token_at print' -l project -x -d 'The Google Cloud project, instead of the profile\'s'
-complete -c vx-token -n '__vx_token_at print' -l location -x -a 'global us eu us-central1 us-east5 europe-west1 europe-west4 asia-southeast1' -d 'The location, instead of the profile\'s'
-complete -c vx-token -n '__vx_token_at print' -l endpoint -x -a openapi -d 'The endpoint, instead of the profile\'s'
+complete -c vx-token -n '__vx_token_at print' -l location -x -a 'global us eu africa-south1 asia-east1 asia-east2 asia-northeast1 asia-northeast2 asia-northeast3 asia-south1 asia-south2 asia-southeast1 asia-southeast2 asia-southeast3 australia-southeast1 australia-southeast2 europe-central2 europe-north1 europe-north2 europe-southwest1 europe-west1 europe-west10 europe-west12 europe-west15 europe-west2 europe-west3 europe-west4 europe-west6 europe-west8 europe-west9 me-central1 me-central2 me-west1 northamerica-northeast1 northamerica-northeast2 southamerica-east1 southamerica-west1 us-central1 us-central2 us-east1 us-east4 us-east5 us-east7 us-south1 us-west1 us-west2 us-west3 us-west4 us-west8' -d 'The location, instead of the profile\'s'
+complete -c vx-token -n '__vx_token_at print' -l endpoint -x -a '(__vx_token_known endpoint)' -d 'The endpoint, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at print' -l base-url -x -d 'The base URL, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at print' -l credentials -r -F -d 'The credential file, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at print' -l account -x -d 'The account of gcloud, instead of the profile\'s login'
 complete -c vx-token -n '__vx_token_at print' -l impersonate -x -d 'The service account to impersonate, instead of the profile\'s'
-complete -c vx-token -n '__vx_token_at print' -l model -x -d 'The model, instead of the profile\'s'
+complete -c vx-token -n '__vx_token_at print' -l model -x -a '(__vx_token_known model)' -d 'The model, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at print' -l min-ttl -x -a '1m 5m 15m 1h' -d 'The least lifetime of the token'
 complete -c vx-token -n '__vx_token_at print' -l format -x -a 'token header json' -d Format
 
 complete -c vx-token -n '__vx_token_at env' -l profile -x -a '(__vx_token_profiles)' -d 'The profile to use'
 complete -c vx-token -n '__vx_token_at env' -l project -x -d 'The Google Cloud project, instead of the profile\'s'
-complete -c vx-token -n '__vx_token_at env' -l location -x -a 'global us eu us-central1 us-east5 europe-west1 europe-west4 asia-southeast1' -d 'The location, instead of the profile\'s'
-complete -c vx-token -n '__vx_token_at env' -l endpoint -x -a openapi -d 'The endpoint, instead of the profile\'s'
+complete -c vx-token -n '__vx_token_at env' -l location -x -a 'global us eu africa-south1 asia-east1 asia-east2 asia-northeast1 asia-northeast2 asia-northeast3 asia-south1 asia-south2 asia-southeast1 asia-southeast2 asia-southeast3 australia-southeast1 australia-southeast2 europe-central2 europe-north1 europe-north2 europe-southwest1 europe-west1 europe-west10 europe-west12 europe-west15 europe-west2 europe-west3 europe-west4 europe-west6 europe-west8 europe-west9 me-central1 me-central2 me-west1 northamerica-northeast1 northamerica-northeast2 southamerica-east1 southamerica-west1 us-central1 us-central2 us-east1 us-east4 us-east5 us-east7 us-south1 us-west1 us-west2 us-west3 us-west4 us-west8' -d 'The location, instead of the profile\'s'
+complete -c vx-token -n '__vx_token_at env' -l endpoint -x -a '(__vx_token_known endpoint)' -d 'The endpoint, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at env' -l base-url -x -d 'The base URL, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at env' -l credentials -r -F -d 'The credential file, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at env' -l account -x -d 'The account of gcloud, instead of the profile\'s login'
 complete -c vx-token -n '__vx_token_at env' -l impersonate -x -d 'The service account to impersonate, instead of the profile\'s'
-complete -c vx-token -n '__vx_token_at env' -l model -x -d 'The model, instead of the profile\'s'
+complete -c vx-token -n '__vx_token_at env' -l model -x -a '(__vx_token_known model)' -d 'The model, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at env' -l shell -x -a 'sh bash zsh fish dotenv json' -d Shell
 
 complete -c vx-token -n '__vx_token_at exec' -l profile -x -a '(__vx_token_profiles)' -d 'The profile to use'
 complete -c vx-token -n '__vx_token_at exec' -l project -x -d 'The Google Cloud project, instead of the profile\'s'
-complete -c vx-token -n '__vx_token_at exec' -l location -x -a 'global us eu us-central1 us-east5 europe-west1 europe-west4 asia-southeast1' -d 'The location, instead of the profile\'s'
-complete -c vx-token -n '__vx_token_at exec' -l endpoint -x -a openapi -d 'The endpoint, instead of the profile\'s'
+complete -c vx-token -n '__vx_token_at exec' -l location -x -a 'global us eu africa-south1 asia-east1 asia-east2 asia-northeast1 asia-northeast2 asia-northeast3 asia-south1 asia-south2 asia-southeast1 asia-southeast2 asia-southeast3 australia-southeast1 australia-southeast2 europe-central2 europe-north1 europe-north2 europe-southwest1 europe-west1 europe-west10 europe-west12 europe-west15 europe-west2 europe-west3 europe-west4 europe-west6 europe-west8 europe-west9 me-central1 me-central2 me-west1 northamerica-northeast1 northamerica-northeast2 southamerica-east1 southamerica-west1 us-central1 us-central2 us-east1 us-east4 us-east5 us-east7 us-south1 us-west1 us-west2 us-west3 us-west4 us-west8' -d 'The location, instead of the profile\'s'
+complete -c vx-token -n '__vx_token_at exec' -l endpoint -x -a '(__vx_token_known endpoint)' -d 'The endpoint, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at exec' -l base-url -x -d 'The base URL, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at exec' -l credentials -r -F -d 'The credential file, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at exec' -l account -x -d 'The account of gcloud, instead of the profile\'s login'
 complete -c vx-token -n '__vx_token_at exec' -l impersonate -x -d 'The service account to impersonate, instead of the profile\'s'
-complete -c vx-token -n '__vx_token_at exec' -l model -x -d 'The model, instead of the profile\'s'
+complete -c vx-token -n '__vx_token_at exec' -l model -x -a '(__vx_token_known model)' -d 'The model, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at exec' -l gateway -d 'Start a gateway for COMMAND, which then runs longer than a token'
 complete -c vx-token -n '__vx_token_at exec' -a '(__fish_complete_subcommand --fcs-skip=2)'
 
 complete -c vx-token -n '__vx_token_at refresh' -l profile -x -a '(__vx_token_profiles)' -d 'The profile to use'
 complete -c vx-token -n '__vx_token_at refresh' -l project -x -d 'The Google Cloud project, instead of the profile\'s'
-complete -c vx-token -n '__vx_token_at refresh' -l location -x -a 'global us eu us-central1 us-east5 europe-west1 europe-west4 asia-southeast1' -d 'The location, instead of the profile\'s'
-complete -c vx-token -n '__vx_token_at refresh' -l endpoint -x -a openapi -d 'The endpoint, instead of the profile\'s'
+complete -c vx-token -n '__vx_token_at refresh' -l location -x -a 'global us eu africa-south1 asia-east1 asia-east2 asia-northeast1 asia-northeast2 asia-northeast3 asia-south1 asia-south2 asia-southeast1 asia-southeast2 asia-southeast3 australia-southeast1 australia-southeast2 europe-central2 europe-north1 europe-north2 europe-southwest1 europe-west1 europe-west10 europe-west12 europe-west15 europe-west2 europe-west3 europe-west4 europe-west6 europe-west8 europe-west9 me-central1 me-central2 me-west1 northamerica-northeast1 northamerica-northeast2 southamerica-east1 southamerica-west1 us-central1 us-central2 us-east1 us-east4 us-east5 us-east7 us-south1 us-west1 us-west2 us-west3 us-west4 us-west8' -d 'The location, instead of the profile\'s'
+complete -c vx-token -n '__vx_token_at refresh' -l endpoint -x -a '(__vx_token_known endpoint)' -d 'The endpoint, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at refresh' -l base-url -x -d 'The base URL, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at refresh' -l credentials -r -F -d 'The credential file, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at refresh' -l account -x -d 'The account of gcloud, instead of the profile\'s login'
 complete -c vx-token -n '__vx_token_at refresh' -l impersonate -x -d 'The service account to impersonate, instead of the profile\'s'
-complete -c vx-token -n '__vx_token_at refresh' -l model -x -d 'The model, instead of the profile\'s'
+complete -c vx-token -n '__vx_token_at refresh' -l model -x -a '(__vx_token_known model)' -d 'The model, instead of the profile\'s'
 complete -c vx-token -n '__vx_token_at refresh' -l all -d 'Refresh every profile'
 complete -c vx-token -n '__vx_token_at refresh' -l quiet -s q -d 'Print errors only'
 
@@ -161,7 +184,7 @@ complete -c vx-token -n '__vx_token_at path' -a 'config runtime default gateway.
 complete -c vx-token -n '__vx_token_at help' -a 'run demo print env exec refresh status hook completion path help models endpoints gateway service setup doctor'
 
 complete -c vx-token -n '__vx_token_at models' -l profile -x -a '(__vx_token_profiles)' -d 'The profile whose models are listed'
-complete -c vx-token -n '__vx_token_at models' -l publisher -x -d 'Only this publisher'
+complete -c vx-token -n '__vx_token_at models' -l publisher -x -a 'google anthropic meta mistralai qwen deepseek-ai moonshotai minimaxai zai-org openai ai21 xai' -d 'Only this publisher'
 complete -c vx-token -n '__vx_token_at models' -l probe -d 'Send a tiny completion to each model'
 complete -c vx-token -n '__vx_token_at models' -l yes -d 'Probe without a question'
 complete -c vx-token -n '__vx_token_at models' -l refresh -d 'Read Google\'s lists again, even if they are less than an hour old'
@@ -169,13 +192,14 @@ complete -c vx-token -n '__vx_token_at models' -l json -d 'Print one JSON object
 
 complete -c vx-token -n '__vx_token_at endpoints ""' -a use -d 'Make a profile use a deployed endpoint'
 complete -c vx-token -n '__vx_token_at endpoints ""' -l profile -x -a '(__vx_token_profiles)' -d 'The profile whose project and login are used'
-complete -c vx-token -n '__vx_token_at endpoints ""' -l location -x -a 'global us eu us-central1 us-east5 europe-west1 europe-west4 asia-southeast1' -d 'A location to ask'
+complete -c vx-token -n '__vx_token_at endpoints ""' -l location -x -a 'global us eu africa-south1 asia-east1 asia-east2 asia-northeast1 asia-northeast2 asia-northeast3 asia-south1 asia-south2 asia-southeast1 asia-southeast2 asia-southeast3 australia-southeast1 australia-southeast2 europe-central2 europe-north1 europe-north2 europe-southwest1 europe-west1 europe-west10 europe-west12 europe-west15 europe-west2 europe-west3 europe-west4 europe-west6 europe-west8 europe-west9 me-central1 me-central2 me-west1 northamerica-northeast1 northamerica-northeast2 southamerica-east1 southamerica-west1 us-central1 us-central2 us-east1 us-east4 us-east5 us-east7 us-south1 us-west1 us-west2 us-west3 us-west4 us-west8' -d 'A location to ask'
 complete -c vx-token -n '__vx_token_at endpoints ""' -l all-locations -d 'Ask every region'
 complete -c vx-token -n '__vx_token_at endpoints ""' -l json -d 'Print one JSON object'
 
 complete -c vx-token -n '__vx_token_at endpoints use' -l profile -x -a '(__vx_token_profiles)' -d 'The profile to change'
-complete -c vx-token -n '__vx_token_at endpoints use' -l location -x -a 'global us eu us-central1 us-east5 europe-west1 europe-west4 asia-southeast1' -d 'The endpoint\'s location'
+complete -c vx-token -n '__vx_token_at endpoints use' -l location -x -a 'global us eu africa-south1 asia-east1 asia-east2 asia-northeast1 asia-northeast2 asia-northeast3 asia-south1 asia-south2 asia-southeast1 asia-southeast2 asia-southeast3 australia-southeast1 australia-southeast2 europe-central2 europe-north1 europe-north2 europe-southwest1 europe-west1 europe-west10 europe-west12 europe-west15 europe-west2 europe-west3 europe-west4 europe-west6 europe-west8 europe-west9 me-central1 me-central2 me-west1 northamerica-northeast1 northamerica-northeast2 southamerica-east1 southamerica-west1 us-central1 us-central2 us-east1 us-east4 us-east5 us-east7 us-south1 us-west1 us-west2 us-west3 us-west4 us-west8' -d 'The endpoint\'s location'
 complete -c vx-token -n '__vx_token_at endpoints use' -l dry-run -d 'Show what would change, but change nothing'
+complete -c vx-token -n '__vx_token_at endpoints use' -a '(__vx_token_known endpoint)'
 
 complete -c vx-token -n '__vx_token_at gateway ""' -a key -d 'Print the local key, which tools in gateway mode need'
 complete -c vx-token -n '__vx_token_at gateway ""' -a rotate-key -d 'Create a new local key, and retire the old one'
@@ -211,11 +235,11 @@ complete -c vx-token -n '__vx_token_at service logs' -l lines -s n -x -d 'How ma
 complete -c vx-token -n '__vx_token_at service logs' -l follow -s f -d 'Show new lines until Ctrl-C'
 
 complete -c vx-token -n '__vx_token_at setup' -l project -x -d 'The Google Cloud project'
-complete -c vx-token -n '__vx_token_at setup' -l location -x -a 'global us eu us-central1 us-east5 europe-west1 europe-west4 asia-southeast1' -d 'global, us, eu or a region'
+complete -c vx-token -n '__vx_token_at setup' -l location -x -a 'global us eu africa-south1 asia-east1 asia-east2 asia-northeast1 asia-northeast2 asia-northeast3 asia-south1 asia-south2 asia-southeast1 asia-southeast2 asia-southeast3 australia-southeast1 australia-southeast2 europe-central2 europe-north1 europe-north2 europe-southwest1 europe-west1 europe-west10 europe-west12 europe-west15 europe-west2 europe-west3 europe-west4 europe-west6 europe-west8 europe-west9 me-central1 me-central2 me-west1 northamerica-northeast1 northamerica-northeast2 southamerica-east1 southamerica-west1 us-central1 us-central2 us-east1 us-east4 us-east5 us-east7 us-south1 us-west1 us-west2 us-west3 us-west4 us-west8' -d 'global, us, eu or a region'
 complete -c vx-token -n '__vx_token_at setup' -l credentials -r -F -d 'A credential file, instead of the gcloud login'
 complete -c vx-token -n '__vx_token_at setup' -l account -x -d 'An account of gcloud, or `active`'
 complete -c vx-token -n '__vx_token_at setup' -l base-url -x -d 'The base URL, instead of one made from project and location'
-complete -c vx-token -n '__vx_token_at setup' -l model -x -d 'The model, such as google/gemini-2.5-flash'
+complete -c vx-token -n '__vx_token_at setup' -l model -x -a '(__vx_token_known model)' -d 'The model, such as google/gemini-2.5-flash'
 complete -c vx-token -n '__vx_token_at setup' -l profile -x -a '(__vx_token_profiles)' -d 'The profile to set up'
 complete -c vx-token -n '__vx_token_at setup' -l shell -x -a 'bash zsh fish none' -d 'The shell to set up'
 complete -c vx-token -n '__vx_token_at setup' -l hook -d 'Whether new shells load the hook'

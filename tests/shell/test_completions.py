@@ -133,6 +133,46 @@ def test_profiles_are_the_folders_of_the_runtime_folder(words: Words, line: str)
     assert {"default", "gemini", "other-2"} <= words(line)
 
 
+KNOWN = """\
+{"project": "demo"}
+{"asked": "models of google", "at": 1.0}
+{"endpoint": "e-111", "location": "us-central1", "name": "{\\"endpoint\\": \\"forged\\"", "models": [{"id": "no"}]}
+{"endpoint": "$(touch made)", "location": "us-central1", "name": "", "models": []}
+{"model": "google/listed", "stage": "GA", "serverless": true}
+{"model": "meta/to-deploy", "stage": "GA", "serverless": false}
+{"probed": "google/listed", "url": "https://x.example", "ok": true, "at": 1.0, "detail": ""}
+{"probed": "google/works", "url": "https://x.example", "ok": true, "at": 1.0, "detail": ""}
+{"probed": "google/gone", "url": "https://x.example", "ok": false, "at": 1.0, "detail": ""}
+"""
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> None:
+    for home in (tmp_path, tmp_path / "home"):
+        folder = home / ".local/state/vx-token/known"
+        folder.mkdir(parents=True)
+        for part in (folder, *list(folder.parents)[:4]):
+            part.chmod(0o700)
+        (folder / "gemini.jsonl").write_text(KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("line", "offered", "withheld"),
+    [
+        ("vx-token endpoints use ", {"e-111", "openapi"}, {"no", "forged", "made", "google"}),
+        ("vx-token print --endpoint ", {"e-111", "openapi"}, {"no", "forged", "made", "google"}),
+        ("vx-token print --model google/", {"listed", "works"}, {"gone", "deploy", "e-111"}),
+    ],
+)
+def test_ids_are_those_that_were_found(
+    words: Words, known: None, tmp_path: Path, line: str, offered: set[str], withheld: set[str]
+) -> None:
+    found = " ".join(words(line))
+    assert all(name in found for name in offered), found
+    assert not any(name in found for name in withheld), found
+    assert not (tmp_path / "made").exists()
+
+
 @pytest.mark.parametrize("program", ["bash", *BASHES])
 @pytest.mark.parametrize("options", ["", "--posix"])
 def test_completion_works_in_every_bash_with_any_options(

@@ -70,9 +70,9 @@ def use(name: str, profile: str | None, location: str | None, dry_run: bool) -> 
     """Make a profile use a deployed endpoint.
 
     ID is an endpoint's id or its display name. This sets `location` and `endpoint`, and `base_url` for an endpoint
-    with a host or routes of its own. The settings `model` and `publisher` are removed, because an endpoint serves its
-    own model. The profile's other settings and all comments stay. `openapi` as ID changes the profile
-    back to Google's models.
+    with a host or routes of its own. The settings `model` and `publisher` are removed, because an endpoint serves
+    its own model. The profile's other settings and all comments stay. `openapi` as ID changes the profile back to
+    Google's models.
 
     \b
     Example:
