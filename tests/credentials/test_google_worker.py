@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import trustme
@@ -16,7 +17,7 @@ import trustme
 from forked import fetch_here
 from sandbox import Box
 from vx_token.config.model import Profile
-from vx_token.credentials import credential_file
+from vx_token.credentials import credential_file, google_worker
 from vx_token.credentials.fetch import fetch_token, profile_of
 from vx_token.credentials.token import Token, validated
 from vx_token.emulator import Emulator, running
@@ -27,10 +28,20 @@ TARGET = "robot@demo.iam.gserviceaccount.com"
 IAM = "CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS"
 
 
+def profile_for(box: Box, **settings: Any) -> Profile:
+    """The credential file is the box's own unless told otherwise."""
+    return Profile("gemini", **{"project": "demo", "credentials": str(box.key)} | settings)
+
+
 def fetch(box: Box, **settings: Any) -> Token:
-    """A token by the settings of a profile; the credential file is the box's own unless told otherwise."""
-    profile = Profile("gemini", **{"project": "demo", "credentials": str(box.key)} | settings)
-    return fetch_token(profile, box.environ, 20)
+    """A token by the settings of a profile, fetched in this process."""
+    with mock.patch.dict(os.environ, box.environ, clear=True):
+        return google_worker.fetch(profile_for(box, **settings), box.environ)
+
+
+def fetch_in_child(box: Box, **settings: Any) -> Token:
+    """The same in a child, as users have it; google-auth reads some variables when it is imported."""
+    return fetch_token(profile_for(box, **settings), box.environ, 20)
 
 
 def rewrite(path: Path, **changes: Any) -> None:
@@ -290,13 +301,13 @@ def test_a_workload_shows_its_certificate(box: Box) -> None:
 
 def test_a_service_identity_of_distributed_cloud_gets_a_token(box: Box, google: Emulator) -> None:
     identity = google.gdch(box.key)
-    token = fetch(box, base_url="https://vertex.org-1.zone1.example.com/v1")
+    token = fetch_in_child(box, base_url="https://vertex.org-1.zone1.example.com/v1")
     assert same(token, google, identity)
     assert (token.kind, token.quota_project) == ("gdch_service_account", "")
     assert token.lifetime == pytest.approx(HOUR, abs=2)
     google.revoke_identity(identity)
     with pytest.raises(LoginNeededError) as failure:
-        fetch(box)
+        fetch_in_child(box)
     assert failure.value.hint == f"get a new key file for the service identity: {box.key}"
 
 
@@ -319,7 +330,7 @@ def test_a_metadata_server_gives_a_token(box: Box, google: Emulator) -> None:
 def test_a_machine_can_impersonate(box: Box, google: Emulator) -> None:
     google.allow(TARGET)
     box.environ |= {"GCE_METADATA_HOST": google.metadata_host, IAM: google.url}
-    assert same(fetch(box, credentials="", impersonate=TARGET), google, TARGET)
+    assert same(fetch_in_child(box, credentials="", impersonate=TARGET), google, TARGET)
 
 
 def test_no_login_at_all_is_told_at_once_with_the_command_that_helps(box: Box) -> None:
@@ -442,7 +453,7 @@ def test_a_library_that_is_missing_is_no_fault_of_the_credential_file(box: Box, 
     (box.root / "sitecustomize.py").write_text("import sys\nsys.modules['google.auth.aws'] = None\n")
     box.environ["PYTHONPATH"] = f"{box.root}:{box.environ['PYTHONPATH']}"
     with pytest.raises(ConfigError, match="a library that it needs for this login, cannot be imported"):
-        fetch(box)
+        fetch_in_child(box)
 
 
 def test_a_byte_order_mark_does_no_harm(box: Box, google: Emulator) -> None:

@@ -66,6 +66,8 @@ def fetch(profile: Profile, environ: Mapping[str, str], now: Callable[[], float]
         raise
     except Exception as error:  # noqa: BLE001 - invalid responses make google-auth raise TypeError, AttributeError and more
         raise _translate(error, session.answer, found) from None
+    finally:
+        session.request.session.close()
     kind, account = credential_file.identity(profile, found)
     token = Token(
         value=credentials.token,
