@@ -163,11 +163,15 @@ try it:
 """
 
 
-def test_a_login_that_google_refuses_ends_with_the_command_that_logs_in(logged_in: Box, google: Emulator) -> None:
+def test_a_login_that_google_refuses_ends_with_the_command_that_logs_in(
+    logged_in: Box, google: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     google.revoke_identity(google.authorized_user(logged_in.home / ADC), reauth=True)
+    monkeypatch.setenv("VX_TOKEN_LOCATION", "eu")
     assert transcript(logged_in, *QUIET, "--project", "demo", status=1).endswith(
         FAILED + "vx-token: Google wants you to log in again (your organisation's session length)\n"
-        f"hint: run: gcloud auth application-default login{GCLOUD}\n"
+        "hint: run: gcloud auth application-default login (first: unset VX_TOKEN_LOCATION; "
+        "to install gcloud: https://cloud.google.com/sdk/docs/install)\n"
     )
 
 
@@ -418,7 +422,7 @@ def test_without_a_login_a_key_file_serves_and_ctrl_c_says_what_was_done(fresh: 
     terminal.expect_exact("waiting for an answer of the model … 2 s")  # it shows that it is alive
     terminal.expect_exact("waiting for an answer of the model … 3 s")
     terminal.sendintr()
-    terminal.expect_exact(f"vx-token: interrupted; done so far: wrote {fresh.home}/.config/vx-token/config.toml\r\n")
+    terminal.expect_exact(f"vx-token: interrupted; done so far: wrote {fresh.home}/.config/vx-token/config.toml")
     terminal.expect_exact(
         "hint: to complete it, run it again: vx-token setup; to take it back: vx-token setup --undo\r\n"
     )
@@ -426,6 +430,39 @@ def test_without_a_login_a_key_file_serves_and_ctrl_c_says_what_was_done(fresh: 
     assert f'credentials = "{fresh.key}"' in (fresh.home / ".config/vx-token/config.toml").read_text()
     assert "done" in transcript(fresh, "--undo", "--yes")
     assert not (fresh.home / ".config/vx-token").exists()
+
+
+SYSTEMCTL = """#!/bin/sh
+case " $* " in *" restart "*) exec /usr/bin/sleep 30 ;; esac
+"""
+
+
+def test_a_persons_own_key_is_replaced_only_after_a_question_and_a_slow_service_can_be_interrupted(
+    logged_in: Box,
+) -> None:
+    (logged_in.root / "bin/systemctl").write_text(SYSTEMCTL)
+    (logged_in.root / "bin/systemctl").chmod(0o700)
+    before = {*logged_in.home.rglob("*")}
+    logged_in.environ["OPENAI_API_KEY"] = "sk-mine"
+    terminal = at_terminal(logged_in, "--hook", "--project", "demo", "--location", "global")
+    terminal.expect_exact("hook       OPENAI_API_KEY is set in this shell\r\n")
+    terminal.expect_exact("Use those of vx-token in new bash shells? [Y/n]: ")
+    terminal.sendline("n")
+    terminal.expect_exact("Install the service, which keeps a fresh token at all times? [Y/n]: ")
+    terminal.sendline("")
+    terminal.expect_exact("install and start the service")
+    terminal.expect_exact("Do this? [Y/n]: ")
+    terminal.sendline("")
+    terminal.expect_exact("starting the service … 2 s")
+    terminal.sendintr()
+    terminal.expect_exact(f"vx-token: interrupted; done so far: wrote {logged_in.home}/.config/vx-token/config.toml")
+    terminal.expect_exact(
+        ", began to install the service\r\nhint: to complete it, run it again: vx-token setup; to take"
+    )
+    assert ended(terminal) == 130
+    assert (logged_in.home / ".config/systemd/user/vx-token.service").exists()
+    transcript(logged_in, "--undo", "--yes")
+    assert {*logged_in.home.rglob("*")} == before
 
 
 def test_ctrl_c_at_a_question_says_that_nothing_changed(logged_in: Box) -> None:
@@ -446,6 +483,18 @@ def test_the_metadata_server_can_be_chosen_beside_any_login(
     assert "answered in" in text
     assert 'credentials = "metadata"\n' in (logged_in.home / ".config/vx-token/config.toml").read_text()
     assert google.identity_of((logged_in.runtime / "vx-token/default/token").read_text()) == google.metadata_account
+
+
+def test_a_profile_with_an_account_of_gcloud_is_tested_with_it(fresh: Box, google: Emulator) -> None:
+    config, folder = fresh.home / ".config/vx-token/config.toml", fresh.home / ".config/gcloud"
+    for each in (config.parent, folder):
+        each.mkdir(parents=True)
+    config.write_text('[profiles.work]\nproject = "demo"\naccount = "me@example.com"\n')
+    google.gcloud_login(folder, "me@example.com")
+    text = transcript(fresh, *QUIET)
+    assert text.startswith("login      ")
+    assert "me@example.com" in text.splitlines()[0]
+    assert "work: google/gemini-2.5-flash answered in 0.1 s" in text
 
 
 def test_an_error_in_the_middle_says_what_was_done(logged_in: Box) -> None:

@@ -720,7 +720,9 @@ def test_a_revoked_token_is_told_twice(signed_in: Box, google: Emulator) -> None
     told = live(signed_in)
     assert told["live token"].detail == "Google does not accept this token"
     assert told["live completion"].detail == "Vertex AI does not accept this login's token (HTTP 401)"
-    assert told["live completion"].hint == "run: vx-token refresh"
+    assert told["live completion"].hint.startswith(
+        "run: vx-token refresh; if that does not help, make a new key: gcloud"
+    )
     assert examined(signed_in, "--live", status=1)
 
 

@@ -171,4 +171,20 @@ def test_an_own_url_is_not_blamed_on_the_location() -> None:
     assert diagnosed(HttpResponse(404, {}, None, 0.1), own).hint.startswith(
         "check base_url: it must end with /projects/"
     )
-    assert diagnosed(answer(400, "Invalid hostname: x"), own).hint.startswith("check base_url")
+    assert diagnosed(answer(400, "Invalid hostname: x"), own).hint == "run: vx-token setup --base-url URL"
+
+
+@pytest.mark.parametrize(
+    ("response", "url"),
+    [
+        (answer(400, "Invalid hostname: x"), "https://us-central1-aiplatform.googleapis.com/v1/{}us-central1"),
+        (answer(404, "Requested project not found."), "https://us-cental1-aiplatform.googleapis.com/v1/{}us-cental1"),
+    ],
+)
+def test_where_a_url_replaces_project_and_location_the_command_changes_the_url(
+    response: HttpResponse, url: str
+) -> None:
+    own = replace(ASKED, profile=Profile("default", base_url=Profile("x", "demo", "us-cental1").url))
+    project = "ID" if "project" in response.body[0]["error"]["message"] else "demo"
+    url = f"{url.format(f'projects/{project}/locations/')}/endpoints/openapi"
+    assert diagnosed(response, own).hint.endswith(f"vx-token setup --base-url {url}")

@@ -11,6 +11,7 @@ from vx_token.cli import output, wiring
 from vx_token.cli import service as cli_service
 from vx_token.cli.color import painter, with_color
 from vx_token.cli.color import show as show_colored
+from vx_token.cli.progress import waiting
 from vx_token.cli.prompt import Terminal
 from vx_token.config.load import load_config
 from vx_token.errors import ConfigError, UsageError
@@ -70,7 +71,8 @@ def _examined(profile: str | None, *, live: bool) -> "list[Check]":
     if live:
         from vx_token.report import doctor_live
 
-        checks += doctor_live.examine(around)
+        with waiting("waiting for Google's answers"):
+            checks += doctor_live.examine(around)
     return checks
 
 

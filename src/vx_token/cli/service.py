@@ -12,6 +12,7 @@ from vx_token.cli import output
 from vx_token.cli.color import painter, with_color
 from vx_token.cli.color import show as show_colored
 from vx_token.cli.execute import become
+from vx_token.cli.progress import waiting
 from vx_token.config.load import load_config
 from vx_token.config.model import Config
 from vx_token.errors import VxTokenError, printable
@@ -20,6 +21,7 @@ from vx_token.system import paths
 
 if TYPE_CHECKING:
     from vx_token.install import service as install_service
+    from vx_token.install.changes import Step
 
 
 @click.group(cls=cli_help.Group)
@@ -75,6 +77,13 @@ def _installed() -> "install_service.ServiceManager":
     return manager
 
 
+def _start(manager: "install_service.ServiceManager", steps: "list[Step]") -> None:
+    """Perform steps that start the service, and print its state."""
+    with waiting("waiting for the service and its first token"):
+        state = manager.apply(steps, time.time)
+    output.report(state)
+
+
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Show what would be done, but do nothing.")
 
 
@@ -101,7 +110,7 @@ def install(dry_run: bool) -> None:
     if dry_run:
         output.show(changes.show(steps).rstrip())
         return
-    output.report(manager.apply(steps, time.time))
+    _start(manager, steps)
 
 
 @service.command("uninstall")
@@ -121,7 +130,8 @@ def uninstall(dry_run: bool) -> None:
     if dry_run:
         output.show(changes.show(steps).rstrip())
         return
-    changes.perform(steps, manager.run)
+    with waiting("stopping the service"):
+        changes.perform(steps, manager.run)
     output.report("the service is uninstalled")
 
 
@@ -135,7 +145,7 @@ def start() -> None:
       vx-token service start && vx-token status
     """
     manager = _installed()
-    output.report(manager.apply(manager.control("start"), time.time))
+    _start(manager, manager.control("start"))
 
 
 @service.command("restart")
@@ -150,7 +160,7 @@ def restart() -> None:
       vx-token service restart
     """
     manager = _installed()
-    output.report(manager.apply(manager.control("restart"), time.time))
+    _start(manager, manager.control("restart"))
 
 
 @service.command("stop")
@@ -167,7 +177,8 @@ def stop() -> None:
     from vx_token.install import changes
 
     manager = _installed()
-    changes.perform(manager.control("stop"), manager.run)
+    with waiting("stopping the service"):
+        changes.perform(manager.control("stop"), manager.run)
     output.report("the service is stopped")
 
 

@@ -144,7 +144,10 @@ def refresh(every: bool, **options: Any) -> None:
 
 def _refreshed(refresher: Refresher, profile: Profile) -> float:
     """Refresh the profile's token and return the new token's remaining lifetime in seconds."""
-    state = refresher.refresh(profile)
+    from vx_token.cli.progress import waiting
+
+    with waiting("waiting for Google's answer"):
+        state = refresher.refresh(profile)
     hardening.forbid_own_core_dumps()
     if state.failure is not None:
         raise error_of(state.failure, refresher.clock.now())

@@ -27,17 +27,24 @@ def first_request(profile: Profile, refresher: Refresher, environ: Mapping[str, 
             token = _renewed(refresher, profile, token)
             result = _asked(environ, profile, token)
     except VxTokenError as error:
-        raise VxTokenError(error.message, _with_gcloud(error.hint, environ)) from None
+        raise VxTokenError(error.message, _with_remarks(error.hint, environ)) from None
     if not result.ok:
-        raise VxTokenError(result.detail, _with_gcloud(result.hint, environ))
+        raise VxTokenError(result.detail, _with_remarks(result.hint, environ))
     left = shown(token.remaining(refresher.clock.now()))
     key = "; tools with a key command take: vx-token gateway key" if profile.mode == "gateway" else ""
     return f"{profile.name}: a live token, {left} left{key}\n{profile.name}: {result.detail}"
 
 
-def _with_gcloud(hint: str, environ: Mapping[str, str]) -> str:
-    """Return the hint, with the place to get gcloud if it names a gcloud command and gcloud is not installed."""
-    return f"{hint} (to install gcloud: {GCLOUD_PAGE})" if "gcloud " in hint and not has_gcloud(environ) else hint
+_OVERRIDES = [f"VX_TOKEN_{key}" for key in ("PROJECT", "LOCATION", "MODEL", "BASE_URL", "CREDENTIALS", "ACCOUNT")]
+
+
+def _with_remarks(hint: str, environ: Mapping[str, str]) -> str:
+    """Return the hint, with what would keep its command from helping: a variable that wins, or a missing gcloud."""
+    winning = [name for name in _OVERRIDES if environ.get(name)]
+    remarks = [f"first: unset {' '.join(winning)}"] if winning else []
+    if "gcloud " in hint and not has_gcloud(environ):
+        remarks.append(f"to install gcloud: {GCLOUD_PAGE}")
+    return f"{hint} ({'; '.join(remarks)})" if remarks else hint
 
 
 def _asked(environ: Mapping[str, str], profile: Profile, token: Token) -> Diagnosis:

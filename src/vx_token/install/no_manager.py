@@ -49,7 +49,7 @@ RUN = "nohup vx-token run >/dev/null 2>&1 &"
 _INSTEAD = {
     Place.CONTAINER: "or start one program by: vx-token exec --gateway -- PROGRAM",
     Place.WSL: "or add systemd=true below [boot] in /etc/wsl.conf, and in Windows run: wsl --shutdown",
-    Place.ROOT: "or set vx-token up as an ordinary user who has logged in",
+    Place.ROOT: "or log in as an ordinary user and run there: vx-token setup",
     Place.SESSION: "or log in directly instead of with su or sudo, and run: vx-token setup",
     Place.OTHER: "recipes for other supervisors: vx-token help service",
 }

@@ -36,7 +36,7 @@ class Prompter(Protocol):
 
     @property
     def interactive(self) -> bool:
-        """Whether a person answers, who can be asked again."""
+        """Whether a person answers, so that an invalid answer can be asked again."""
 
     def value(self, question: str, default: str) -> str:
         """Ask for a string; an empty answer returns `default`."""

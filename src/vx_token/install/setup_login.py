@@ -39,8 +39,8 @@ def find_login(
         context: the rest of the program.
 
     Raises:
-        LoginNeededError: there is no login, and nobody to ask; the hint is the command that logs in.
-        ConfigError: the credential file cannot give a token, and nobody can be asked, or an option names it.
+        LoginNeededError: there is no login and no prompt; the hint is the command that logs in.
+        ConfigError: the credential file cannot give a token, and there is no prompt or an option names the file.
     """
     if value := chosen.get("credentials"):
         chosen["credentials"] = _absolute(value)
@@ -130,7 +130,7 @@ def _how_to_log_in(environ: Mapping[str, str]) -> str:
 
 
 def _ask(context: SetupContext) -> dict[str, str]:
-    """Let the user choose a way to log in; return the settings that this changes, empty if it did not succeed."""
+    """Ask for a way to log in and log in; return the settings that this changes, empty if it did not succeed."""
     accounts = {name: f"gcloud's login of {name}" for name in _accounts(context.environ)}
     if len(accounts) > 1:
         accounts[gcloud.ACTIVE] = "gcloud's active account, whichever that is at the time"

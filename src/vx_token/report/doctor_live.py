@@ -77,5 +77,5 @@ def _completion(around: Surroundings, each: ProfileFacts, token: Token) -> Check
     with contextlib.suppress(VxTokenError):  # another check reports it
         login, _ = credential_file.find(each.profile, around.environ)
     result = probe(around.environ, each.profile, token, login)
-    hint = "run: vx-token refresh" if result.status == 401 else result.hint
+    hint = f"run: vx-token refresh; if that does not help, {result.hint}" if result.status == 401 else result.hint
     return Check("live completion", "ok" if result.ok else "fail", result.detail, hint)

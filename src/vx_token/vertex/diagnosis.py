@@ -6,7 +6,7 @@ Sources for the reasons: google.api.ErrorReason in Google's API definitions, and
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vx_token.config import vertex
@@ -94,9 +94,17 @@ class Asked:
             return '"user:$(gcloud config get-value account)"'
         return "serviceAccount:ACCOUNT" if self.login.kind in ("service_account", "metadata") else "PRINCIPAL"
 
-    def setup(self, option: str) -> str:
-        """The command that changes a setting of this profile."""
-        return f"vx-token setup{self.option} {option}"
+    def setup(self, key: str, value: str) -> str:
+        """The command that changes a setting of this profile; the URL, where that replaces project and location."""
+        if self.profile.base_url and key != "model":
+            key, value = "base-url", self._url_with(key, value)
+        return f"vx-token setup{self.option} --{key} {shlex.quote(value)}"
+
+    def _url_with(self, key: str, value: str) -> str:
+        if self._place is None:
+            return "URL"
+        root = self._place.root_of(value) if key == "location" else self._place.root
+        return replace(self._place, root=root, **{key: value}).url
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +165,7 @@ def _cause(answer: HttpResponse, error: ErrorBody | None, asked: Asked) -> tuple
     if answer.status == 404:
         return _wrong_path(asked)
     if answer.status == 429:
-        hint = f"try again in a minute: {asked.again}; or elsewhere: {asked.setup('--location global')}"
+        hint = f"try again in a minute: {asked.again}; or elsewhere: {asked.setup('location', 'global')}"
         return f"{asked.name} is available, but its quota is used up (HTTP 429)", hint
     return None
 
@@ -178,7 +186,7 @@ def _refused(error: ErrorBody, asked: Asked) -> tuple[str, str] | None:
             f"run: gcloud services enable {API} --project={where}",
         )
     if error.reason == "CONSUMER_INVALID":
-        hint = f"find its id: gcloud projects list; then run: {asked.setup('--project ID')}"
+        hint = f"find its id: gcloud projects list; then run: {asked.setup('project', 'ID')}"
         return f"the project {named or project} does not exist, or this login has no access to it", hint
     if error.reason == "BILLING_DISABLED":
         hint = f"run: gcloud billing projects link {project} --billing-account=ID (gcloud billing accounts list)"
@@ -188,13 +196,11 @@ def _refused(error: ErrorBody, asked: Asked) -> tuple[str, str] | None:
         hint = machine if asked.login.kind == "metadata" else _login_with_scope(asked)
         return "the token lacks the scope cloud-platform", hint
     if error.reason == "IAM_PERMISSION_DENIED" or f"'{asked.permission}'" in error.message:
-        hint = (
-            f"run: {_grant(project, asked.member, 'roles/aiplatform.user')} (or another: {asked.setup('--project ID')})"
+        grant = _grant(project, asked.member, "roles/aiplatform.user")
+        detail = (
+            f"this login lacks the permission {asked.permission} in the project {project}, or there is no such project"
         )
-        return (
-            f"this login lacks the permission {asked.permission} in the project {project}, or there is no such project",
-            hint,
-        )
+        return detail, f"run: {grant} (or another: {asked.setup('project', 'ID')})"
     return None
 
 
@@ -233,10 +239,10 @@ def _not_found(status: int, error: ErrorBody, asked: Asked) -> tuple[str, str] |
     if re.search(r"\b(hostname|location|region)\b", error.words):
         return _no_location(asked)
     if "model" in error.words:
-        hint = f"write it as PUBLISHER/MODEL: {asked.setup('--model google/gemini-2.5-flash')}"
+        hint = f"write it as PUBLISHER/MODEL: {asked.setup('model', 'google/gemini-2.5-flash')}"
         return f"{asked.name} is not the name of a model: {error.message[:200]}", hint
     if "project" in error.words:
-        hint = f"find its id: gcloud projects list; then run: {asked.setup('--project ID')}"
+        hint = f"find its id: gcloud projects list; then run: {asked.setup('project', 'ID')}"
         return f"the project {asked.project} does not exist", hint
     if status == 404 and asked.profile.endpoint != "openapi":
         hint = "list them: vx-token endpoints --all-locations"
@@ -245,18 +251,16 @@ def _not_found(status: int, error: ErrorBody, asked: Asked) -> tuple[str, str] |
 
 
 def _no_model(asked: Asked) -> tuple[str, str]:
-    hint = f"choose a model: {asked.setup('--model PUBLISHER/MODEL')}"
+    hint = f"choose a model: {asked.setup('model', 'PUBLISHER/MODEL')}"
     if asked.location != "global":
-        hint += f"; some models are served only globally: {asked.setup('--location global')}"
+        hint += f"; some models are served only globally: {asked.setup('location', 'global')}"
     return f"the project {asked.project} has no model {asked.name} in {asked.location}", hint
 
 
 def _no_location(asked: Asked) -> tuple[str, str]:
-    if asked.profile.base_url:
-        return f"{asked.profile.url} is not a URL of Vertex AI", "check base_url, or remove it and set location"
     location = nearest(asked.location)
     better = location if location not in ("", asked.location) else "global"
-    return f"Vertex AI has no location {asked.location}", f"run: {asked.setup(f'--location {better}')}"
+    return f"Vertex AI has no location {asked.location}", f"run: {asked.setup('location', better)}"
 
 
 def _wrong_path(asked: Asked) -> tuple[str, str]:
@@ -272,7 +276,7 @@ def _unknown(answer: HttpResponse, error: ErrorBody | None, asked: Asked) -> tup
     message = f", {error.message[:200]}" if error else ""
     detail = answer.problem or f"{asked.name}: HTTP {answer.status}{message}"
     if answer.status == 0 and not asked.profile.base_url and asked.location != "global":
-        location = f"; if other sites answer, the location is wrong: {asked.setup('--location global')}"
+        location = f"; if other sites answer, the location is wrong: {asked.setup('location', 'global')}"
         return detail, f"check the network and the proxy settings{location}"
     if answer.status >= 500:
         return detail, f"Vertex AI has a problem; try again later: {asked.again}"
