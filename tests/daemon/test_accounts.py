@@ -72,3 +72,23 @@ def test_a_shell_that_names_another_account_has_files_of_its_own(box: Box, googl
         printed = box.vx("print").stdout.strip()
         assert google.identity_of(printed) == second
         assert identity(box, google, "gemini") == first
+
+
+def test_a_reauthentication_by_any_command_of_gcloud_ends_a_refusal_within_a_second(box: Box, google: Emulator) -> None:
+    gcloud = box.home / ".config/gcloud"
+    name = google.gcloud_login(gcloud)
+    google.revoke_identity(name, reauth=True)
+    box.profile(url=google.base_url(), credentials=None, account=name)
+    with box.daemon():
+        until(lambda: "# status: login" in box.read("env.sh"))
+        assert f"run: gcloud auth login {name}" in box.read("env.sh")
+        google.restore_identity(name)
+        time.sleep(FORCED_GAP)
+        allowed, started = allowance(), time.monotonic()
+        (gcloud / "access_tokens.db").write_bytes(b"")
+        until(lambda: identity(box, google, "gemini") == name)
+        assert time.monotonic() - started < allowed
+        before = google.count("token")
+        (gcloud / "access_tokens.db").write_bytes(b"x")  # as each command of gcloud may, once an hour
+        time.sleep(2 * FORCED_GAP)
+        assert google.count("token") == before

@@ -89,6 +89,11 @@ def credential_files(profile: Profile, environ: Mapping[str, str]) -> list[Path]
     return [Path(explicit).absolute() if explicit else paths.gcloud_credentials(environ)]
 
 
+def reauthentication_files(profile: Profile, environ: Mapping[str, str]) -> list[Path]:
+    """Return the files whose change may end a refused login: every command of gcloud may reauthenticate its user."""
+    return [gcloud_accounts.access_tokens(gcloud_accounts.database(environ))] if profile.account else []
+
+
 def metadata_likely(environ: Mapping[str, str]) -> bool:
     """Whether this machine probably has a metadata server, without a search of 12 seconds."""
     if environ.get("NO_GCE_CHECK") == "true":  # google-auth's own switch

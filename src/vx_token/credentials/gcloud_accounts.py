@@ -33,6 +33,11 @@ def database(environ: Mapping[str, str]) -> Path:
     return paths.gcloud_dir(environ) / "credentials.db"
 
 
+def access_tokens(path: Path) -> Path:
+    """Return the database with the proofs of reauthentication beside the database at `path`."""
+    return path.with_name("access_tokens.db")
+
+
 def accounts(path: Path) -> list[str]:
     """Return the accounts in the database at `path`, oldest first.
 
@@ -59,7 +64,7 @@ def login(path: Path, account: str) -> dict[str, Any]:
         content = None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} has a malformed login of {account}", login_hint(account))
-    if proof := _reauthentication(path.with_name("access_tokens.db"), key):
+    if proof := _reauthentication(access_tokens(path), key):
         content["rapt_token"] = proof
     return content
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vx_token import __version__
 from vx_token.config.model import Config
-from vx_token.credentials.credential_file import credential_files
+from vx_token.credentials.credential_file import credential_files, reauthentication_files
 from vx_token.daemon import environment, signals
 from vx_token.daemon.gateway_supervisor import RETRY, GatewaySupervisor
 from vx_token.daemon.info import DAEMON_FILE, DaemonInfo, headline, state_message
@@ -245,7 +245,7 @@ class Daemon:
         if self.config.path in changed:
             self.log.event("info", f"{self.config.path} has changed")
             self._reload(forced=False)
-        affected = [k for k in self.keepers.values() if changed & set(credential_files(k.profile, self.environ))]
+        affected = [keeper for keeper in self.keepers.values() if changed & self._login_files(keeper)]
         if affected:
             self._follow_files()  # because gcloud's active configuration may be another file now
         for keeper in self.keepers.values():
@@ -255,9 +255,20 @@ class Daemon:
             elif folder_replaced or any(path.parent.name == keeper.profile.name for path in changed):
                 keeper.wake.nudge()
 
+    def _login_files(self, keeper: Keeper) -> set[Path]:
+        """Return the files whose change starts a refresh of the keeper's profile."""
+        refused = keeper.state.failure is not None and keeper.state.failure.kind == "login"
+        proofs = reauthentication_files(keeper.profile, self.environ) if refused else []
+        return {*credential_files(keeper.profile, self.environ), *proofs}
+
     def _follow_files(self) -> None:
         profiles = self.config.profiles.values()
-        credentials = [path for profile in profiles for path in credential_files(profile, self.environ)]
+        credentials = [
+            path
+            for profile in profiles
+            for files in (credential_files, reauthentication_files)
+            for path in files(profile, self.environ)
+        ]
         outputs = [self.store.folder(profile.name) / name for profile in profiles for name in ("state.json", *SINKS)]
         self.watcher.follow([self.config.path, *credentials, *outputs, *self.registration_files])
 
