@@ -137,3 +137,12 @@ def test_a_login_of_another_universe_is_told_its_base_url() -> None:
     assert hint == f'set base_url = "{right}"'
     assert vertex.universe_problem(right, "apis.example") == ("", "")
     assert vertex.universe_problem(f"http://127.0.0.1:1/{PLACE}/u-x1/endpoints/openapi", "apis.example") == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("location", "told"), [("us-central1", False), ("global", False), ("europe-west4", True), ("eu", True)]
+)
+def test_a_location_beside_a_base_url_in_another_one_is_told(location: str, told: bool) -> None:
+    warning, hint = vertex.overruled(vertex.base_url("p", "us-central1", "1", "v1"), location)
+    assert bool(warning) == bool(hint) == told
+    assert vertex.overruled("", location) == vertex.overruled("http://127.0.0.1:1/v1", location) == ("", "")

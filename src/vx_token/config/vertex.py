@@ -132,6 +132,15 @@ def warning(url: str) -> tuple[str, str]:
     return "", ""
 
 
+def overruled(base_url: str, location: str) -> tuple[str, str]:
+    """Return why a profile's location has no effect, and what to do; two empty strings where it has."""
+    place = Place.parse(base_url)
+    if place is None or location in ("global", place.location):  # global is the default, so perhaps not meant
+        return "", ""
+    hint = f"to use {location} remove base_url (and endpoint, which is in one location); else set the same location"
+    return f"location = {location!r} has no effect, because base_url is in {place.location}", hint
+
+
 def _other_universe(place: Place) -> tuple[str, str]:
     """Return the usual host of a location in another universe, whose hosts may also be a proxy's."""
     name, usual = urlsplit(place.root).hostname, host(place.location, place.universe)

@@ -77,6 +77,8 @@ def urls(around: Surroundings) -> Iterator[Check]:
         if not problem and each.login is not None and not each.login.problem:
             problem, hint = vertex.universe_problem(url, each.login.universe)
         warning, usual = vertex.warning(url)
+        if not warning:
+            warning, usual = vertex.overruled(each.profile.base_url, each.profile.location)
         if problem:
             yield Check(name, "fail", problem, hint)
         elif warning:
