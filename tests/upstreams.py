@@ -20,7 +20,7 @@ from sandbox import until
 from vx_token.credentials.token import Token
 from vx_token.gateway.app import GatewayApp
 from vx_token.gateway.server import serve
-from vx_token.gateway.settings import GatewaySettings, Limits, Route
+from vx_token.gateway.settings import DEFAULT_KEY, GatewaySettings, Limits, LocalKey, Route
 
 KEY = "vx-local-test"
 BRISK = Limits(quiet=0.2, drain=1.0, first=0.0)
@@ -201,8 +201,14 @@ class Answer:
 
 
 def settings_for(*routes: Route, **changes: Any) -> GatewaySettings:
+    """Settings of a gateway; `accepts` says whether a string is the default key."""
+    accepts = changes.pop("accepts", KEY.__eq__)
+
+    def find_key(value: str) -> LocalKey | None:
+        return LocalKey(DEFAULT_KEY) if accepts(value) else None
+
     settings = GatewaySettings(
-        {route.profile: route for route in routes}, routes[0].profile, lambda key: key == KEY, port=0, wait=30.0
+        {route.profile: route for route in routes}, routes[0].profile, find_key, port=0, wait=30.0
     )
     return replace(settings, **{"limits": BRISK, **changes})
 

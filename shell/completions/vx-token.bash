@@ -113,7 +113,7 @@ __vx_token_option_values() {
   case $command:$1 in
     *:--log-format) words='text systemd json' ;;
     *:--profile) profiles=yes ;;
-    *:--account | *:--base-url | *:--impersonate | *:--lines | *:--port | *:--project | *:--seconds | *:-n) ;;
+    *:--account | *:--base-url | *:--impersonate | *:--lines | *:--name | *:--port | *:--project | *:--seconds | *:-n) ;;
     *:--location) words='global us eu africa-south1 asia-east1 asia-east2 asia-northeast1 asia-northeast2 asia-northeast3 asia-south1 asia-south2 asia-southeast1 asia-southeast2 asia-southeast3 australia-southeast1 australia-southeast2 europe-central2 europe-north1 europe-north2 europe-southwest1 europe-west1 europe-west10 europe-west12 europe-west15 europe-west2 europe-west3 europe-west4 europe-west6 europe-west8 europe-west9 me-central1 me-central2 me-west1 northamerica-northeast1 northamerica-northeast2 southamerica-east1 southamerica-west1 us-central1 us-central2 us-east1 us-east4 us-east5 us-east7 us-south1 us-west1 us-west2 us-west3 us-west4 us-west8' ;;
     *:--endpoint) words='openapi' known=endpoint ;;
     *:--credentials) files=yes ;;
@@ -146,9 +146,12 @@ __vx_token_command_words() {
     models) words='--profile --publisher --probe --yes --refresh --json -h --help' ;;
     endpoints) words='use --profile --location --all-locations --json -h --help' ;;
     'endpoints use') words='--profile --location --dry-run -h --help openapi' known=endpoint ;;
-    gateway) words='key rotate-key --port --access-log -h --help' ;;
-    'gateway key') words='-h --help' ;;
+    gateway) words='key keys revoke rotate-key tail --port --access-log -h --help' ;;
+    'gateway key') words='--name --profile -h --help' ;;
+    'gateway keys') words='-h --help' ;;
+    'gateway revoke') words='--quiet -q -h --help' ;;
     'gateway rotate-key') words='--grace --quiet -q -h --help' ;;
+    'gateway tail') words='--no-follow -h --help' ;;
     service) words='install uninstall start restart stop status logs -h --help' ;;
     'service install') words='--dry-run --quiet -q -h --help' ;;
     'service uninstall') words='--dry-run --quiet -q -h --help' ;;

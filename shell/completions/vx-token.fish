@@ -202,12 +202,22 @@ complete -c vx-token -n '__vx_token_at endpoints use' -l dry-run -d 'Show what w
 complete -c vx-token -n '__vx_token_at endpoints use' -a '(__vx_token_known endpoint)'
 
 complete -c vx-token -n '__vx_token_at gateway ""' -a key -d 'Print the local key, which tools in gateway mode need'
+complete -c vx-token -n '__vx_token_at gateway ""' -a keys -d 'List the local keys with their use since the gateway started'
+complete -c vx-token -n '__vx_token_at gateway ""' -a revoke -d 'Revoke the local key NAME'
 complete -c vx-token -n '__vx_token_at gateway ""' -a rotate-key -d 'Create a new local key, and retire the old one'
+complete -c vx-token -n '__vx_token_at gateway ""' -a tail -d 'Print the gateway\'s last requests, then each new one'
 complete -c vx-token -n '__vx_token_at gateway ""' -l port -x -d 'The port, instead of the configured one'
 complete -c vx-token -n '__vx_token_at gateway ""' -l access-log -d 'Log one line a request, without bodies and keys'
 
+complete -c vx-token -n '__vx_token_at gateway key' -l name -x -d 'The key of this name, created if it does not exist'
+complete -c vx-token -n '__vx_token_at gateway key' -l profile -x -a '(__vx_token_profiles)' -d 'Limit a new key to a profile'
+
+complete -c vx-token -n '__vx_token_at gateway revoke' -l quiet -s q -d 'Print errors only'
+
 complete -c vx-token -n '__vx_token_at gateway rotate-key' -l grace -x -a '1m 5m 15m 1h' -d 'How long the old key stays valid'
 complete -c vx-token -n '__vx_token_at gateway rotate-key' -l quiet -s q -d 'Print errors only'
+
+complete -c vx-token -n '__vx_token_at gateway tail' -l no-follow -d 'Print the last requests, then exit'
 
 complete -c vx-token -n '__vx_token_at service ""' -a install -d 'Install or update the service, and wait until it has a token'
 complete -c vx-token -n '__vx_token_at service ""' -a uninstall -d 'Stop the service and remove its files, its tokens and its log'

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from vx_token.errors import ConfigError
-from vx_token.gateway.key import KEY_FILE, PREVIOUS_FILE, LocalKeys, load_or_create_key, rotate_key
+from vx_token.gateway.key import KEY_FILE, PREVIOUS_FILE, load_or_create_key, rotate_key
+from vx_token.gateway.local_keys import LocalKeys
 
 
 def test_the_key_is_private_long_and_stable(tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ def test_only_the_key_is_a_key(tmp_path: Path) -> None:
 
 def test_a_rotated_key_counts_until_its_grace_ends(tmp_path: Path) -> None:
     now = 1000.0
-    keys = LocalKeys(tmp_path, lambda: now)
+    keys = LocalKeys(tmp_path, now=lambda: now)
     old = load_or_create_key(tmp_path)
     assert keys(old)
     new = rotate_key(tmp_path, 60.0, now)
@@ -63,18 +64,18 @@ def test_a_rotated_key_counts_until_its_grace_ends(tmp_path: Path) -> None:
 
 def test_each_previous_key_counts_to_its_own_end_unless_there_is_no_grace(tmp_path: Path) -> None:
     now = 1000.0
-    keys = LocalKeys(tmp_path, lambda: now)
+    keys = LocalKeys(tmp_path, now=lambda: now)
     first = load_or_create_key(tmp_path)
     second = rotate_key(tmp_path, 60.0, now)
     third = rotate_key(tmp_path, 10.0, now)
-    assert [keys(key) for key in (first, second, third)] == [True, True, True]
+    assert [bool(keys(key)) for key in (first, second, third)] == [True, True, True]
     now = 1010.0
-    assert [keys(key) for key in (first, second, third)] == [True, False, True]
+    assert [bool(keys(key)) for key in (first, second, third)] == [True, False, True]
     last = rotate_key(tmp_path, 0.0, now)
-    assert [keys(key) for key in (first, second, third, last)] == [False, False, False, True]
+    assert [bool(keys(key)) for key in (first, second, third, last)] == [False, False, False, True]
     for _ in range(200):
         old, last = last, rotate_key(tmp_path, 60.0, now)
-    assert [keys(key) for key in (old, last)] == [True, True]
+    assert [bool(keys(key)) for key in (old, last)] == [True, True]
 
 
 def test_no_grace_ends_the_old_key_at_once(tmp_path: Path) -> None:

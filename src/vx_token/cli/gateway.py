@@ -3,20 +3,21 @@
 import os
 import queue
 import signal
-import time
 from collections.abc import Iterable
 from typing import Any
 
 import click
 
+from vx_token.cli import gateway_keys, output, wiring
 from vx_token.cli import help as cli_help
-from vx_token.cli import output, wiring
-from vx_token.config import duration
 from vx_token.config.load import load_config
 from vx_token.config.model import Config, Profile
 from vx_token.errors import TemporaryError, VxTokenError
 from vx_token.gateway import address, controller
 from vx_token.gateway.controller import GatewayController
+from vx_token.gateway.key import generate_key
+from vx_token.gateway.named_keys import NamedKey
+from vx_token.gateway.settings import LocalKey
 from vx_token.outputs import exports
 from vx_token.system import hardening, log
 from vx_token.system.clock import NAP
@@ -87,48 +88,8 @@ def _signals() -> "queue.SimpleQueue[int]":
     return events
 
 
-@gateway.command()
-def key() -> None:
-    """Print the local key, which tools in gateway mode need.
-
-    Use it in the "key command" setting of tools. The key is valid on this machine only.
-
-    \b
-    Example:
-      export OPENAI_API_KEY="$(vx-token gateway key)"
-    """
-    click.echo(address.local_key(os.environ))
-
-
-@gateway.command("rotate-key")
-@click.option("--grace", default="1h", show_default=True, metavar="DURATION", help="How long the old key stays valid.")
-@output.with_quiet
-def rotate_key(grace: str) -> None:
-    """Create a new local key, and retire the old one.
-
-    The old key stays valid for the grace period.
-
-    \b
-    Example:
-      vx-token gateway rotate-key --grace 0s
-    """
-    seconds = duration.seconds(grace)
-    if seconds is None:
-        raise click.BadParameter(f"{grace!r} is not a duration such as 1h", param_hint="--grace")
-    settings = load_config(os.environ)
-    address.rotate_key(os.environ, seconds)
-    _publish(settings)
-    until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + seconds))
-    output.report(f"created a new local key; the old one stays valid until {until}")
-
-
-def _publish(settings: Config) -> None:
-    """Write the new key to the files that shells read."""
-    publisher = wiring.publisher(settings)
-    for profile in settings.profiles.values():
-        state = publisher.store.read(profile.name)
-        if profile.mode == "gateway" and state.attempts:
-            publisher.publish(profile, state)
+for command in (gateway_keys.key, gateway_keys.keys, gateway_keys.revoke, gateway_keys.rotate_key, gateway_keys.tail):
+    gateway.add_command(command)
 
 
 class _NullLog(log.Log):
@@ -149,13 +110,14 @@ def run_behind(settings: Config, refresher: Refresher, profile: Profile, command
     token = refresher.current(profile)
     lines = log.Log() if os.environ.get("VX_TOKEN_DEBUG") else _NullLog()
     alone = settings.with_gateway(port=0, unix_socket="")
-    serving = controller.new_gateway(alone, refresher, lines)
+    key = NamedKey(LocalKey("exec"), generate_key())  # it ends with the command
+    serving = controller.new_gateway(alone, refresher, lines, keys=(key,))
     # Blocked before the gateway's threads start, because each thread receives the signals that it does not block.
     signal.signal(signal.SIGCHLD, lambda *_: None)  # an ignored signal is not delivered to sigwaitinfo
     before = signal.pthread_sigmask(signal.SIG_BLOCK, WAITED_FOR)
     url = address.base_url(settings, profile.name, serving.start().removesuffix("/v1"))
     try:
-        variables = exports.variables(profile, token, address.local_key(os.environ), url)
+        variables = exports.variables(profile, token, key.value, url)
         environ = {**os.environ, **variables, **address.no_proxy_variables(os.environ, settings.gateway.host)}
         return _supervise(command, output.environment(environ), before, limit)
     finally:

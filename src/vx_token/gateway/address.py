@@ -3,10 +3,14 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vx_token.config.model import Config, Profile
 from vx_token.errors import ConfigError
 from vx_token.system import paths
+
+if TYPE_CHECKING:
+    from vx_token.gateway.settings import LocalKey
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 LOOPBACK_NAMES = ("127.0.0.1", "localhost")
@@ -38,6 +42,37 @@ def local_key(environ: Mapping[str, str]) -> str:
 
     with _key_folder(environ) as folder:
         return load_or_create_key(folder)
+
+
+def named_key(environ: Mapping[str, str], name: str, profiles: frozenset[str] | None) -> str:
+    """Return the local key `name`; create it if it does not exist, limited to `profiles` if given.
+
+    Raises:
+        ConfigError: the name is invalid, the key has other profiles, or it cannot be stored.
+    """
+    from vx_token.gateway.named_keys import load_or_create_named_key
+
+    with _key_folder(environ) as folder:
+        return load_or_create_named_key(folder, name, profiles)
+
+
+def revoke_key(environ: Mapping[str, str], name: str) -> None:
+    """Delete the local key `name`.
+
+    Raises:
+        ConfigError: there is no such key, or it cannot be deleted.
+    """
+    from vx_token.gateway.named_keys import revoke_key
+
+    with _key_folder(environ) as folder:
+        revoke_key(folder, name)
+
+
+def key_owners(environ: Mapping[str, str]) -> "list[LocalKey]":
+    """Return the local keys that have a name, without their values."""
+    from vx_token.gateway.named_keys import named_keys
+
+    return [key.owner for key in named_keys(paths.state_dir(environ))]
 
 
 def rotate_key(environ: Mapping[str, str], grace: float) -> None:

@@ -7,7 +7,7 @@ import logging
 import socket
 import time
 import traceback
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -18,6 +18,7 @@ from aiohttp import web
 from vx_token import __version__
 from vx_token.gateway.connections import Connections
 from vx_token.gateway.errors import GatewayError
+from vx_token.gateway.exchange import Exchange, RecentRequests
 from vx_token.gateway.forward import Forwarder
 from vx_token.gateway.guard import (
     bearer,
@@ -25,6 +26,7 @@ from vx_token.gateway.guard import (
     check_host,
     check_method,
     check_origin,
+    check_profile,
     cors,
     is_preflight,
     parse_target,
@@ -32,7 +34,7 @@ from vx_token.gateway.guard import (
 from vx_token.gateway.metrics import CONTENT_TYPE, STATUS_PATH, Metrics, Snapshot, known_route
 from vx_token.gateway.models import model_entry, model_list
 from vx_token.gateway.relay import StreamedResponse, UpstreamClosedError
-from vx_token.gateway.settings import GatewaySettings, Route, TokenProvider
+from vx_token.gateway.settings import DEFAULT_KEY, GatewaySettings, LocalKey, Route, TokenProvider
 from vx_token.gateway.thought_signatures import ThoughtSignatures
 from vx_token.gateway.token_source import TokenSource
 from vx_token.gateway.upstream import UpstreamRequest
@@ -40,16 +42,6 @@ from vx_token.gateway.upstream import UpstreamRequest
 _log = logging.getLogger(__name__)
 _access = logging.getLogger(f"{__name__}.access")
 _CLIENT_CLOSED_REQUEST = 499  # the non-standard code of nginx
-
-
-@dataclass(slots=True)
-class _Exchange:
-    """Log and metric fields of one request; never a body, key or token."""
-
-    profile: str = ""
-    path: str = ""
-    status: int = 500
-    extra: dict[str, str] = field(default_factory=dict)  # headers added to every response
 
 
 class GatewayApp:
@@ -67,6 +59,7 @@ class GatewayApp:
         self.settings = settings
         self.connections = Connections()
         self._metrics = Metrics(self._seconds_left)
+        self._recent = RecentRequests()
         self._token_source = TokenSource(tokens, settings.wait, self._metrics.refresh_ended)
         self._signatures = ThoughtSignatures(settings.signatures, self._metrics.signatures_counted)
         self._forwarder = Forwarder(self._token_source, self._metrics, settings.limits, self._signatures)
@@ -94,10 +87,9 @@ class GatewayApp:
 
     async def handle(self, session: aiohttp.ClientSession, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, count it, and write the access log; `session` sends requests to upstream."""
-        exchange = _Exchange(extra={"Connection": "close"} if self.connections.draining else {})
+        exchange = Exchange(extra={"Connection": "close"} if self.connections.draining else {})
         transport = request.transport  # None at the end if the client disconnects
         self.connections.request_started(transport)
-        started = time.monotonic()
         self._metrics.request_started()
         response: web.StreamResponse | None = None
         try:
@@ -108,12 +100,14 @@ class GatewayApp:
             raise
         finally:
             self.connections.request_ended(transport)
-            self._metrics.request_ended(exchange.profile, exchange.path, exchange.status)
+            self._metrics.request_ended(exchange)
+            if exchange.profile:
+                self._recent.add(exchange, known_route(exchange.path))
             if self.settings.access_log:
-                _log_access(request.method, exchange, _size(response), time.monotonic() - started)
+                _log_access(request.method, exchange, _size(response))
 
     async def _respond(
-        self, session: aiohttp.ClientSession, request: web.BaseRequest, exchange: _Exchange
+        self, session: aiohttp.ClientSession, request: web.BaseRequest, exchange: Exchange
     ) -> web.StreamResponse:
         try:
             response = await self._dispatch(session, request, exchange)
@@ -135,7 +129,7 @@ class GatewayApp:
         return response
 
     async def _dispatch(
-        self, session: aiohttp.ClientSession, request: web.BaseRequest, exchange: _Exchange
+        self, session: aiohttp.ClientSession, request: web.BaseRequest, exchange: Exchange
     ) -> web.StreamResponse:
         settings = self.settings
         check_method(request.method)
@@ -150,21 +144,23 @@ class GatewayApp:
         if public is not None:
             exchange.path = request.path_qs
             return public
-        self._check_key(request, settings)
+        key = self._check_key(request, settings)
+        exchange.key = key.name
         self.connections.authenticated(request.transport)
         if request.raw_path == "/metrics":
             exchange.path = request.raw_path
             return self._metrics_response()
-        if request.raw_path == STATUS_PATH:
-            exchange.path = request.raw_path
-            return _json(asdict(self.snapshot()))
+        if request.raw_path.partition("?")[0] == STATUS_PATH:
+            exchange.path = STATUS_PATH
+            return self._status_response(request, key)
         target = parse_target(request.raw_path, settings.routes, settings.default)
         exchange.profile, exchange.path = target.profile, target.path
+        check_profile(key, target.profile)
         route = settings.routes[target.profile]
         if request.method in {"GET", "HEAD"} and target.path.partition("/")[0] == "models":
             return _models_response(route, target.path, exchange.extra)
         outgoing = UpstreamRequest(request.method, target, route)
-        return await self._forwarder.forward(session, request, outgoing, list(exchange.extra.items()))
+        return await self._forwarder.forward(session, request, outgoing, exchange)
 
     def _public_response(self, request: web.BaseRequest, settings: GatewaySettings) -> web.Response | None:
         """Answer public endpoints: health, readiness, and metrics on the Unix socket or if `metrics_open` is set."""
@@ -177,10 +173,10 @@ class GatewayApp:
                 return self._metrics_response()
         return None
 
-    def _check_key(self, request: web.BaseRequest, settings: GatewaySettings) -> None:
+    def _check_key(self, request: web.BaseRequest, settings: GatewaySettings) -> LocalKey:
         candidate = bearer(request.headers.getall("Authorization", ()))
-        if settings.accepts(candidate):
-            return
+        if (key := settings.find_key(candidate)) is not None:
+            return key
         what, hint = "this is not the local key of the vx-token gateway", "run vx-token env for the variables to set"
         if self._is_google_token(candidate, settings):
             what, hint = "the vx-token gateway accepts its local key, not a Google token", "use: vx-token gateway key"
@@ -193,6 +189,16 @@ class GatewayApp:
         encoded = candidate.encode("utf-8", "surrogateescape")
         matches = [hmac.compare_digest(encoded, token.value.encode()) for token in tokens if token is not None]
         return any(matches)
+
+    def _status_response(self, request: web.BaseRequest, key: LocalKey) -> web.Response:
+        """Answer `status` (the counters) and `gateway tail` (the requests after a number)."""
+        if key.name != DEFAULT_KEY:
+            raise GatewayError(403, "only the default key may read the status of the gateway", "key_not_allowed")
+        after = request.query.get("after")
+        if after is None:
+            return _json(asdict(self.snapshot()))
+        recent = self._recent.after(int(after) if after.isdecimal() else 0)
+        return _json({"started_at": self.snapshot().started_at, "requests": recent})
 
     def _metrics_response(self) -> web.Response:
         return _response(200, self._metrics.text(), {"Content-Type": CONTENT_TYPE})
@@ -255,7 +261,7 @@ def _size(response: web.StreamResponse | None) -> int:
     return response.size if isinstance(response, StreamedResponse) else 0
 
 
-def _log_access(method: str, exchange: _Exchange, size: int, seconds: float) -> None:
+def _log_access(method: str, exchange: Exchange, size: int) -> None:
     # Log the route, not the path, because a client may put a key in its path.
     route = f"{exchange.profile}/{known_route(exchange.path)}" if exchange.profile else exchange.path or "-"
-    _access.info("%s %s %d %d bytes %.1f ms", method, route, exchange.status, size, seconds * 1000)
+    _access.info("%s %s %d %d bytes %.1f ms", method, route, exchange.status, size, exchange.seconds * 1000)

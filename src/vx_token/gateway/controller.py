@@ -12,13 +12,20 @@ from vx_token.system.log import Log
 from vx_token.tokens.refresh import Refresher
 
 if TYPE_CHECKING:
+    from vx_token.gateway.named_keys import NamedKey
     from vx_token.gateway.runner import GatewayThread
 
 
 def new_gateway(
-    config: Config, refresher: Refresher, log: Log, sockets: Sequence[socket.socket] = ()
+    config: Config,
+    refresher: Refresher,
+    log: Log,
+    sockets: Sequence[socket.socket] = (),
+    keys: "tuple[NamedKey, ...]" = (),
 ) -> "GatewayThread":
     """Return a gateway that is not started yet; `sockets` replace the configured addresses.
+
+    It accepts `keys` in addition to the stored ones.
 
     Raises:
         ConfigError: the `gateway` extra is not installed, or the local key cannot be stored safely.
@@ -29,7 +36,7 @@ def new_gateway(
         from vx_token.system import installation
 
         raise ConfigError(f"the gateway needs {error.name}", installation.how_to_add("gateway")) from None
-    return GatewayThread(config, refresher, log, sockets)
+    return GatewayThread(config, refresher, log, sockets, keys)
 
 
 def activation_sockets(environ: Mapping[str, str]) -> list[socket.socket]:

@@ -12,8 +12,9 @@ from vx_token.gateway.answer import AnswerReaders
 from vx_token.gateway.body import BufferBudget, RequestBody
 from vx_token.gateway.decompression import accept_readable
 from vx_token.gateway.errors import GatewayError, token_error
+from vx_token.gateway.exchange import Exchange
 from vx_token.gateway.guard import bearer
-from vx_token.gateway.headers import Headers, to_upstream
+from vx_token.gateway.headers import to_upstream
 from vx_token.gateway.metrics import Metrics
 from vx_token.gateway.models import model_id, needs_rewrite, rewrite
 from vx_token.gateway.relay import relay
@@ -49,9 +50,9 @@ class Forwarder:
         session: aiohttp.ClientSession,
         request: web.BaseRequest,
         outgoing: UpstreamRequest,
-        extra: Headers,
+        exchange: Exchange,
     ) -> web.StreamResponse:
-        """Send the request to upstream, and upstream's response with `extra` headers to the client.
+        """Send the request to upstream, and upstream's response to the client; record both in `exchange`.
 
         Raises:
             GatewayError: the error response for the client, to which nothing has been sent yet.
@@ -63,14 +64,16 @@ class Forwarder:
             await body.read_ahead()
             if needs_rewrite(outgoing.route) and _is_plain_json(request):
                 body.replace_buffered(rewrite(body.buffered, outgoing.route, outgoing.target.path, whole=body.complete))
+            exchange.model = model_id(body.buffered) if _is_plain_json(request) else ""
             token = await self._token(outgoing.target.profile)
             scope = self._signature_scope(request, outgoing, body, token)
             if scope is not None:
                 body.replace_buffered(self._signatures.restore(body.buffered, scope))
             upstream = await self._send_with_retry(session, request, outgoing, body, token, scope)
+            exchange.first_byte = exchange.seconds
         finally:
             body.release()  # free the memory before the response, which may take minutes
-        return await self._relay_response(request, upstream, outgoing, extra, scope)
+        return await self._relay_response(request, upstream, outgoing, exchange, scope)
 
     async def _send_with_retry(
         self,
@@ -137,7 +140,7 @@ class Forwarder:
         request: web.BaseRequest,
         upstream: aiohttp.ClientResponse,
         outgoing: UpstreamRequest,
-        extra: Headers,
+        exchange: Exchange,
         scope: Scope | None,
     ) -> web.StreamResponse:
         meter = UsageMeter(upstream.headers.get("Content-Encoding", ""))
@@ -145,12 +148,15 @@ class Forwarder:
         if scope is not None and upstream.status == HTTPStatus.OK:
             calls = self._signatures.reader(scope, upstream.headers)
         try:
-            response = await relay(request, upstream, outgoing, extra, AnswerReaders(meter, calls))
+            response = await relay(
+                request, upstream, outgoing, list(exchange.extra.items()), AnswerReaders(meter, calls)
+            )
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, TimeoutError) as error:
             raise upstream_error(error, upstream.url.host or "") from None
         finally:
             release(upstream)
-        self._metrics.tokens_used(outgoing.target.profile, meter.usage())
+            exchange.usage = meter.usage()
+        self._metrics.tokens_used(outgoing.target.profile, exchange.usage)
         return response
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from vx_token.gateway.errors import GatewayError
+from vx_token.gateway.settings import LocalKey
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::\d{1,5})?")
@@ -93,6 +94,17 @@ def bearer(authorization: Sequence[str]) -> str:
         return ""
     scheme, _, key = authorization[0].partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def check_profile(key: LocalKey, profile: str) -> None:
+    """Reject a key that is limited to other profiles.
+
+    Raises:
+        GatewayError: 403.
+    """
+    if key.profiles is not None and profile not in key.profiles:
+        allowed = ", ".join(sorted(key.profiles))
+        raise GatewayError(403, f"the local key {key.name} may use only: {allowed}", "profile_not_allowed")
 
 
 def parse_target(raw: str, profiles: Collection[str], default: str) -> RequestTarget:

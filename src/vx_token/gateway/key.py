@@ -2,12 +2,11 @@
 
 import contextlib
 import fcntl
-import hmac
 import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from vx_token.errors import ConfigError
@@ -19,7 +18,6 @@ PREVIOUS_FILE = "gateway.key.previous"
 PREFIX = key_file.LOCAL_KEY_PREFIX
 _MAX_BYTES = 8192  # bytes; a longer file is not a key file
 _MAX_PREVIOUS = 50  # previous keys kept, about 75 bytes each
-_Stamp = tuple[int, int, int]
 
 
 def load_or_create_key(folder: Path) -> str:
@@ -29,101 +27,69 @@ def load_or_create_key(folder: Path) -> str:
         ConfigError: other users own or can read the file, or it does not contain a key.
         OSError: the folder is not writable.
     """
-    with _locked(folder):
+    with locked(folder):
         if not (folder / KEY_FILE).exists():
-            atomic.write(folder / KEY_FILE, _generate())
-        return _read(folder / KEY_FILE)
+            atomic.write(folder / KEY_FILE, generate_key().encode())
+        return read_key_file(folder / KEY_FILE)
 
 
 def rotate_key(folder: Path, grace: float, now: float | None = None) -> str:
     """Create a new key; the old one stays valid for `grace` seconds, older ones until their own expiry.
 
-    With `grace` 0 only the new key is valid.
+    With `grace` 0 only the new key is valid, and keys with a name stay valid.
 
     Raises:
         OSError: the folder is not writable.
     """
     now = time.time() if now is None else now
-    with _locked(folder):
-        kept = [(key, expires_at) for key, expires_at in _read_previous(folder) if expires_at > now and grace > 0]
+    with locked(folder):
+        kept = [(key, expires_at) for key, expires_at in read_previous_keys(folder) if expires_at > now and grace > 0]
         with contextlib.suppress(ConfigError, FileNotFoundError):
-            kept.append((_read(folder / KEY_FILE), now + grace))
+            kept.append((read_key_file(folder / KEY_FILE), now + grace))
         # Write the old keys first, so that a crash between the two writes loses no key.
         atomic.write(
             folder / PREVIOUS_FILE,
             "\n".join(f"{key} {expires_at}" for key, expires_at in kept[-_MAX_PREVIOUS:]).encode(),
         )
-        atomic.write(folder / KEY_FILE, _generate())
-        return _read(folder / KEY_FILE)
+        atomic.write(folder / KEY_FILE, generate_key().encode())
+        return read_key_file(folder / KEY_FILE)
 
 
-class LocalKeys:
-    """Checks keys; reads the key files again when they change, so that a rotation needs no restart."""
-
-    def __init__(self, folder: Path, now: Callable[[], float] = time.time) -> None:
-        self._folder = folder
-        self._now = now
-        self._stamps: tuple[_Stamp, _Stamp] | None = None
-        self._keys: list[tuple[bytes, float]] = []
-
-    def __call__(self, candidate: str) -> bool:
-        """Return whether `candidate` is a valid key; compares in constant time."""
-        self._reload()
-        encoded = candidate.encode("utf-8", "surrogateescape")
-        now = self._now()
-        matches = [hmac.compare_digest(encoded, key) for key, expires_at in self._keys if now < expires_at]
-        return any(matches)
-
-    def _reload(self) -> None:
-        stamps = (_stamp(self._folder / KEY_FILE), _stamp(self._folder / PREVIOUS_FILE))
-        if stamps != self._stamps:
-            # If a file is missing or invalid, the keys already loaded stay valid.
-            with contextlib.suppress(ConfigError, OSError):
-                self._keys = list(_load(self._folder))
-            self._stamps = stamps
-
-
-def _load(folder: Path) -> Iterator[tuple[bytes, float]]:
-    yield _read(folder / KEY_FILE).encode(), float("inf")
-    yield from ((key.encode(), expires_at) for key, expires_at in _read_previous(folder))
-
-
-def _read_previous(folder: Path) -> list[tuple[str, float]]:
+def read_previous_keys(folder: Path) -> list[tuple[str, float]]:
     """Return the previous keys with their expiry (epoch seconds); none if other users can read the file."""
     with contextlib.suppress(ConfigError, OSError, ValueError):
-        pairs = [line.partition(" ") for line in _read(folder / PREVIOUS_FILE).splitlines()]
+        pairs = [line.partition(" ") for line in read_key_file(folder / PREVIOUS_FILE).splitlines()]
         return [(key, float(expires_at)) for key, _, expires_at in pairs]
     return []
 
 
-def _read(path: Path) -> str:
+def read_key_file(path: Path, hint: str = "run: vx-token gateway rotate-key") -> str:
+    """Return the content of a key file.
+
+    Raises:
+        ConfigError: other users own or can read the file, or it does not contain a key.
+        OSError: it cannot be read.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         file_status = os.fstat(file.fileno())
         if not stat.S_ISREG(file_status.st_mode):
             raise ConfigError(f"{path} is not a regular file", "remove it")
         if file_status.st_uid != os.geteuid() or stat.S_IMODE(file_status.st_mode) & 0o077:
-            raise ConfigError(f"other users can read the gateway key in {path}", "run: vx-token gateway rotate-key")
+            raise ConfigError(f"other users can read the gateway key in {path}", hint)
         text = file.read(_MAX_BYTES).decode("ascii", "replace").strip()
     if not text.startswith(PREFIX):
-        raise ConfigError(f"{path} does not contain a gateway key", "run: vx-token gateway rotate-key")
+        raise ConfigError(f"{path} does not contain a gateway key", hint)
     return text
 
 
-def _generate() -> bytes:
-    return f"{PREFIX}{secrets.token_urlsafe(32)}".encode()
-
-
-def _stamp(path: Path) -> _Stamp:
-    try:
-        file_status = path.stat()
-    except OSError:
-        return (0, 0, 0)
-    return (file_status.st_ino, file_status.st_mtime_ns, file_status.st_size)
+def generate_key() -> str:
+    """Return a new key."""
+    return f"{PREFIX}{secrets.token_urlsafe(32)}"
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Lock the folder, so that two processes started at once create only one key."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,13 +1,16 @@
 """Prometheus metrics of the gateway, and the counters that `status` shows."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
+from vx_token.gateway.exchange import Exchange
 from vx_token.gateway.usage import Usage
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # the format that generate_latest returns
@@ -24,6 +27,23 @@ def known_route(path: str) -> str:
     return path if path in _ROUTES else "other"
 
 
+@dataclass(slots=True)
+class KeyUsage:
+    """The use of one local key since the start.
+
+    Attributes:
+        requests: completed.
+        errors: completed with status 400 or higher.
+        tokens: model tokens of prompts and answers, as counted by upstream.
+        last_used: epoch seconds.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    tokens: int = 0
+    last_used: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The counters that `status` shows.
@@ -37,6 +57,7 @@ class Snapshot:
         signatures_kept: thought signatures kept from answers.
         signatures_put_back: thought signatures put back into requests.
         signatures_stood_in: lost ones that Google's stand-in replaced.
+        keys: the use of each local key, by its name.
     """
 
     requests: int
@@ -47,6 +68,7 @@ class Snapshot:
     signatures_kept: int = 0
     signatures_put_back: int = 0
     signatures_stood_in: int = 0
+    keys: dict[str, KeyUsage] = field(default_factory=dict)
 
 
 class LastMinute:
@@ -66,6 +88,21 @@ class LastMinute:
         """Return the sum over the last minute."""
         oldest = int(self._monotonic()) - 60
         return sum(total for stamp, total in self._cells if stamp > oldest)
+
+
+class _KeyCollector(Collector):
+    """Renders the use of the local keys for Prometheus."""
+
+    def __init__(self, keys: dict[str, KeyUsage]) -> None:
+        self._keys = keys
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Return one counter per field."""
+        for counted, what in (("requests", "Completed requests"), ("errors", "Errors"), ("tokens", "Model tokens")):
+            family = CounterMetricFamily(f"vx_token_gateway_key_{counted}", f"{what} by local key.", labels=["key"])
+            for name, usage in list(self._keys.items()):
+                family.add_metric([name], getattr(usage, counted))
+            yield family
 
 
 class Metrics:
@@ -104,6 +141,8 @@ class Metrics:
         self._minute = LastMinute()
         self._completed = self._errors = self._in_progress = self._peak = 0
         self._started_at = time.time()
+        self._keys: dict[str, KeyUsage] = {}
+        self.registry.register(_KeyCollector(self._keys))
         self._signature_actions = dict.fromkeys(SIGNATURE_ACTIONS, 0)
         # Cached, because `labels` of prometheus_client costs more than incrementing.
         self._children: dict[tuple[str, str, int], Counter] = {}
@@ -115,12 +154,22 @@ class Metrics:
         self._in_progress += 1
         self._peak = max(self._peak, self._in_progress)
 
-    def request_ended(self, profile: str, path: str, status: int) -> None:
+    def request_ended(self, exchange: Exchange) -> None:
         """Record the end of a request."""
+        profile, status = exchange.profile, exchange.status
+        is_counted, is_error = exchange.path != STATUS_PATH, status >= HTTPStatus.BAD_REQUEST
         self._in_progress -= 1
-        self._completed += path != STATUS_PATH
-        self._errors += status >= HTTPStatus.BAD_REQUEST
-        route = known_route(path)
+        self._completed += is_counted
+        self._errors += is_error
+        if exchange.key and is_counted:
+            usage = self._keys.get(exchange.key)
+            if usage is None:
+                usage = self._keys[exchange.key] = KeyUsage()
+            usage.requests += 1
+            usage.errors += is_error
+            usage.tokens += exchange.usage.prompt + exchange.usage.answer
+            usage.last_used = time.time()
+        route = known_route(exchange.path)
         child = self._children.get((profile, route, status))
         if child is None:
             child = self._children[profile, route, status] = self._requests.labels(profile, route, str(status))
@@ -175,4 +224,5 @@ class Metrics:
             self._minute.total(),
             self._started_at,
             **{f"signatures_{action}": number for action, number in self._signature_actions.items()},
+            keys={name: replace(usage) for name, usage in list(self._keys.items())},
         )

@@ -15,8 +15,9 @@ from vx_token.credentials.token import Token
 from vx_token.errors import ConfigError, TemporaryError, VxTokenError, error_of, shortage
 from vx_token.gateway import address as gateway_address
 from vx_token.gateway.app import GatewayApp
-from vx_token.gateway.key import LocalKeys
 from vx_token.gateway.known_models import KnownModels
+from vx_token.gateway.local_keys import LocalKeys
+from vx_token.gateway.named_keys import NamedKey
 from vx_token.gateway.proxy import proxy_for
 from vx_token.gateway.server import serve
 from vx_token.gateway.settings import GatewaySettings, Route, SignatureSettings
@@ -108,8 +109,13 @@ class StoredTokens:
         return token
 
 
-def gateway_settings(config: Config, environ: Mapping[str, str]) -> GatewaySettings:
+def gateway_settings(config: Config, environ: Mapping[str, str], keys: tuple[NamedKey, ...] = ()) -> GatewaySettings:
     """Return the gateway's settings from the configuration and the environment.
+
+    Args:
+        config: the configuration.
+        environ: the environment variables.
+        keys: further local keys, which are not stored.
 
     Raises:
         ConfigError: the local key cannot be stored safely, or `ca_file` is invalid.
@@ -119,7 +125,7 @@ def gateway_settings(config: Config, environ: Mapping[str, str]) -> GatewaySetti
     return GatewaySettings(
         routes={profile.name: _route(profile, environ) for profile in config.profiles.values()},
         default=config.default_profile,
-        accepts=LocalKeys(paths.state_dir(environ)),
+        find_key=LocalKeys(paths.state_dir(environ), keys),
         host=gateway.ip,
         port=gateway.port,
         unix_socket=Path(gateway.unix_socket) if gateway.unix_socket else None,
@@ -166,9 +172,17 @@ class GatewayThread:
         files: inodes of the socket files that it created, see `sockets.socket_files`.
     """
 
-    def __init__(self, config: Config, refresher: Refresher, log: Log, sockets: Sequence[socket.socket] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        refresher: Refresher,
+        log: Log,
+        sockets: Sequence[socket.socket] = (),
+        keys: tuple[NamedKey, ...] = (),
+    ) -> None:
         self.address = ""
         self._environ = refresher.environ
+        self._keys = keys
         self.sockets, self._inherited = sockets, bool(sockets)
         self.files: dict[Path, int] = {}
         self._log = log
@@ -176,7 +190,7 @@ class GatewayThread:
         self._started = threading.Event()
         self._stopped = False
         self._stored = self._tokens(config, refresher)
-        self._gateway = GatewayApp(gateway_settings(config, self._environ), self)
+        self._gateway = GatewayApp(gateway_settings(config, self._environ, self._keys), self)
         _route_log(log)
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
 
@@ -215,7 +229,7 @@ class GatewayThread:
         Raises:
             ConfigError: the configuration cannot be used; the previous one stays in force.
         """
-        new = gateway_settings(config, self._environ)
+        new = gateway_settings(config, self._environ, self._keys)
         self._stored = self._tokens(config, refresher)
         self._gateway.apply(new)
         self._refresh_models()

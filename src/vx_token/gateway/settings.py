@@ -29,6 +29,23 @@ class TokenProvider(Protocol):
         """
 
 
+DEFAULT_KEY = "default"
+"""The name of the local key that all tools without a key of their own use."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalKey:
+    """A valid local key, without its value.
+
+    Attributes:
+        name: its name.
+        profiles: the profiles that it may use; None for all of them.
+    """
+
+    name: str
+    profiles: frozenset[str] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """The upstream of one profile, and the changes to its requests.
@@ -122,7 +139,7 @@ class GatewaySettings:
     Attributes:
         routes: routes by profile name.
         default: the profile of `/v1/…` and `/…`.
-        accepts: returns whether a string is a valid local key; called for every request.
+        find_key: returns the local key with this value, None if there is none; called for every request.
         host: 127.0.0.1 or ::1.
         port: TCP port; 0 selects a free one.
         unix_socket: path of an additional Unix socket (mode 0600).
@@ -137,7 +154,7 @@ class GatewaySettings:
 
     routes: Mapping[str, Route]
     default: str
-    accepts: Callable[[str], bool] = field(repr=False)
+    find_key: Callable[[str], LocalKey | None] = field(repr=False)
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     unix_socket: Path | None = None

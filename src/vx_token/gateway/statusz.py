@@ -9,15 +9,17 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from vx_token.errors import ConfigError
+from vx_token.errors import ConfigError, TemporaryError, printable
 from vx_token.gateway.listener import TABLES, owner_uid
 
 TIMEOUT = 1.0
 """Seconds for the connection, and again for the whole response."""
 
+_NO_GATEWAY = "is not a vx-token gateway"
+_MAX_TEXT = 100  # characters of a name
 _MAX_RESPONSE = 65536  # bytes of a response
 _FIELDS = ("requests", "errors", "in_flight", "tokens_per_minute")
 _NEW_FIELDS = ("signatures_kept", "signatures_put_back", "signatures_stood_in")  # an older gateway sends none of them
@@ -57,31 +59,61 @@ def owner(address: str) -> tuple[Owner, int]:
 def query(address: str, key: Callable[[], str]) -> Mapping[str, Any]:
     """Return the gateway's address, `verified` and its counters; on failure, the address and a `problem`.
 
-    Only numbers of the response are returned, because another program may listen at the address.
-
     Args:
         address: `http://host:port/…` with a numeric host, or `unix:` and a path.
         key: returns the local key; not called if the listener belongs to another user.
     """
     try:
+        response, is_verified = _ask(address, "/statusz", key)
+        return {"address": address, "verified": is_verified, **_counters(response)}
+    except _QueryError as error:
+        return {"address": address, "problem": str(error)}
+
+
+def recent(address: str, key: Callable[[], str], after: int) -> tuple[float, list[Mapping[str, Any]]]:
+    """Return the start of the gateway (epoch seconds), and its last completed requests with a number above `after`.
+
+    Args:
+        address: as for `query`.
+        key: as for `query`.
+        after: the number of the last request already known; 0 for all that the gateway has kept.
+
+    Raises:
+        TemporaryError: the gateway does not answer.
+    """
+    try:
+        response, _ = _ask(address, f"/statusz?after={after}", key)
+        return _number(response, "started_at"), [_request(each) for each in _part(response, "requests", list)]
+    except _QueryError as error:
+        raise TemporaryError(f"the gateway at {address} {error}", "start it, or see: vx-token status") from None
+
+
+class _QueryError(Exception):
+    """Why a gateway cannot be queried."""
+
+
+def _ask(address: str, path: str, key: Callable[[], str]) -> tuple[object, bool]:
+    """Return the JSON of a path, and whether the listener is known to be this user's.
+
+    Raises:
+        _QueryError: there is no gateway, it belongs to another user, or it rejects the key.
+    """
+    try:
         connection, whose, uid = _connect(address)
     except (OSError, ValueError):
-        return {"address": address, "problem": "does not answer"}
+        raise _QueryError("does not answer") from None
     with contextlib.closing(connection):
         if whose is Owner.OTHER_USER:
-            return {"address": address, "problem": f"belongs to another user (uid {uid}); no key was sent"}
+            raise _QueryError(f"belongs to another user (uid {uid}); no key was sent")
         try:
-            status, response = _get(connection, "/statusz", key())
+            status, response = _get(connection, path, key())
         except ConfigError as error:
-            return {"address": address, "problem": f"cannot be queried: {error.message} ({error.hint})"}
+            raise _QueryError(f"cannot be queried: {error.message} ({error.hint})") from None
         except (OSError, ValueError, RecursionError):
-            return {"address": address, "problem": "is not a vx-token gateway"}
+            raise _QueryError(_NO_GATEWAY) from None
     if status == 401:
-        return {"address": address, "problem": "rejects the local key: it has another key, or is another program"}
-    numbers = _numbers(response)
-    if numbers is None:
-        return {"address": address, "problem": "is not a vx-token gateway"}
-    return {"address": address, "verified": whose is Owner.SAME_USER, **numbers}
+        raise _QueryError("rejects the local key: it has another key, or is another program")
+    return response, whose is Owner.SAME_USER
 
 
 def probe(address: str) -> tuple[bool, Owner, int]:
@@ -102,20 +134,61 @@ def probe(address: str) -> tuple[bool, Owner, int]:
     return isinstance(response, dict) and response.get("status") == "ok" and "version" in response, whose, uid
 
 
-def _numbers(response: object) -> Mapping[str, Any] | None:
-    if not isinstance(response, dict):
-        return None
-    numbers: dict[str, int] = {}
-    for name in (*_FIELDS, *_NEW_FIELDS):
-        value = response.get(name, 0 if name in _NEW_FIELDS else None)
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
-            return None
-        numbers[name] = value
-    started_at = response.get("started_at")
-    if not isinstance(started_at, int | float) or not 0 <= started_at < 1e12:
-        return None
-    # Subtract this request itself.
-    return {**numbers, "in_flight": max(0, numbers["in_flight"] - 1), "started_at": float(started_at)}
+def _counters(response: object) -> Mapping[str, Any]:
+    """Return the counters of a response; only numbers and names, because another program may listen at the address.
+
+    Raises:
+        _QueryError: the response is not that of a gateway.
+    """
+    numbers: dict[str, Any] = {name: _count(response, name) for name in _FIELDS}
+    numbers |= {name: _count(response, name, 0) for name in _NEW_FIELDS}
+    numbers["in_flight"] = max(0, numbers["in_flight"] - 1)  # without this request itself
+    keys = _part(response, "keys", dict, {})
+    usages = {
+        _text(name): {
+            **{each: _count(usage, each) for each in ("requests", "errors", "tokens")},
+            "last_used": _number(usage, "last_used"),
+        }
+        for name, usage in keys.items()
+    }
+    return {**numbers, "started_at": _number(response, "started_at"), "keys": usages}
+
+
+def _request(entry: object) -> Mapping[str, Any]:
+    return {
+        **{name: _count(entry, name) for name in ("number", "status", "prompt", "answer")},
+        **{name: _number(entry, name) for name in ("time", "total")},
+        **{name: _text(_part(entry, name, str)) for name in ("key", "route", "model")},
+        "first_byte": None if _part(entry, "first_byte", object) is None else _number(entry, "first_byte"),
+    }
+
+
+_Part = TypeVar("_Part")
+
+
+def _part(response: object, name: str, kind: type[_Part], default: _Part | None = None) -> _Part:
+    value = response.get(name, default) if isinstance(response, dict) else None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise _QueryError(_NO_GATEWAY)
+    return value
+
+
+def _count(response: object, name: str, default: int | None = None) -> int:
+    value = _part(response, name, int, default)
+    if not 0 <= value < 1 << 63:
+        raise _QueryError(_NO_GATEWAY)
+    return value
+
+
+def _number(response: object, name: str) -> float:
+    value = _part(response, name, object)
+    if not isinstance(value, int | float) or not 0 <= value < 1e12:
+        raise _QueryError(_NO_GATEWAY)
+    return float(value)
+
+
+def _text(value: str) -> str:
+    return printable(value[:_MAX_TEXT])
 
 
 def _connect(address: str) -> tuple[socket.socket, Owner, int]:

@@ -13,6 +13,7 @@ from vx_token.daemon import info
 from vx_token.errors import ConfigError, failure_of, printable
 from vx_token.gateway import address as gateway_address
 from vx_token.gateway import statusz
+from vx_token.gateway.settings import DEFAULT_KEY
 from vx_token.outputs.publisher import Publisher
 from vx_token.report.color import Paint, plain
 from vx_token.tokens.model import State, condition
@@ -219,4 +220,12 @@ def _gateway_lines(gateway: Mapping[str, Any] | None, paint: Paint) -> list[str]
         counts += "; thought signatures: {signatures_kept} kept"
         counts += ", {signatures_put_back} put back, {signatures_stood_in} stood in"
     unverified = "" if gateway["verified"] else "; not verified to be yours"
-    return [f"gateway: {address}, {counts.format(**gateway)}{unverified}"]
+    return [f"gateway: {address}, {counts.format(**gateway)}{unverified}", *_key_lines(gateway["keys"])]
+
+
+def _key_lines(keys: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a line per key if any tool has used a key of its own."""
+    if not keys.keys() - {DEFAULT_KEY}:
+        return []
+    line = "  key {}: {requests} requests, {errors} errors, {tokens} tokens, last used {}"
+    return [line.format(name, clock_time(usage["last_used"]), **usage) for name, usage in sorted(keys.items())]
