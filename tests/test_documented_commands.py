@@ -21,6 +21,7 @@ RUN_BY = {
     "vx-token demo": "cli/test_demo.py",
     "vx-token endpoints use": "cli/test_endpoints.py",
     "vx-token gateway": "gateway/test_daemon.py",
+    "vx-token gateway tail": "gateway/test_tail.py",
     "vx-token models --publisher google --probe": "cli/test_models.py",
     "vx-token run": "daemon/test_daemon.py",
     "vx-token status --watch": "cli/test_watch.py",

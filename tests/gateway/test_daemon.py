@@ -826,7 +826,7 @@ def test_exec_starts_a_gateway_where_none_listens(behind: Box, google: Emulator,
     assert (done.returncode, done.stderr) == (0, "")
     url, key, text = done.stdout.split(" ", 2)
     assert f":{port}/" not in url
-    assert key == local_key(behind)
+    assert key.startswith("vx-local-")
     assert text.startswith("Hello from the emulator")
     with behind.daemon():
         until(lambda: answers(port))

@@ -186,11 +186,11 @@ def test_the_numbers_are_in_metrics_and_status(proxy: Front) -> None:
 
 def test_the_status_of_an_older_gateway_has_no_signatures() -> None:
     counts = {"requests": 1, "errors": 0, "in_flight": 1, "tokens_per_minute": 0, "started_at": 1.5}
-    older = statusz._numbers(counts)
-    assert older is not None
+    older = statusz._counters(counts)
     [line] = _gateway_lines({"address": "x", "verified": True, **older}, color.plain)
     assert "signatures" not in line
-    assert statusz._numbers({**counts, "signatures_kept": "1"}) is None
+    with pytest.raises(statusz._QueryError):
+        statusz._counters({**counts, "signatures_kept": "1"})
 
 
 # What upstream gets, byte for byte

@@ -1,11 +1,12 @@
 """Corrections to the headers that aiohttp writes: bytes above 0x7F are kept, and no defaults are added."""
 
-from collections.abc import Mapping
-from typing import Any
+import re
 
 from aiohttp import http_writer, web
+from multidict import CIMultiDict
 
 _serialize = http_writer._serialize_headers  # noqa: SLF001
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, section 5.5
 _DEFAULTS = ("Server", "Content-Type")
 
 
@@ -28,9 +29,10 @@ def keep_header_bytes() -> None:
     http_writer._serialize_headers = _with_all_bytes  # noqa: SLF001
 
 
-def _with_all_bytes(status_line: str, headers: Mapping[str, Any]) -> bytes:
-    written = _serialize(status_line, headers)  # type: ignore[arg-type] # raises ValueError for control characters
+def _with_all_bytes(status_line: str, headers: CIMultiDict[str]) -> bytes:
     if status_line.isascii() and all(map(str.isascii, headers.values())):
-        return written
-    lines = [status_line, *(f"{name}: {value}" for name, value in headers.items()), "", ""]
-    return "\r\n".join(lines).encode("utf-8", "surrogateescape")
+        return _serialize(status_line, headers)
+    lines = [status_line, *(f"{name}: {value}" for name, value in headers.items())]
+    if any(map(_CONTROL.search, lines)):
+        raise ValueError("a control character in a header")
+    return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")

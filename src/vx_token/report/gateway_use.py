@@ -6,7 +6,7 @@ from typing import Any
 from vx_token.config.duration import clock_time
 from vx_token.gateway.settings import DEFAULT_KEY, LocalKey
 
-_REQUEST = "{:<8}  {:<12}  {:<28}  {:<28}  {:>6}  {:>8}  {:>8}  {:>12}"
+_REQUEST = "{:<8}  {:<10}  {:<26}  {:<26}  {:>6}  {:>8}  {:>8}  {:>11}"
 
 
 def keys_table(keys: Sequence[LocalKey], gateway: Mapping[str, Any]) -> str:
