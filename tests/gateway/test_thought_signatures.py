@@ -12,6 +12,8 @@ from typing import Any
 import openai
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sandbox import REPOSITORY
 from upstreams import KEY, Front, Purse, Upstream, front, upstream
@@ -325,6 +327,33 @@ def test_a_broken_stream_keeps_what_was_complete(plain: Front, server: Upstream)
     with pytest.raises(Exception, match=r"IncompleteRead|Remote end"):
         plain.ask(body=request(), Content_Type="application/json")
     assert plain.gateway.snapshot().signatures_kept == 1
+
+
+WORDS = st.sampled_from(["tool_calls", '"tool_calls":[{', "function", 'é\\"', "x", "\u2028", "[{", ""])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=8,
+)
+CALLS = st.builds(
+    lambda identifier, arguments, more: {**more, "id": identifier, "function": {"name": "f", "arguments": arguments}},
+    WORDS, WORDS, st.dictionaries(st.sampled_from(["type", "x"]), VALUES, max_size=2),
+)  # fmt: skip
+MESSAGES = st.builds(lambda calls: {"tool_calls": calls}, st.lists(CALLS, max_size=3))
+
+
+@given(st.lists(MESSAGES, max_size=4), WORDS, st.sampled_from([None, 0, "\t"]), st.booleans())
+def test_without_the_insertions_any_request_is_the_same(
+    messages: list[Json], content: str, indent: Any, ascii_only: bool
+) -> None:
+    messages.insert(0, {"role": "user", "content": content})
+    body = json.dumps({"messages": messages, "model": MODEL}, indent=indent, ensure_ascii=ascii_only)
+    out = ThoughtSignatures(SignatureSettings(), lambda *_: None).restore(body.encode(), SCOPE).decode()
+    assert out.replace(f'"extra_content":{STAND_IN},', "") == body
+    signed = [each["tool_calls"] for each in json.loads(out)["messages"][1:] if each["tool_calls"]]
+    assert [["extra_content" in call for call in calls] for calls in signed] == [
+        [number == 0 for number, _ in enumerate(calls)] for calls in signed
+    ]
 
 
 # The memory
