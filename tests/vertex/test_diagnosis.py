@@ -106,6 +106,11 @@ LIST = "find its id: gcloud projects list; then run: vx-token setup --project ID
         (HttpResponse(404, {}, None, 0.1), "no location us-central1", "run: vx-token setup --location global"),
         (answer(503, "busy"), "HTTP 503, busy", "Vertex AI has a problem; try again later"),
         (HttpResponse(0, {}, None, 0.1, "x is unreachable: no"), "x is unreachable", "check the network and the proxy"),
+        (
+            HttpResponse(0, {}, None, 0.1, "[SSL: CERTIFICATE_VERIFY_FAILED]"),
+            "SSL",
+            "if your network inspects TLS, trust",
+        ),
         (HttpResponse(200, {}, None, 0.1), "HTTP 200", "another server answered"),
     ],
 )

@@ -275,6 +275,8 @@ def _unknown(answer: HttpResponse, error: ErrorBody | None, asked: Asked) -> tup
     """Return the answer as it is, with a hint by its status."""
     message = f", {error.message[:200]}" if error else ""
     detail = answer.problem or f"{asked.name}: HTTP {answer.status}{message}"
+    if "CERTIFICATE" in answer.problem.upper():
+        return detail, "if your network inspects TLS, trust its certificate: export REQUESTS_CA_BUNDLE=FILE.pem"
     if answer.status == 0 and not asked.profile.base_url and asked.location != "global":
         location = f"; if other sites answer, the location is wrong: {asked.setup('location', 'global')}"
         return detail, f"check the network and the proxy settings{location}"
