@@ -567,7 +567,7 @@ def test_exec_with_a_gateway_passes_the_exit_status_on(behind: Box) -> None:
 def test_exec_with_a_gateway_passes_signals_on(behind: Box, name: str) -> None:
     ready = behind.root / "ready"
     script = f"trap 'exit 9' {name}; echo > {ready}; while :; do sleep 0.05; done"
-    with behind.start("exec", "--gateway", "--", "sh", "-c", script) as process:
+    with behind.fork("exec", "--gateway", "--", "sh", "-c", script) as process:
         until(ready.exists)
         process.send_signal(getattr(signal, f"SIG{name}"))
         assert process.wait(10) == 9
