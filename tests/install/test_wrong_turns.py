@@ -420,7 +420,6 @@ def test_without_a_login_a_key_file_serves_and_ctrl_c_says_what_was_done(fresh: 
     terminal.expect_exact("Do this? [Y/n]: ")
     terminal.sendline("")
     terminal.expect_exact("waiting for an answer of the model … 2 s")  # it shows that it is alive
-    terminal.expect_exact("waiting for an answer of the model … 3 s")
     terminal.sendintr()
     terminal.expect_exact(f"vx-token: interrupted; done so far: wrote {fresh.home}/.config/vx-token/config.toml")
     terminal.expect_exact(
@@ -428,6 +427,11 @@ def test_without_a_login_a_key_file_serves_and_ctrl_c_says_what_was_done(fresh: 
     )
     assert ended(terminal) == 130
     assert f'credentials = "{fresh.key}"' in (fresh.home / ".config/vx-token/config.toml").read_text()
+    terminal = at_terminal(fresh, "--undo")
+    terminal.expect_exact("Do this? [Y/n]: ")
+    terminal.sendintr()
+    terminal.expect_exact("vx-token: interrupted; nothing changed\r\nhint: run it again: vx-token setup --undo\r\n")
+    assert ended(terminal) == 130
     assert "done" in transcript(fresh, "--undo", "--yes")
     assert not (fresh.home / ".config/vx-token").exists()
 
