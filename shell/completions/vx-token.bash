@@ -118,11 +118,11 @@ __vx_token_option_values() {
     *:--endpoint) words='openapi' known=endpoint ;;
     *:--credentials) files=yes ;;
     *:--model) known=model ;;
+    *:--color) words='auto always never' ;;
     *:--grace | *:--min-ttl) words='1m 5m 15m 1h' ;;
     *:--format) words='token header json' ;;
     env:--shell) words='sh bash zsh fish dotenv json' ;;
     setup:--shell) words='bash zsh fish none' ;;
-    *:--color) words='auto always never' ;;
     *:--publisher) words='google anthropic meta mistralai qwen deepseek-ai moonshotai minimaxai zai-org openai ai21 xai' ;;
     *) return 1 ;;
   esac
@@ -133,7 +133,7 @@ __vx_token_command_words() {
   case $command in
     '') words='run demo print env exec refresh status hook completion path help models endpoints gateway service setup doctor -V --version -h --help' ;;
     run) words='--log-format --gateway --profile --project --location --endpoint --base-url --credentials --account --impersonate --model -h --help' ;;
-    demo) words='--seconds -h --help' ;;
+    demo) words='--seconds --color -h --help' ;;
     print) words='--profile --project --location --endpoint --base-url --credentials --account --impersonate --model --min-ttl --format -h --help' ;;
     env) words='--profile --project --location --endpoint --base-url --credentials --account --impersonate --model --shell -h --help' ;;
     exec) words='--profile --project --location --endpoint --base-url --credentials --account --impersonate --model --gateway -h --help' ;;
@@ -142,7 +142,7 @@ __vx_token_command_words() {
     hook) words='bash zsh fish -h --help' ;;
     completion) words='bash zsh fish -h --help' ;;
     path) words='config runtime default gateway.sock state hook-bash hook-zsh hook-fish gateway.key known service.log setup.json token header env.sh env.fish state.json lock peek events.json --profile -h --help' ;;
-    help) words='run demo print env exec refresh status hook completion path help models endpoints gateway service setup doctor -h --help' ;;
+    help) words='benchmarks benchmarks-gateway commands completion concepts configuration containers credentials demo design doctor endpoints env exec gateway help hook index models path print quickstart refresh run scripts security service setup shell status tools troubleshooting upgrade -h --help' ;;
     models) words='--profile --publisher --probe --yes --refresh --json -h --help' ;;
     endpoints) words='use --profile --location --all-locations --json -h --help' ;;
     'endpoints use') words='--profile --location --dry-run -h --help openapi' known=endpoint ;;

@@ -121,6 +121,7 @@ complete -c vx-token -n '__vx_token_at run' -l impersonate -x -d 'The service ac
 complete -c vx-token -n '__vx_token_at run' -l model -x -a '(__vx_token_known model)' -d 'The model, instead of the profile\'s'
 
 complete -c vx-token -n '__vx_token_at demo' -l seconds -x -d 'How long it runs'
+complete -c vx-token -n '__vx_token_at demo' -l color -x -a 'auto always never' -d 'When to colour states'
 
 complete -c vx-token -n '__vx_token_at print' -l profile -x -a '(__vx_token_profiles)' -d 'The profile to use'
 complete -c vx-token -n '__vx_token_at print' -l project -x -d 'The Google Cloud project, instead of the profile\'s'
@@ -181,7 +182,7 @@ complete -c vx-token -n '__vx_token_at completion' -a 'bash zsh fish'
 complete -c vx-token -n '__vx_token_at path' -l profile -x -a '(__vx_token_profiles)' -d 'The profile of the file'
 complete -c vx-token -n '__vx_token_at path' -a 'config runtime default gateway.sock state hook-bash hook-zsh hook-fish gateway.key known service.log setup.json token header env.sh env.fish state.json lock peek events.json'
 
-complete -c vx-token -n '__vx_token_at help' -a 'run demo print env exec refresh status hook completion path help models endpoints gateway service setup doctor'
+complete -c vx-token -n '__vx_token_at help' -a 'benchmarks benchmarks-gateway commands completion concepts configuration containers credentials demo design doctor endpoints env exec gateway help hook index models path print quickstart refresh run scripts security service setup shell status tools troubleshooting upgrade'
 
 complete -c vx-token -n '__vx_token_at models' -l profile -x -a '(__vx_token_profiles)' -d 'The profile whose models are listed'
 complete -c vx-token -n '__vx_token_at models' -l publisher -x -a 'google anthropic meta mistralai qwen deepseek-ai moonshotai minimaxai zai-org openai ai21 xai' -d 'Only this publisher'

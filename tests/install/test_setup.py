@@ -122,6 +122,7 @@ def test_a_second_run_changes_nothing_and_undo_leaves_nothing(logged_in: Box, go
 
     assert setup(logged_in, *words).startswith(DONE)
     assert setup(logged_in, "--yes", "--no-service").startswith(DONE)
+    assert setup(logged_in, "--yes", "--no-service", "--quiet") == ""
     assert tree(logged_in) == between
     assert google.count("token") == 1
 

@@ -24,6 +24,7 @@ from vx_token.emulator import Emulator, running
 from vx_token.errors import ConfigError
 from vx_token.gateway import address
 from vx_token.install import shell_startup
+from vx_token.install.service import ServiceStatus
 from vx_token.outputs.publisher import Publisher
 from vx_token.report import doctor, doctor_live, doctor_token
 from vx_token.report.doctor_facts import Check, Surroundings, gather, llm_files
@@ -267,6 +268,12 @@ def test_another_version_in_the_service_is_a_failure(signed_in: Box) -> None:
     [check] = found(scene, "service")
     assert (check.ok, check.hint) == ("fail", "run: vx-token service install")
     assert check.detail.startswith("the daemon is version 0.0.1, this command is ")
+    assert check.fix == ()  # a daemon that was started by hand is not ours to restart
+    installed = ServiceStatus(Path("/unit"), True, "active")
+    [check] = found(replace(scene, standing=installed), "service")
+    assert check.fix == ("vx-token", "service", "restart")
+    [check] = found(replace(scene, daemon=None, standing=replace(installed, active="failed")), "service")
+    assert check.fix == ("vx-token", "service", "start")
 
 
 def test_an_environment_that_the_service_does_not_share_is_named_without_its_values(signed_in: Box) -> None:

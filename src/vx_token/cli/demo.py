@@ -16,6 +16,7 @@ from pathlib import Path
 from vx_token.emulator import Emulator, running
 from vx_token.errors import TemporaryError
 from vx_token.gateway import address
+from vx_token.report.color import Paint, plain
 
 LIFETIME = 10.0
 """Seconds until a token of the demo expires."""
@@ -47,11 +48,15 @@ def _free_port() -> int:
 
 @dataclass
 class Stage:
-    """The demo's temporary folder, its emulator and the environment of its programs; `say` prints a line."""
+    """The demo's temporary folder, its emulator and the environment of its programs.
+
+    `say` prints a line, and `paint` colours states.
+    """
 
     root: Path
     google: Emulator
     say: Callable[[str], None]
+    paint: Paint = plain
     environ: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=_free_port)
 
@@ -91,12 +96,13 @@ class Stage:
         return lines[-1] if lines else f"failed ({done.returncode})"
 
 
-def run(say: Callable[[str], None], length: float = LENGTH) -> bool:
+def run(say: Callable[[str], None], length: float = LENGTH, paint: Paint = plain) -> bool:
     """Run the demo.
 
     Args:
         say: prints a line.
         length: seconds for which the clients run.
+        paint: colours states.
 
     Returns:
         Whether the clients with vx-token were always served and the one with a fixed key failed.
@@ -110,7 +116,7 @@ def run(say: Callable[[str], None], length: float = LENGTH) -> bool:
         tempfile.TemporaryDirectory(prefix="vx-token-demo-") as folder,
         running(lifetime=LIFETIME) as google,
     ):
-        stage = Stage(Path(folder), google, say)
+        stage = Stage(Path(folder), google, say, paint)
         say(f"1. A Google emulator on loopback: {google.url}; its tokens expire after {LIFETIME:.0f} seconds.")
         stage.configure()
         say("2. A temporary service account, and a configuration that uses it.")
@@ -171,9 +177,13 @@ def _drive(stage: Stage, length: float) -> bool:
             _print(stage),
         )
         answers.append(row)
-        marks = [("ok   " if answer == "200" else "DEAD ") + answer for answer in row]
-        stage.say(f" {clock}  #{lives:<4}  " + "  ".join(mark.ljust(17) for mark in marks).rstrip())
+        stage.say(f" {clock}  #{lives:<4}  " + "  ".join(_mark(answer, stage.paint) for answer in row).rstrip())
     return _summary(stage, len(stage.google.issued), answers)
+
+
+def _mark(answer: str, paint: Paint) -> str:
+    state, word = ("ok", "ok   ") if answer == "200" else ("fail", "DEAD ")
+    return paint(state, word) + answer.ljust(12)
 
 
 def _curl(stage: Stage, curl: str) -> str:

@@ -16,6 +16,8 @@ from vx_token.cli import gateway as cli_gateway
 from vx_token.cli import help as cli_help
 from vx_token.cli import service as cli_service
 from vx_token.cli import setup as cli_setup
+from vx_token.cli.color import painter, with_color
+from vx_token.cli.color import show as show_colored
 from vx_token.cli.options import given, with_profile
 from vx_token.config.load import load_config
 from vx_token.config.model import Config
@@ -148,7 +150,8 @@ def run_(log_format: str | None, gateway: bool, **options: Any) -> None:
 
 @cli.command()
 @click.option("--seconds", type=click.FloatRange(24, 600), default=32.0, show_default=True, help="How long it runs.")
-def demo(seconds: float) -> None:
+@with_color
+def demo(seconds: float, color: str) -> None:
     """Show vx-token at work on this machine, without an account.
 
     It uses no network and changes none of your files.
@@ -165,7 +168,7 @@ def demo(seconds: float) -> None:
         from vx_token.system import installation
 
         raise ConfigError(f"the demo needs {error.name}", installation.how_to_add("demo")) from None
-    if not cli_demo.run(click.echo, seconds):
+    if not cli_demo.run(lambda line: show_colored(f"{line}\n"), seconds, painter(color)):
         sys.exit(1)
 
 
