@@ -84,4 +84,6 @@ def test_the_installed_wheel_serves_a_token_and_the_hook(built: Path, tmp_path: 
         assert Path(file).read_text() == (REPOSITORY / f"shell/vx-token.{shell}").read_text()
     assert Path(vx("path", "hook-bash").strip()).is_relative_to(venv)
     assert vx("--version").startswith("vx-token ")
+    assert vx("help", "configuration") == (REPOSITORY / "docs/configuration.md").read_text()
+    assert (venv / "share/man/man1/vx-token.1").read_text() == (REPOSITORY / "man/vx-token.1").read_text()
     assert [found.name for found in (tmp_path / "run").iterdir()] == ["default"]
