@@ -152,6 +152,7 @@ def test_a_hint_has_the_path_of_a_program_that_is_not_in_path(tmp_path: Path, mo
     monkeypatch.setattr(sys, "argv", [str(program)])
     hint = "run: vx-token service start, or see: vx-token service logs"
     assert output.runnable(hint) == hint.replace("vx-token", f"'{program}'")
+    assert output.runnable("see: vx-token --help") == f"see: '{program}' --help"
     assert output.runnable("install vx-token again") == "install vx-token again"
     written = '    +   eval "$(vx-token hook bash)"'
     assert output.runnable(written) == written

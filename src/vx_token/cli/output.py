@@ -50,7 +50,7 @@ def runnable(text: str) -> str:
     program = os.path.abspath(sys.argv[0])
     if os.path.basename(program) != "vx-token" or os.sep not in sys.argv[0] or _in_path(program):
         return text
-    command = re.compile(r"(^ +|: (?:nohup )?|[(\"])vx-token (?=[a-z])")
+    command = re.compile(r"(^ +|: (?:nohup )?|[(\"])vx-token (?=[a-z-])")
 
     def with_path(line: str) -> str:
         return command.sub(lambda match: f"{match[1]}{shlex.quote(program)} ", line)
