@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from vx_token.config.duration import clock_time
 from vx_token.report import live_view
-from vx_token.report.color import colored, plain
-from vx_token.report.live_view import ASCII, History
+from vx_token.report.color import colored
+from vx_token.report.live_view import History, Style
 from vx_token.report.status import Row, Status
 
 NOW = 1_000_000.0
@@ -28,7 +28,7 @@ STATUS = Status("1.2", "/run", "/config", "", DAEMON, (ROW,), SERVED)
 
 
 def drawn(history: History, columns: int = 80, rows: int = 24, *, now: float = NOW, down: bool = False) -> list[str]:
-    return live_view.frame(history, now, columns, rows, plain, ASCII, down=down)
+    return live_view.frame(history, now, columns, rows, Style(), down=down)
 
 
 def watched(*statuses: Status) -> History:
@@ -92,7 +92,10 @@ def test_the_traffic_of_the_last_minute_is_drawn() -> None:
 
 
 def test_a_service_that_should_run_is_marked() -> None:
-    assert "not running; run: vx-token service start" in drawn(watched(replace(STATUS, daemon=None)), down=True)[0]
+    history = watched(replace(STATUS, daemon=None))
+    assert "not running; run: vx-token service start" in drawn(history, down=True)[0]
+    style = Style(runnable=lambda hint: hint.replace("vx-token", "/bin/vx-token"))
+    assert "run: /bin/vx-token service start" in live_view.frame(history, NOW, 80, 24, style, down=True)[0]
 
 
 @given(
@@ -111,14 +114,14 @@ def test_a_service_that_should_run_is_marked() -> None:
 def test_no_frame_is_larger_than_the_screen(columns: int, rows: int, text: str, row: Row) -> None:
     strange = replace(row, profile=text, account=text, error=text, hint=text, problems=(text,), note=text)
     status = replace(STATUS, profiles=(row, strange), config_error=text)
-    lines = live_view.frame(watched(status, status), NOW, columns, rows, plain, live_view.Signs(), down=False)
+    lines = live_view.frame(watched(status, status), NOW, columns, rows, Style(signs=live_view.Signs()), down=False)
     assert len(lines) == rows
     assert all(live_view._width(line) <= columns and line.isprintable() for line in lines)
 
 
 def test_colours_do_not_change_what_is_seen() -> None:
     history = watched(STATUS)
-    colours = live_view.frame(history, NOW, 80, 24, colored, ASCII, down=False)
+    colours = live_view.frame(history, NOW, 80, 24, Style(colored), down=False)
     assert "\x1b[32mfresh    \x1b[0m" in colours[2]
     assert [line.replace("\x1b[0m", "") for line in colours] != drawn(history)
 

@@ -12,6 +12,7 @@ import tty
 from collections.abc import Callable
 from typing import Any
 
+from vx_token.cli import output
 from vx_token.errors import ConfigError
 from vx_token.report import live_view
 from vx_token.report.color import Paint
@@ -30,13 +31,14 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 def run(read: Read, paint: Paint) -> int:
     """Show the status until q (0) or a signal (128 + its number); return the exit status."""
     clock, history = SystemClock(), live_view.History()
-    signs = live_view.Signs() if (sys.stdout.encoding or "").lower().startswith("utf") else live_view.ASCII
+    utf = (sys.stdout.encoding or "").lower().startswith("utf")
+    style = live_view.Style(paint, live_view.Signs() if utf else live_view.ASCII, output.runnable)
     with _Screen() as screen:
         while True:
             status, down, _ = read()
             now = clock.now()
             history = history.observe(status, now)
-            frame = functools.partial(live_view.frame, history, now, paint=paint, signs=signs, down=down)
+            frame = functools.partial(live_view.frame, history, now, style=style, down=down)
             ended = screen.show(frame, 1.0)
             if ended is not None:
                 return ended

@@ -3,13 +3,13 @@
 import itertools
 import textwrap
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vx_token.config.duration import clock_time, shown
 from vx_token.errors import printable
-from vx_token.report.color import Paint
+from vx_token.report.color import Paint, plain
 from vx_token.report.status import Row, Status, daemon_details
 
 Line = list[tuple[str, str]]
@@ -31,6 +31,21 @@ class Signs:
 
 
 ASCII = Signs("=", ".", "|", "_.-~^")
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How the view is drawn.
+
+    Attributes:
+        paint: colours the parts.
+        signs: the characters that draw.
+        runnable: writes the commands of a hint as they work on this machine.
+    """
+
+    paint: Paint = plain
+    signs: Signs = ASCII
+    runnable: Callable[[str], str] = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +117,7 @@ def _gateway_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Ite
 # --- the picture ------------------------------------------------------------------------------------------------------
 
 
-def frame(
-    history: History, now: float, columns: int, rows: int, paint: Paint, signs: Signs, *, down: bool
-) -> list[str]:
+def frame(history: History, now: float, columns: int, rows: int, style: Style, *, down: bool) -> list[str]:
     """Return the lines of the screen, at most `rows`, each at most `columns` wide.
 
     Args:
@@ -112,42 +125,41 @@ def frame(
         now: epoch seconds.
         columns: the screen's width.
         rows: the screen's height.
-        paint: colours the parts.
-        signs: the characters that draw.
+        style: how it is drawn.
         down: whether the installed service is not running.
     """
     status = history.status
     assert status is not None
-    lines: list[Line] = [_head(status, now, columns, down=down), []]
+    lines: list[Line] = [_head(status, now, columns, style, down=down), []]
     width = max((len(row.profile) for row in status.profiles), default=0)
     for row in status.profiles:
-        lines += _profile(row, now, columns, min(width, columns // 3), signs, daemon=status.daemon is not None)
+        lines += _profile(row, now, columns, min(width, columns // 3), style, daemon=status.daemon is not None)
     if status.config_error:
         lines += [*_wrapped("fail", f"configuration: {status.config_error}", "", columns), []]
     if status.gateway is not None:
-        lines += [*_gateway(history, status.gateway, columns, signs), []]
+        lines += [*_gateway(history, status.gateway, columns, style), []]
     foot: Line = [("past", "q or Ctrl-C ends")]
     room = rows - len(lines) - 2
     if room > 0 and history.events:
         lines += [[("heading", "events")], *_events(history.events, room)]
     lines = (lines + [[]] * rows)[: rows - 1]
     lines.append(foot)
-    return ["".join(paint(state, text) for state, text in _cut(line, columns)) for line in lines]
+    return ["".join(style.paint(state, text) for state, text in _cut(line, columns)) for line in lines]
 
 
-def _head(status: Status, now: float, columns: int, *, down: bool) -> Line:
+def _head(status: Status, now: float, columns: int, style: Style, *, down: bool) -> Line:
     line: Line = [("heading", f"vx-token {status.version}"), ("", "   daemon ")]
     if status.daemon is not None:
         line += [("running", "running "), ("", daemon_details(status, now).rpartition(", ")[0])]
     else:
         line += [("fail" if down else "stopped", "not running")]
-        line += [("", "; run: vx-token service start")] if down else []
+        line += [("", style.runnable("; run: vx-token service start"))] if down else []
     clock = clock_time(now)
     room = columns - sum(_width(text) for _, text in line) - len(clock)
     return [*line, ("past", f"{' ' * room}{clock}")] if room > 0 else line
 
 
-def _profile(row: Row, now: float, columns: int, width: int, signs: Signs, *, daemon: bool) -> list[Line]:
+def _profile(row: Row, now: float, columns: int, width: int, style: Style, *, daemon: bool) -> list[Line]:
     """Return a profile's bar, and below it its identity and its problems."""
     left = f"{shown(row.expires_in)} left" if row.expires_in else "no live token"
     line: Line = [("heading", row.profile.ljust(width)), ("", "  "), (row.status, row.status.ljust(9))]
@@ -155,9 +167,9 @@ def _profile(row: Row, now: float, columns: int, width: int, signs: Signs, *, da
     times = (_minute(row.refreshed_at), _minute(row.expires_at)) if row.expires_at else ("     ", "     ")
     if columns - used - 12 >= _LEAST_BAR:
         used += 12
-        line += [("past", f"{times[0]} "), *_bar(row, now, columns - used, signs), ("past", f" {times[1]}")]
+        line += [("past", f"{times[0]} "), *_bar(row, now, columns - used, style.signs), ("past", f" {times[1]}")]
     else:
-        line += _bar(row, now, max(0, columns - used), signs)
+        line += _bar(row, now, max(0, columns - used), style.signs)
     lines: list[Line] = [[*line, ("", f"  {left}")]]
     indent = " " * (width + 2)
     due = f", next refresh {clock_time(row.next_refresh_at)}" if daemon and row.expires_in else ""
@@ -165,7 +177,7 @@ def _profile(row: Row, now: float, columns: int, width: int, signs: Signs, *, da
     if row.error:
         lines += [
             *_wrapped(row.status, row.error, indent, columns),
-            *_wrapped("", f"hint: {row.hint}", indent, columns),
+            *_wrapped("", style.runnable(f"hint: {row.hint}"), indent, columns),
         ]
     lines += [line for text in (*row.problems, row.note) for line in _wrapped("warn", text, indent, columns)]
     return [*lines, []]
@@ -198,10 +210,10 @@ def _bar(row: Row, now: float, width: int, signs: Signs) -> Line:
     ]
 
 
-def _gateway(history: History, gateway: Mapping[str, Any], columns: int, signs: Signs) -> list[Line]:
+def _gateway(history: History, gateway: Mapping[str, Any], columns: int, style: Style) -> list[Line]:
     head: Line = [("heading", "gateway"), ("", f"  {gateway['address']}")]
     if "requests" not in gateway:
-        hint = [[("", f"  hint: {gateway['hint']}")]] if gateway.get("hint") else []
+        hint = [*_wrapped("", style.runnable(f"hint: {gateway['hint']}"), "  ", columns)] if gateway.get("hint") else []
         return [[*head, ("fail", f" {gateway['problem']}")], *hint]
     recent = history.traffic[-1][1] - history.traffic[0][1] if history.traffic else 0
     numbers = "{requests} requests, {errors} errors, {in_flight} in flight, {tokens_per_minute} tokens/min"
@@ -210,7 +222,7 @@ def _gateway(history: History, gateway: Mapping[str, Any], columns: int, signs: 
         [*head, *unverified],
         [("", f"  {numbers.format(**gateway)}")],
         [
-            ("ok", f"  {_sparkline(history.traffic, min(_MAX_SPARK, columns - 30), signs)}"),
+            ("ok", f"  {_sparkline(history.traffic, min(_MAX_SPARK, columns - 30), style.signs)}"),
             ("past", f"  {recent} in the last minute"),
         ],
     ]
