@@ -205,6 +205,20 @@ def test_a_login_of_another_universe_fails_at_googles_own_hosts(box: Box, google
     assert (check.ok, "https://u-x1-aiplatform.apis.example/v1/" in check.hint) == ("fail", True)
 
 
+def test_an_account_of_gcloud_is_named_and_its_database_is_private(box: Box, google: Emulator) -> None:
+    folder = box.home / ".config/gcloud"
+    name = google.gcloud_login(folder)
+    box.profile(url=google.base_url(), credentials=None, account=name)
+    [check] = found(around(box), "credentials gemini")
+    assert (check.ok, check.detail) == ("ok", f"authorized_user, gcloud's login of {name}")
+    (folder / "credentials.db").chmod(0o644)
+    [check] = found(around(box), "credentials gemini")
+    assert (check.ok, check.fix) == ("warn", ("chmod", "600", f"{folder}/credentials.db"))
+    (folder / "credentials.db").unlink()
+    [check] = found(around(box), "credentials gemini")
+    assert (check.ok, check.hint) == ("fail", f"run: gcloud auth login {name}")
+
+
 def test_a_url_that_cannot_work_fails_and_an_unknown_location_is_a_warning(signed_in: Box) -> None:
     signed_in.environ["VX_TOKEN_BASE_URL"] = (
         "https://eu-aiplatform.googleapis.com/v1/projects/p/locations/eu/endpoints/1"

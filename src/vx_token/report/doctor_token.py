@@ -65,7 +65,8 @@ def _gcloud_login(name: str, login: CredentialFile) -> Check:
         return Check(name, "fail", login.problem, login.hint)
     detail = f"{login.kind}, gcloud's login of {login.account}"
     if login.mode & 0o077:
-        return Check(name, "warn", f"{detail}; other users can read {login.path}", f"run: chmod 600 {login.path}")
+        fix = ("chmod", "600", str(login.path))
+        return Check(name, "warn", f"{detail}; other users can read {login.path}", f"run: {shlex.join(fix)}", fix)
     return Check(name, "ok", detail)
 
 
