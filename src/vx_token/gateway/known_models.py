@@ -35,6 +35,7 @@ class KnownModels:
     ) -> None:
         self._environ = environ
         self._profile = profile
+        self._own = bool(own_endpoint(profile))
         self._project = ""
         with contextlib.suppress(ConfigError):  # the base URL is another server's, and nothing is known of that
             self._project = place_of(profile).project
@@ -52,16 +53,14 @@ class KnownModels:
 
     def deployed(self) -> frozenset[str]:
         """Return the names of the models at the profile's own endpoint, whose container is asked without a name."""
-        if own_endpoint(self._profile):
+        if self._own:
             self._update()
         return self._deployed
 
     def refresh_if_due(self) -> None:
         """Start the child if a list is missing or no longer fresh; return at once."""
         now = time.monotonic()
-        if now < self._next_start or not (
-            self._project and (self._profile.list_publishers or own_endpoint(self._profile))
-        ):
+        if now < self._next_start or not (self._project and (self._profile.list_publishers or self._own)):
             return
         self._next_start = now + PAUSE
         if due(self._profile, self._current(), self._profile.list_publishers, time.time()):

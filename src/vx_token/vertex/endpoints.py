@@ -63,14 +63,7 @@ class Endpoint:
             match[2],
             match[1],
             printable(_text(document, "displayName")),
-            tuple(
-                DeployedModel(
-                    printable(_text(each, "id")),
-                    printable(_text(each, "displayName") or _text(each, "model").rpartition("/")[2]),
-                    _text(each, "model").partition("@")[0],
-                )
-                for each in deployed
-            ),
+            tuple(map(_model, deployed)),
             _host(_text(document, "dedicatedEndpointDns")),
             private or bool(_text(document, "network")),
         )
@@ -91,6 +84,12 @@ class Endpoint:
         if place.universe == UNIVERSE and not self.host and not self.invoke:
             return settings | {"location": self.location, "endpoint": self.id, "base_url": None}
         return settings | {"location": self.location, "endpoint": self.id, "base_url": self.url(place)}
+
+
+def _model(document: dict[str, Any]) -> DeployedModel:
+    resource = _text(document, "model").partition("@")[0]  # without its version
+    name = _text(document, "displayName") or resource.rpartition("/")[2]
+    return DeployedModel(printable(_text(document, "id")), printable(name), printable(resource))
 
 
 def list_endpoints(account: Account, location: str) -> list[Endpoint]:
