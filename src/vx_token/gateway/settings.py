@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from vx_token.config.model import SIGNATURE_MODELS
 from vx_token.credentials.token import Token
 from vx_token.errors import ConfigError
-from vx_token.gateway.known_models import KnownModels
+
+if TYPE_CHECKING:
+    from vx_token.gateway.known_models import KnownModels  # it loads an HTTP client, and commands load this module
 
 DEFAULT_PORT = 8490
 LOOPBACK = ("127.0.0.1", "::1")
@@ -70,7 +72,7 @@ class Route:
     model: str = ""
     publisher: str = ""
     proxy: str = field(default="", repr=False)
-    known: KnownModels | None = field(default=None, repr=False, compare=False)
+    known: "KnownModels | None" = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
