@@ -55,10 +55,8 @@ def test_what_is_no_endpoint_is_left_out(document: dict[str, Any]) -> None:
         ({"deployedModels": 1, "displayName": []}, Endpoint("7", "us-central1")),
         ({"displayName": "a\nhint: b"}, Endpoint("7", "us-central1", "a?hint: b")),
         (
-            {"deployedModels": [1, {"id": "1", "model": "projects/42/locations/us-central1/models/m@2"}]},
-            Endpoint(
-                "7", "us-central1", models=(DeployedModel("1", "m@2", "projects/42/locations/us-central1/models/m"),)
-            ),
+            {"deployedModels": [1, {"id": "1", "model": f"{MODEL}@2"}]},
+            Endpoint("7", "us-central1", models=(DeployedModel("1", "m", MODEL),)),
         ),
         (
             {"dedicatedEndpointDns": "https://7.us-central1-42.prediction.vertexai.goog"},
