@@ -1,5 +1,6 @@
 """One request with a total timeout, without redirects, through the standard library."""
 
+import functools
 import http.client
 import json
 import queue
@@ -84,7 +85,12 @@ def _answer(environ: Mapping[str, str], request: urllib.request.Request) -> Http
 
 def _opener(environ: Mapping[str, str]) -> urllib.request.OpenerDirector:
     """Return a client that trusts the CA files of REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, as refreshing does."""
-    bundle = environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE") or None
+    bundle = environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE") or ""
+    return urllib.request.build_opener(_NoRedirect, urllib.request.HTTPSHandler(context=_trust(bundle)))
+
+
+@functools.lru_cache
+def _trust(bundle: str) -> ssl.SSLContext:
+    """Return the certificates to trust, read once, because reading the system's takes longer than a request."""
     folder = bundle if bundle and Path(bundle).is_dir() else None
-    context = ssl.create_default_context(cafile=None if folder else bundle, capath=folder)
-    return urllib.request.build_opener(_NoRedirect, urllib.request.HTTPSHandler(context=context))
+    return ssl.create_default_context(cafile=None if folder else bundle or None, capath=folder)
