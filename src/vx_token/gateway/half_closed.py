@@ -5,6 +5,7 @@ process, that row has no inode. Other systems have no such table, so there each 
 """
 
 import asyncio
+import functools
 import ipaddress
 import select
 import socket
@@ -96,12 +97,17 @@ def _rows(sock: socket.socket) -> list[tuple[str, str]]:
 
 
 def _forms(host: str, port: int) -> list[str]:
+    return [f"{words}:{port:04X}" for words in _host_forms(host)]
+
+
+@functools.lru_cache(maxsize=8)
+def _host_forms(host: str) -> list[str]:
     """Return an address as the tables print it; an IPv4 client may use an IPv6 socket (::ffff:127.0.0.1)."""
     address = ipaddress.ip_address(host)
     packed = [address.packed]
     if address.version == 4:
         packed.append(ipaddress.IPv6Address(f"::ffff:{host}").packed)
-    return [f"{_words(each)}:{port:04X}" for each in packed]
+    return [_words(each) for each in packed]
 
 
 def _words(packed: bytes) -> str:
