@@ -97,7 +97,9 @@ def rotate_key(grace: str) -> None:
 @click.command(cls=cli_help.Command)
 @click.option("--no-follow", is_flag=True, help="Print the last requests, then exit.")
 def tail(no_follow: bool) -> None:
-    """Print the gateway's last requests, then each new one; never bodies.
+    """Print the gateway's last requests, then each new one.
+
+    Bodies are never printed.
 
     FIRST is the time until Google's answer begins, TOKENS those of prompt and answer.
 

@@ -15,7 +15,7 @@ from vx_token.cli.progress import waiting
 from vx_token.cli.prompt import Terminal
 from vx_token.config.load import load_config
 from vx_token.errors import UsageError, VxTokenError
-from vx_token.system import installation, shipped
+from vx_token.system import shipped
 from vx_token.system.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -183,6 +183,7 @@ def _profile_option(plan: "SetupPlan") -> str:
 
 def _undo(context: "SetupContext", done: list[str], *, yes: bool, dry_run: bool) -> None:
     from vx_token.install import setup as work
+    from vx_token.system import installation
 
     steps, remark = work.undo_steps(context), work.kept_files(context)
     if not steps:
