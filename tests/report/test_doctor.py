@@ -236,6 +236,10 @@ def test_a_model_needs_its_publisher(signed_in: Box) -> None:
     signed_in.environ["VX_TOKEN_MODEL"] = "gemini-2.5-flash"
     [check] = found(around(signed_in), "model gemini")
     assert (check.ok, check.hint) == ("warn", 'try: model = "google/gemini-2.5-flash"')
+    signed_in.environ["VX_TOKEN_BASE_URL"] = (
+        "http://127.0.0.1/v1/projects/p/locations/us-central1/endpoints/7/invoke/v1"
+    )
+    assert found(around(signed_in), "model gemini") == []  # an endpoint's own model has none
 
 
 @pytest.mark.parametrize(

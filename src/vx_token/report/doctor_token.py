@@ -86,7 +86,7 @@ def urls(around: Surroundings) -> Iterator[Check]:
             yield Check(name, "warn", warning, usual)
         else:
             yield Check(name, "ok", url)
-        if each.profile.model and "/" not in each.profile.model:
+        if each.profile.model and "/" not in each.profile.model and not vertex.is_own_endpoint(url):
             hint = f'try: model = "google/{each.profile.model}"'
             yield Check(f"model {each.profile.name}", "warn", f"{each.profile.model} lacks a publisher", hint)
         yield from _global_models(each.profile)
