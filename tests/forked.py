@@ -3,6 +3,7 @@
 import functools
 import multiprocessing
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Self
 
+import vx_token
 from vx_token import __main__
 from vx_token.cli import wiring
 from vx_token.config.model import Profile
@@ -21,18 +23,10 @@ from vx_token.credentials import google_worker
 from vx_token.credentials.token import Token
 
 _FORKS = multiprocessing.get_context("forkserver")
+_OURS = (each.name for each in pkgutil.walk_packages(vx_token.__path__, "vx_token."))
+_GOOGLES = ("google.auth.transport.requests", "google.oauth2.credentials", "google.oauth2.service_account")
 _FORKS.set_forkserver_preload(
-    [
-        "forked",
-        "vx_token.cli.main",
-        "vx_token.credentials.google_worker",
-        "vx_token.daemon.daemon",
-        "vx_token.gateway.runner",
-        "google.auth.transport.requests",
-        "google.oauth2.credentials",
-        "google.oauth2.service_account",
-        "watchdog.observers",
-    ]
+    ["forked", *(name for name in _OURS if not name.endswith("__main__")), *_GOOGLES, "watchdog.observers"]
 )
 
 
