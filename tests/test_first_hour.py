@@ -90,8 +90,9 @@ class Newcomer:
 
     def traces(self) -> set[str]:
         """What of vx-token's is in the home and the runtime folder, apart from the clone."""
-        others = (f"{self.manager.home}/vx-token", f"{self.manager.home}/.cache/pip", f"{self.manager.home}/pipx")
-        return {path for path in self.manager.tree() if "vx-token" in path and not path.startswith(others)}
+        of_others = ("vx-token/", ".cache/pip", "pipx/", ".local/share/pipx/venvs/.vx-token.lock")
+        others = tuple(f"{self.manager.home}/{name}" for name in of_others)
+        return {path for path in self.manager.tree() if "vx-token" in path and not f"{path}/".startswith(others)}
 
     def answer_questions(self, command: str) -> None:
         """Run setup at a terminal: name the project, and accept every default."""

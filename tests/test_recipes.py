@@ -7,6 +7,8 @@ import os
 import re
 import shlex
 import signal
+import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from accounts import LAUNCHER
+from gateways import free_port
 from sandbox import REPOSITORY, Box, until
 from vx_token.emulator import Emulator
 
@@ -168,6 +171,11 @@ def test_cron(machine: Machine) -> None:
     assert "keeps gemini fresh" in (machine.home / ".cache/vx-token.log").read_text()
 
 
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 ASKS = """
 import os, sys, urllib.request
 body = b'{"model": "google/gemini-2.5-flash", "messages": [{"role": "user", "content": "hi"}]}'
@@ -196,3 +204,35 @@ def test_a_containers_program_finds_the_first_token_when_it_starts(machine: Mach
         # The daemon beside it goes on.
         assert process.poll() is None
         until((machine.home / "run/.daemon.json").exists)
+
+
+def test_a_container_beside_others_serves_them_with_the_key_that_compose_reads(machine: Machine) -> None:
+    page = (REPOSITORY / "docs/containers.md").read_text(encoding="utf-8")
+    [(prepare, compose)] = re.findall(r"```sh\n(mkdir[\s\S]*?)```\n\n```yaml\n([\s\S]*?)```", page)
+    service, app = compose.split("  app:\n")
+    folder = machine.home / "compose"
+    folder.mkdir()
+    machine.box.key.rename(folder / "key.json")
+    port = free_port()
+    own = f'base_url = "{machine.google.base_url()}"\nmode = "gateway"\n[gateway]\nport = {port}'
+    script = prepare.replace('mode = "gateway"', own)
+    subprocess.run(["sh", "-euc", script], cwd=folder, env=machine.with_the_command, check=True)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder / "gateway", folder / ".env")] == [0o700, 0o600]
+    command = re.findall(r"entrypoint: \[(.*)\]", service)[0].split(", ")
+    settings = dict(re.findall(r"^      (\w+): (\S+)$", service, re.MULTILINE))
+    environ = machine.with_the_command | {
+        name: value.replace("/gateway/", f"{folder}/gateway/").replace("/tmp", str(folder / "tmp"))
+        for name, value in settings.items()
+    }
+    (folder / "tmp").mkdir()
+    program = [str(machine.home / ".local/bin" / command[0]), *command[1:]]
+    url = re.findall(r"OPENAI_BASE_URL: (\S+)", app)[0].replace("8490", str(port))
+    name, _, key = (folder / ".env").read_text().strip().partition("=")
+    assert f"{name}: ${{{name}}}" in app
+    with machine.running(program, environ):
+        until(lambda: is_open(port), 15)
+        argv = [sys.executable, "-c", ASKS, "from beside"]
+        done = subprocess.run(
+            argv, env={name: key, "OPENAI_BASE_URL": url}, capture_output=True, text=True, check=False
+        )
+    assert done.stdout == "200 from beside\n", done.stderr
