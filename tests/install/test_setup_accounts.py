@@ -144,7 +144,7 @@ def test_a_gcloud_login_alone_leads_to_an_answer_of_a_deployed_model(box: Box, g
     name = google.gcloud_login(folder(box))
     activate(box, name)
     with (folder(box) / "configurations/config_default").open("a") as configuration:
-        configuration.write("project = demo\n")
+        configuration.write("project = demo\n\n[ai]\nregion = us-central1\n")
     google.deploy("111", name="my llama", models=["llama"])
     with leading_to(google, box.root) as way:
         box.environ |= {**way, "NO_GCE_CHECK": "true"}
