@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 from sandbox import REPOSITORY
-from vx_token.config import load, presets
+from vx_token.config import load, presets, templates
 from vx_token.config.load import parse_config
 
 DOCS = REPOSITORY / "docs"
@@ -21,6 +21,13 @@ def rows(heading: str) -> dict[str, str]:
 def test_every_key_is_told_and_no_other() -> None:
     assert list(rows("### `[profiles.NAME]`")) == list(load.PROFILE_KEYS)
     assert list(rows("### `[gateway]`")) == list(load.GATEWAY_KEYS)
+    assert list(rows("### `[[profiles.NAME.files]]`")) == [*load.FILE_KEYS, *templates.FORMATS]
+
+
+def test_every_field_of_a_template_is_told() -> None:
+    told = re.search(r"^\| a template \|.*$", CONFIGURATION, re.MULTILINE)
+    assert told
+    assert tuple(re.findall(r"`\{(\w+)\}`", told[0])) == templates.FIELDS
 
 
 def test_every_preset_is_told_with_what_it_exports() -> None:
@@ -31,7 +38,7 @@ def test_every_preset_is_told_with_what_it_exports() -> None:
 
 def test_every_example_is_a_good_configuration() -> None:
     examples = re.findall(r"```toml\n(.*?)```", CONFIGURATION, re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 3
     for text in examples:
         assert (
             parse_config(text, Path("config.toml"), {"HOME": "/"}, {}, Path("/")).profiles.keys()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from vx_token.config import load
 from vx_token.config.load import GATEWAY_KEYS, PROFILE_KEYS, load_config, parse_config
-from vx_token.config.model import Config, Gateway, Profile
+from vx_token.config.model import Config, Gateway, OutputFile, Profile
 from vx_token.errors import ConfigError
 
 PATH = Path("/etc/vx/config.toml")
@@ -66,6 +66,7 @@ GOOD: Mapping[str, list[tuple[str, object]]] = {
     "models": [('["google/x"]', ("google/x",))],
     "list_publishers": [('["google"]', ("google",))],
     "publisher": [('"meta"', "meta"), ('""', "")],
+    "files": [('[{ path = "~/k" }]', (OutputFile("/home/someone/k"),)), ("[]", ())],
     "headers": [('{ X-Goog-Y = "z é" }', {"X-Goog-Y": "z é"})],
 }
 
@@ -100,6 +101,7 @@ BAD: Mapping[str, list[str]] = {
     "models": ['"a"', '["a b"]'],
     "list_publishers": ['"google"', '["a b"]'],
     "publisher": ['"A/B"', "1"],
+    "files": ['"x"', "[1]"],
     "headers": [
         "[]",
         "{ a = [] }",

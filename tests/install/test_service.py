@@ -23,7 +23,10 @@ from accounts import LAUNCHER, Account, answers, reading
 from journal import Line, journal
 from sandbox import SOURCE, until
 from usermanager import REPOSITORY
+from vx_token.config.load import parse_config
+from vx_token.config.model import OutputFile, Profile
 from vx_token.credentials.fetch import DEADLINE
+from vx_token.credentials.token import Token
 from vx_token.daemon import info, user_commands
 from vx_token.daemon.environment import SHELL_VARIABLES
 from vx_token.daemon.keeper import STUCK
@@ -34,9 +37,20 @@ from vx_token.install import changes as install_changes
 from vx_token.install import launchd
 from vx_token.install import systemd as service
 from vx_token.install.changes import WriteFile
-from vx_token.install.service import DAEMON_FILES, PROFILE_FILES, ServiceSpec, command, environment, listen
+from vx_token.install.service import (
+    DAEMON_FILES,
+    PROFILE_FILES,
+    ServiceSpec,
+    command,
+    environment,
+    listen,
+    writable,
+)
 from vx_token.outputs import files
+from vx_token.outputs.files import Snapshot
+from vx_token.outputs.template_files import TemplateFiles, record_file
 from vx_token.system import daemon_lock
+from vx_token.tokens.model import State
 from vx_token.tokens.schedule import LOGIN_PAUSE
 
 UNIT = "vx-token.service"
@@ -338,6 +352,16 @@ def test_the_users_commands_run_inside_the_sandbox_and_one_that_it_stops_is_told
     account.manager.systemctl("reload", UNIT)
     until((state / "told").exists)
     assert (home / "told").exists()
+
+
+def test_the_service_writes_a_file_where_a_tool_looks_and_uninstall_takes_it_away(account: Account) -> None:
+    tool = account.manager.home / ".config/tool"
+    account.manager.run("mkdir", "-p", str(tool))
+    account.configure('[[profiles.gemini.files]]\npath = "~/.config/tool/key"\n')
+    account.install()
+    until(lambda: (tool / "key").exists() and (tool / "key").read_text() == account.token())
+    assert account.vx("service", "uninstall").status == 0
+    assert [*tool.iterdir()] == []
 
 
 def test_install_says_that_google_does_not_answer(account: Account) -> None:
@@ -741,6 +765,29 @@ def test_the_gateway_brings_its_socket_and_takes_it_away(tmp_path: Path) -> None
     install_changes.perform(on.install(), on.run)
     install_changes.perform(off.uninstall(), off.run)
     assert not off.units.exists()
+
+
+def test_the_sandbox_lets_it_write_the_folders_of_files_and_makes_none_of_them(tmp_path: Path) -> None:
+    content = '[profiles.p]\nproject = "demo"\n[[profiles.p.files]]\npath = "~/my tool/key"\n'
+    config = parse_config(content, tmp_path / "c", {"HOME": "/home/me"}, {}, tmp_path)
+    text = unit_text(service.detect(agent(Path("/h"), writable=writable(config)), refusing("nothing")))
+    assert '\nReadWritePaths=-"/home/me/my tool"\n' in text
+    assert not re.search("ExecStartPre=.*my tool", text)
+    assert "PrivateTmp=no" not in text
+
+
+def test_uninstall_takes_away_the_files_that_it_wrote_and_their_records(tmp_path: Path) -> None:
+    (tmp_path / "tool").mkdir()
+    ours, changed = (tmp_path / "tool" / name for name in ("ours", "changed"))
+    profile = Profile("p", "demo", files=(OutputFile(str(ours)), OutputFile(str(changed))))
+    state = State(Token("ya29.t", 2e9, 1e9, "service_account"), attempts=1)
+    written = TemplateFiles(record_file(tmp_path / "state", "p"))
+    assert written.publish(Snapshot(profile, state, 1e9, ("", ""))) == {}
+    changed.write_text("ya29.t and more")
+    manager = service.detect(agent(tmp_path), refusing("nothing"))
+    install_changes.perform(manager.uninstall(), manager.run)
+    assert [path.name for path in (tmp_path / "tool").iterdir()] == ["changed"]
+    assert not (tmp_path / "state").exists()
 
 
 def test_a_control_character_never_reaches_a_unit(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def manager_for(settings: Config | None) -> "install_service.ServiceManager":
         environ=install_service.environment(os.environ, paths.working_folder(os.environ)),
         runtime=runtime,
         state=paths.state_dir(os.environ),
+        writable=install_service.writable(settings) if settings else (),
         listen=install_service.listen(gateway.host, gateway.port, gateway.unix_socket, runtime) if gateway else (),
     )
     if sys.platform == "darwin":

@@ -19,9 +19,10 @@ def publisher(settings: Config, store: Store | None = None) -> Publisher:
         ConfigError: there is no safe runtime folder.
     """
     environ = dict(os.environ)
-    return Publisher(
-        store or Store(paths.runtime_dir(environ)), SystemClock(), settings, address.lookup(settings, environ)
-    )
+    store = store or Store(paths.runtime_dir(environ))
+    # A token of another login, in a folder of its own, must not get into files that other tools read.
+    state = None if store.root.parent.name == paths.ASIDE else lambda: paths.state_dir(environ)
+    return Publisher(store, SystemClock(), settings, address.lookup(settings, environ), state)
 
 
 def refresher(settings: Config, store: Store | None = None) -> Refresher:

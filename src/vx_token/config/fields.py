@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from vx_token.config import presets
+from vx_token.config import presets, templates
 from vx_token.config.duration import seconds
 from vx_token.config.locations import nearest
 
@@ -48,6 +48,39 @@ def credential_path(value: object) -> str:
         )
         raise InvalidError("is an API key or a token, not a path", allowed)
     return path
+
+
+def output_path(value: object) -> str:
+    """Check the path of a file to write: absolute, or below the home folder, so that it has one meaning everywhere."""
+    path = text(value)
+    if not re.fullmatch(r"(/|~/)(.*[^/])?", path) or path.endswith(("/.", "/..")) or path in ("/", "~/"):
+        raise InvalidError(f"is not an absolute path of a file: {path!r}", 'a path such as "~/.config/tool/key"')
+    return path
+
+
+def file_format(value: object) -> str:
+    """Check the format of a file: a name or a template."""
+    fields = ", ".join(f"{{{name}}}" for name in templates.FIELDS)
+    allowed = f"{', '.join(templates.FORMATS)}, or a template with some of {fields}"
+    _is(str, value, allowed)
+    if problem := templates.problem(str(value)):
+        raise InvalidError(problem, allowed)
+    return str(value)
+
+
+def file_mode(value: object) -> int:
+    """Check the permissions of a file that contains a secret: others may never read it."""
+    return int(choice("0600", "0400", "0640", "0440")(value), 8)
+
+
+def tables(value: object) -> list[Mapping[str, Any]]:
+    """Check a list of tables, whose content is checked elsewhere."""
+    allowed = "a list of tables, each under [[profiles.NAME.files]]"
+    _is(list, value, allowed)
+    assert isinstance(value, list)
+    if not all(isinstance(item, dict) for item in value):
+        raise InvalidError("has an item that is no table", allowed)
+    return value
 
 
 def boolean(value: object) -> bool:

@@ -4,7 +4,7 @@ import os
 import sys
 import tomllib
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,16 +18,20 @@ from vx_token.config.fields import (
     credential_path,
     duration,
     exports,
+    file_format,
+    file_mode,
     headers,
     integer,
     location,
     mapping,
     matching,
+    output_path,
+    tables,
     text,
     texts,
     url,
 )
-from vx_token.config.model import METADATA, Config, Gateway, Profile
+from vx_token.config.model import METADATA, Config, Gateway, OutputFile, Profile
 from vx_token.errors import ConfigError, did_you_mean
 from vx_token.system import paths, stamps
 
@@ -52,6 +56,7 @@ PROFILE_KEYS: Mapping[str, Check] = {
     "mode": choice("direct", "gateway"),
     "refresh_margin": duration(1, 12 * 3600, "20m"),
     "export": exports,
+    "files": tables,
     "on_refresh": commands,
     "on_login_needed": commands,
     "aliases": mapping,
@@ -65,6 +70,8 @@ EMPTY_IS_UNSET = {
     "project", "base_url", "credentials", "account", "impersonate", "quota_project", "model", "refresh_margin",
     "publisher",
 }  # fmt: skip
+
+FILE_KEYS: Mapping[str, Check] = {"path": output_path, "format": file_format, "mode": file_mode, "adopt": boolean}
 
 GATEWAY_KEYS: Mapping[str, Check] = {
     "enabled": boolean,
@@ -87,7 +94,7 @@ _MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103  # bytes: unix(7), wi
 
 _OURS, _GOOGLE = "VX_TOKEN_", "GOOGLE_CLOUD_"  # prefixes of variables
 _ENVIRONMENT_LISTS = {"scopes", "export", "models", "list_publishers"}
-_FILE_ONLY = {"aliases", "headers"}
+_FILE_ONLY = {"aliases", "headers", "files"}
 
 VARIABLES = frozenset(
     {f"{_OURS}{key.upper()}" for key in PROFILE_KEYS if key not in _FILE_ONLY}
@@ -162,6 +169,7 @@ def parse_config(
     for name, table in tables.items():
         source = _GOOGLE if from_google else f"{path}: profiles.{name}.", _table(table, path, f"profiles.{name}")
         profiles[name] = _profile(name, source, overrides if name == in_use else [], folders)
+    _require_distinct_files(profiles.values(), path)
     overridden = not all(TOKEN_KEYS.isdisjoint(settings) for _, settings in overrides)
     config = Config(path, profiles, default, _gateway(document.get("gateway"), path, folders), overridden=overridden)
     config.profile(chosen)  # raises when there is no such profile
@@ -216,6 +224,7 @@ def _profile(name: str, source: _Source, overrides: list[_Source], folders: _Fol
             continue
         prefix = next(prefix for prefix, values in sources if key in values)
         settings[key] = _checked(PROFILE_KEYS[key], value, _spelling(prefix, key))
+    settings["files"] = _output_files(settings.get("files", ()), f"{origin}files", folders)
     _keep_one_login(settings, sources)
     if settings.get("credentials") not in (None, "", METADATA):
         from_file = not any("credentials" in values for _, values in overrides)
@@ -227,6 +236,30 @@ def _profile(name: str, source: _Source, overrides: list[_Source], folders: _Fol
         hint = "set project there, or GOOGLE_CLOUD_PROJECT when there is no configuration file"
         raise ConfigError(f"{origin}project is missing", hint)
     return Profile(name, **settings)
+
+
+def _output_files(items: Iterable[Mapping[str, Any]], where: str, folders: _Folders) -> tuple[OutputFile, ...]:
+    files: list[OutputFile] = []
+    for number, table in enumerate(items, 1):
+        prefix = f"{where} number {number}: "
+        _known(table, FILE_KEYS, prefix)
+        if "path" not in table:
+            raise ConfigError(f"{prefix}path is missing", 'set it to a path such as "~/.config/tool/key"')
+        checked = {key: _checked(FILE_KEYS[key], value, prefix + key) for key, value in table.items()}
+        checked["path"] = folders.absolute(checked["path"], from_file=True)
+        files.append(OutputFile(**checked))
+    return tuple(files)
+
+
+def _require_distinct_files(profiles: Iterable[Profile], path: Path) -> None:
+    """Raise ConfigError when two of the profiles' files have one path, because each would replace the other."""
+    names: dict[str, str] = {}
+    for profile in profiles:
+        for file in profile.files:
+            if file.path in names:
+                where = f"{path}: profiles.{names[file.path]}.files and profiles.{profile.name}.files"
+                raise ConfigError(f"{where} both write {file.path}", "give each file a path of its own")
+            names[file.path] = profile.name
 
 
 def _keep_one_login(settings: dict[str, Any], sources: list[_Source]) -> None:
@@ -295,7 +328,11 @@ def _known(table: Mapping[str, object], keys: Mapping[str, object] | set[str], p
 
 def _elsewhere(key: str) -> str:
     """Return the similar key of another table, because a key is often written above the header of its table."""
-    tables: Mapping[str, Mapping[str, Check]] = {"[profiles.NAME]": PROFILE_KEYS, "[gateway]": GATEWAY_KEYS}
+    tables: Mapping[str, Mapping[str, Check]] = {
+        "[profiles.NAME]": PROFILE_KEYS,
+        "[gateway]": GATEWAY_KEYS,
+        "[[profiles.NAME.files]]": FILE_KEYS,
+    }
     for place, keys in tables.items():
         if hint := did_you_mean(key, keys):
             return f"{hint[:-2]} in {place}? "

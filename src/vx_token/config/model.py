@@ -18,6 +18,23 @@ METADATA = "metadata"
 
 
 @dataclass(frozen=True, slots=True)
+class OutputFile:
+    """A file of the user's choice that contains the key.
+
+    Attributes:
+        path: its absolute path.
+        format: the name of a format, or a template; see `config.templates`.
+        mode: its permissions.
+        adopt: whether a file that vx-token did not write is replaced.
+    """
+
+    path: str
+    format: str = "token"
+    mode: int = 0o600
+    adopt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """A profile: the endpoint, the identity, and how the token is delivered. Durations in seconds."""
 
@@ -37,6 +54,7 @@ class Profile:
     mode: str = "direct"
     refresh_margin: float | None = None
     export: tuple[str, ...] = ()
+    files: tuple[OutputFile, ...] = ()
     on_refresh: tuple[tuple[str, ...], ...] = ()
     on_login_needed: tuple[tuple[str, ...], ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)

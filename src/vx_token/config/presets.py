@@ -19,7 +19,7 @@ FORBIDDEN: Mapping[str, str] = {
     "OPENAI_PROJECT_ID": "Vertex has no OpenAI projects",
 }
 
-_FIELDS = ("token", "base_url", "host", "path", "model", "profile")
+FIELDS = ("token", "base_url", "host", "path", "model", "profile")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(rf"({_NAME.pattern})=([^']+)")
 _FIELD = re.compile(r"\{(\w*)\}")
@@ -67,8 +67,8 @@ def problem(item: str) -> str:
         return "would replace a variable that has its own setting"
     if not exportable(name):
         return "has a name that is not allowed"
-    unknown = [field for field in _FIELD.findall(value) if field not in _FIELDS]
-    return f"has unknown fields; known: {', '.join(_FIELDS)}" if unknown else ""
+    unknown = [field for field in _FIELD.findall(value) if field not in FIELDS]
+    return f"has unknown fields; known: {', '.join(FIELDS)}" if unknown else ""
 
 
 def expand(items: tuple[str, ...], fields: Mapping[str, str]) -> dict[str, str]:

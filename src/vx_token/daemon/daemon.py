@@ -200,10 +200,12 @@ class Daemon:
                 self.log.event("info", "the configuration is unchanged")
             self._keep_keepers(forced=forced)
             return
+        publisher = self.make_publisher(self.config)
         profiles, self.config = self.config.profiles, config
         changed = {name for name, profile in config.profiles.items() if forced or profile != profiles.get(name)}
         self._stop_keepers()
         for name in set(profiles) - set(config.profiles):
+            publisher.forget(name)
             self.store.forget(name)
             self.commands.forget(name)
         self._start_keepers(forced=changed)

@@ -184,9 +184,8 @@ def _cancellable(refresher: Refresher, profile: Profile, wake: Wake, *, patient:
 def _fingerprint(store: Store, profile: Profile, state: State, now: float) -> tuple[object, ...]:
     """Return the stamps and modes of the profile's files, and whether its token has expired."""
     folder = str(store.folder(profile.name))  # strings, because this is most of an idle daemon's work
-    stamps = [
-        (system_stamps.stamp(path), _mode(path)) for path in (f"{folder}/{name}" for name in ("state.json", *SINKS))
-    ]
+    paths = [*(f"{folder}/{name}" for name in ("state.json", *SINKS)), *(file.path for file in profile.files)]
+    stamps = [(system_stamps.stamp(path), _mode(path)) for path in paths]
     return (*stamps, state.live(now) is None)
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from vx_token.config.model import Config
 from vx_token.daemon.environment import relevant
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
 from vx_token.install.changes import ProgramRunner, RemoveFile, Step
+from vx_token.outputs.template_files import records, written_files
 from vx_token.system.paths import ASIDE
 
 _MAX_SOCKET_PATH = 107  # bytes: the limit in unix(7) without the terminating zero
@@ -31,7 +33,7 @@ class ServiceSpec:
         environ: the variables that `environment` returns.
         runtime: the runtime folder.
         state: the state folder, which survives a reboot.
-        writable: further folders to which the service writes.
+        writable: folders of the user's to which the service writes; it does not create them.
         listen: the gateway's addresses as ListenStream= values, empty without a gateway.
     """
 
@@ -112,6 +114,12 @@ def environment(environ: Mapping[str, str], cwd: Path) -> dict[str, str]:
         if not value.isprintable():
             raise ConfigError(f"{name} contains a control character", f"set it again: export {name}=…")
     return variables
+
+
+def writable(config: Config) -> tuple[Path, ...]:
+    """Return the folders of the profiles' `files`, which the service's sandbox must let it write."""
+    folders = (Path(file.path).parent for profile in config.profiles.values() for file in profile.files)
+    return tuple(dict.fromkeys(folders))
 
 
 GATEWAY_SOCKET = ".gateway.sock"
@@ -201,11 +209,13 @@ def env_file_comments(env_file: Path) -> dict[str, str]:
 
 
 def leftovers(home: Path, runtime: Path, state: Path) -> list[Step]:
-    """Return the steps that remove files from the runtime folder and the state folder.
+    """Return the steps that remove files from the runtime and the state folder, and those of the setting `files`.
 
     Only files of vx-token are removed, because a folder that the user chose may contain other files.
     """
-    steps: list[Step] = [RemoveFile(state / name, home) for name in STATE_FILES]
+    steps: list[Step] = [RemoveFile(path, path.parent) for path in written_files(state)]
+    steps += [RemoveFile(state / name, home) for name in STATE_FILES]
+    steps += [RemoveFile(path, home) for path in records(state)]
     if runtime.name == "vx-token":
         return [*steps, RemoveFile(runtime, runtime.parent, tree=True)]
     profiles = sorted(path.parent for path in runtime.glob("*/state.json") if not path.parent.is_symlink())

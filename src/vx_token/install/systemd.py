@@ -202,14 +202,15 @@ def _with_condition(text: str, program: str) -> str:
 
 def _settings(spec: ServiceSpec, *, namespaces: bool, journal: bool) -> Iterator[str]:
     yield from (f"Environment={_quote(f'{name}={value}')}" for name, value in spec.environ.items())
-    writable = [spec.state, *spec.writable]
+    created, writable = [spec.state], [*map(str, spec.writable)]
     if "VX_TOKEN_RUNTIME_DIR" in spec.environ:
         yield "RuntimeDirectory="
-        writable.append(spec.runtime)
-    for folder in dict.fromkeys(map(str, writable)):
+        created.append(spec.runtime)
+    for folder in dict.fromkeys(map(str, created)):
         yield f"ExecStartPre=+mkdir -p -m 0700 {_quote(folder, '$')}"
+    for folder in dict.fromkeys([*map(str, created), *writable]):
         yield f"ReadWritePaths=-{_quote(folder)}"
-    if any(_in_tmp(place) for place in (*spec.command, *spec.environ.values(), *map(str, writable))):
+    if any(_in_tmp(place) for place in (*spec.command, *spec.environ.values(), *map(str, created), *writable)):
         yield "PrivateTmp=no"
     if not journal:
         # No quotes, because systemd would treat them as a part of the path.

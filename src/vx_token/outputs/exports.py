@@ -15,28 +15,44 @@ def variables(profile: Profile, token: Token | None, key: str = "", url: str = "
 
     The gateway's `key` and `url` do not expire, so they are exported without a token as well.
     """
+    values = fields(profile, token, key, url)
+    if not values:
+        return {}
+    base = values["base_url"]
+    return {
+        "OPENAI_API_KEY": values["token"],
+        "OPENAI_BASE_URL": base,
+        "OPENAI_API_BASE": base,
+        "OPENAI_API_BASE_URL": base,
+        "OPENAI_AGENTS_DISABLE_TRACING": "1",
+        **({"OPENAI_MODEL": profile.model} if profile.model else {}),
+        **presets.expand(profile.export, values),
+        "VX_TOKEN_EXPIRES_AT": str(int(token.expires_at) if token else 0),
+    }
+
+
+def fields(profile: Profile, token: Token | None, key: str = "", url: str = "") -> dict[str, str]:
+    """Return what replaces the fields of `export` and of templates; empty without a key and without a live token.
+
+    `expires_at` is empty for the gateway's key, because that does not expire.
+    """
     secret, base = (key, url) if key and url else (token.value if token else "", profile.url)
     if not secret:
         return {}
     parts = urlsplit(base)
-    fields = {
+    return {
         "token": secret,
         "base_url": base,
         "host": f"{parts.scheme}://{parts.netloc}",
         "path": parts.path.strip("/"),
         "model": profile.model,
         "profile": profile.name,
+        "expires_at": _rfc3339(token.expires_at) if token and secret == token.value else "",
     }
-    return {
-        "OPENAI_API_KEY": secret,
-        "OPENAI_BASE_URL": base,
-        "OPENAI_API_BASE": base,
-        "OPENAI_API_BASE_URL": base,
-        "OPENAI_AGENTS_DISABLE_TRACING": "1",
-        **({"OPENAI_MODEL": profile.model} if profile.model else {}),
-        **presets.expand(profile.export, fields),
-        "VX_TOKEN_EXPIRES_AT": str(int(token.expires_at) if token else 0),
-    }
+
+
+def _rfc3339(at: float) -> str:
+    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def header_lines(token: Token) -> str:
@@ -54,7 +70,7 @@ def printed(profile: Profile, token: Token, form: str, now: float) -> str:
         return token.value
     content = {
         "token": token.value,
-        "expires_at": datetime.fromtimestamp(int(token.expires_at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "expires_at": _rfc3339(token.expires_at),
         "expires_in": max(0, int(token.remaining(now))),
         "profile": profile.name,
         "base_url": profile.url,

@@ -125,7 +125,7 @@ def publish(folder: Path, snapshot: Snapshot) -> dict[str, str]:
     errors: dict[str, str] = {}
     for name, render in SINKS.items():
         try:
-            _update(folder / name, render(snapshot), snapshot.valid)
+            update(folder / name, render(snapshot), snapshot.valid)
         except OSError as error:
             errors[name] = f"cannot write {folder / name}: {error.strerror}"
         except ConfigError as error:
@@ -138,16 +138,17 @@ def problems(folder: Path, snapshot: Snapshot) -> dict[str, str]:
     errors: dict[str, str] = {}
     for name, render in SINKS.items():
         try:
-            if name != "peek" and not _up_to_date(folder / name, render(snapshot)):
+            if name != "peek" and not up_to_date(folder / name, render(snapshot)):
                 errors[name] = f"{folder / name} is not up to date"
         except ConfigError as error:
             errors[name] = error.message
     return errors
 
 
-def _up_to_date(path: Path, content: str | None) -> bool:
+def up_to_date(path: Path, content: str | None, mode: int = 0o600) -> bool:
+    """Whether the file has this content and mode; None means that it does not exist."""
     try:
-        return private_text(path) == content and path.lstat().st_mode & 0o777 == 0o600
+        return private_text(path) == content and path.lstat().st_mode & 0o777 == mode
     except FileNotFoundError:
         return content is None
     except (OSError, ValueError):
@@ -161,22 +162,27 @@ def withdraw(folder: Path) -> None:
             _remove(folder / name)
 
 
-def _update(path: Path, content: str | None, valid: Collection[str]) -> None:
-    if _up_to_date(path, content):
+def update(path: Path, content: str | None, valid: Collection[str], mode: int = 0o600) -> None:
+    """Replace the file unless it is up to date; None removes it.
+
+    Raises:
+        OSError: it cannot be replaced; it has been removed if it contained none of the `valid` secrets.
+    """
+    if up_to_date(path, content, mode):
         return
     if content is None:
         _remove(path)
         return
     try:
-        atomic.write(path, content.encode())
+        atomic.write(path, content.encode(), mode)
     except OSError:
-        if not _removable(path, valid):
+        if not removable(path, valid):
             raise
         _remove(path)
-        atomic.write(path, content.encode())  # the removal may have freed space
+        atomic.write(path, content.encode(), mode)  # the removal may have freed space
 
 
-def _removable(path: Path, valid: Collection[str]) -> bool:
+def removable(path: Path, valid: Collection[str]) -> bool:
     """Whether a file that cannot be replaced should be removed, because it contains no valid secret."""
     try:
         text = private_text(path)

@@ -3,11 +3,13 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from vx_token.config.model import Config, Profile
 from vx_token.errors import ConfigError
 from vx_token.outputs import files
 from vx_token.outputs.files import Snapshot
+from vx_token.outputs.template_files import TemplateFiles, record_file
 from vx_token.system import paths, safe_path
 from vx_token.system.clock import Clock
 from vx_token.tokens.model import State
@@ -23,34 +25,51 @@ class Publisher:
         clock: the wall clock.
         config: the configuration in force.
         endpoint: returns the gateway's key and URL of a profile in gateway mode, else two empty strings.
+        state: returns the folder that records a profile's `files`; None: these files belong to another store.
     """
 
     store: Store
     clock: Clock
     config: Config
     endpoint: Callable[[Profile], tuple[str, str]] = lambda _: ("", "")
+    state: Callable[[], Path] | None = None
 
     def publish(self, profile: Profile, state: State) -> dict[str, str]:
         """Update the profile's files; return the errors by file name.
 
         The files follow the profile as configured, whatever options a single command was given.
         """
-        return files.publish(self.store.folder(profile.name), self._snapshot(profile, state))
+        snapshot = self._snapshot(profile, state)
+        errors = files.publish(self.store.folder(profile.name), snapshot)
+        chosen = self._template_files(profile.name)
+        return errors | (chosen.publish(snapshot) if chosen else {})
 
     def problems(self, profile: Profile, state: State) -> dict[str, str]:
         """Return the problems of the profile's files by file name; changes nothing."""
         problems = self.store.obstacles(profile.name)
         if state.attempts:
-            problems |= files.problems(self.store.folder(profile.name), self._snapshot(profile, state))
+            snapshot = self._snapshot(profile, state)
+            problems |= files.problems(self.store.folder(profile.name), snapshot)
+            if chosen := self._template_files(profile.name):
+                problems |= chosen.problems(snapshot)
         return problems
 
     def withdraw(self, profile: Profile) -> None:
         """Remove the secrets from a profile's folder that has become unsafe and so cannot be updated."""
+        self.forget(profile.name)
         with contextlib.suppress(OSError, ConfigError):
             paths.check_folder(self.store.root)
             folder = self.store.folder(profile.name)
             if safe_path.belongs_to_us(str(folder)) and not folder.is_symlink():
                 files.withdraw(folder)
+
+    def forget(self, profile: str) -> None:
+        """Remove the files of the setting `files` of a profile, which may be no longer configured."""
+        if chosen := self._template_files(profile):
+            chosen.withdraw()
+
+    def _template_files(self, profile: str) -> TemplateFiles | None:
+        return TemplateFiles(record_file(self.state(), profile)) if self.state else None
 
     def _snapshot(self, profile: Profile, state: State) -> Snapshot:
         profile = self.config.profiles.get(profile.name, profile)
