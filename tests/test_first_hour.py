@@ -96,22 +96,19 @@ class Newcomer:
 
     def answer_questions(self, command: str) -> None:
         """Run setup at a terminal: name the project, and accept every default."""
-        terminal = self.terminal("bash", "-c", command)
-        while terminal.expect([r"(?i)project[^\n]*: ?$", r"\[Y/n\]: ?$", r"\]: ?$", pexpect.EOF]) != 3:
-            terminal.sendline("demo" if "roject" in str(terminal.after) else "")
-        terminal.wait()
-        assert terminal.exitstatus == 0
+        with self.terminal("bash", "-c", command) as terminal:
+            while terminal.expect([r"(?i)project[^\n]*: ?$", r"\[Y/n\]: ?$", r"\]: ?$", pexpect.EOF]) != 3:
+                terminal.sendline("demo" if "roject" in str(terminal.after) else "")
+            terminal.wait()
+            assert terminal.exitstatus == 0
 
     def in_a_new_shell(self, command: str) -> str:
         """Type a command into a new interactive bash and return its output."""
-        shell = self.terminal("bash", "-i")
-        shell.expect(PROMPT)
-        shell.sendline(command.replace("\\\n", ""))
-        shell.expect(PROMPT)
-        output = str(shell.before)
-        shell.sendline("exit")
-        shell.expect(pexpect.EOF)
-        return output
+        with self.terminal("bash", "-i") as shell:
+            shell.expect(PROMPT)
+            shell.sendline(command.replace("\\\n", ""))
+            shell.expect(PROMPT)
+            return str(shell.before)
 
 
 @pytest.fixture
