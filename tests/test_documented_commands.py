@@ -18,6 +18,10 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 SHELLS = {"console", "sh", "bash", "cron"}
 
 RUN_BY = {
+    **dict.fromkeys(
+        (f"vx-token connect {word}" for word in ("llm", "--undo")),
+        "tools/test_connect.py",
+    ),
     "vx-token demo": "cli/test_demo.py",
     "vx-token endpoints use": "cli/test_endpoints.py",
     "vx-token gateway": "gateway/test_daemon.py",

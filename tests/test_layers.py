@@ -113,6 +113,7 @@ def test_importing_a_package_loads_nothing_else() -> None:
 def test_each_library_has_one_place() -> None:
     assert users("google", "requests") == {"credentials.google_worker"}
     assert users("watchdog") == {"daemon.watcher"}
+    assert users("tomlkit", "ruamel") == {"tools.document"}
     # doctor finds another tool's folder by that tool's own rule, which is click's.
     assert packages(users("click") - {"report.doctor_facts"}) == {"cli"}
     assert packages(users("openai")) <= {"cli"}

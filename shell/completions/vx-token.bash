@@ -131,7 +131,7 @@ __vx_token_option_values() {
 # Sets words to the subcommands, arguments and options of $command.
 __vx_token_command_words() {
   case $command in
-    '') words='run demo print env exec refresh status hook completion path help models endpoints gateway service setup doctor -V --version -h --help' ;;
+    '') words='run demo print env exec refresh status hook completion path help models endpoints gateway service setup connect doctor -V --version -h --help' ;;
     run) words='--log-format --gateway --profile --project --location --endpoint --base-url --credentials --account --impersonate --model -h --help' ;;
     demo) words='--seconds --color -h --help' ;;
     print) words='--profile --project --location --endpoint --base-url --credentials --account --impersonate --model --min-ttl --format -h --help' ;;
@@ -142,7 +142,7 @@ __vx_token_command_words() {
     hook) words='bash zsh fish -h --help' ;;
     completion) words='bash zsh fish -h --help' ;;
     path) words='config runtime default gateway.sock state hook-bash hook-zsh hook-fish gateway.key known service.log setup.json token header env.sh env.fish state.json lock peek events.json --profile -h --help' ;;
-    help) words='benchmarks benchmarks-gateway commands completion concepts configuration containers credentials demo design doctor endpoints env exec gateway help hook index models path print quickstart refresh run scripts security service setup shell status tools troubleshooting upgrade -h --help' ;;
+    help) words='benchmarks benchmarks-gateway commands completion concepts configuration connect containers credentials demo design doctor endpoints env exec gateway help hook index models path print quickstart refresh run scripts security service setup shell status tools troubleshooting upgrade -h --help' ;;
     models) words='--profile --publisher --probe --yes --refresh --json -h --help' ;;
     endpoints) words='use --profile --location --all-locations --json -h --help' ;;
     'endpoints use') words='--profile --location --dry-run -h --help openapi' known=endpoint ;;
@@ -161,6 +161,7 @@ __vx_token_command_words() {
     'service status') words='--color -h --help' ;;
     'service logs') words='--lines -n --follow -f -h --help' ;;
     setup) words='--project --location --credentials --account --base-url --model --profile --shell --hook --no-hook --service --no-service --offline --yes --dry-run --undo --quiet -q -h --help' ;;
+    connect) words='aichat aider avante claude-code codecompanion codex continue crush cursor dify fabric goose gptel gptme jetbrains jupyter-ai librechat litellm llm marimo mods n8n open-webui opencode pi promptfoo qwen-code shell-gpt vscode zed --list --profile --model --all --undo --dry-run --offline --yes -h --help' ;;
     doctor) words='--profile --json --fix --yes --live --quiet -q --color -h --help' ;;
   esac
 }

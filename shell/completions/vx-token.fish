@@ -105,6 +105,7 @@ complete -c vx-token -n __vx_token_at -a endpoints -d 'List deployed endpoints, 
 complete -c vx-token -n __vx_token_at -a gateway -d 'Serve the loopback gateway in the foreground'
 complete -c vx-token -n __vx_token_at -a service -d 'Install and control the service that keeps tokens fresh'
 complete -c vx-token -n __vx_token_at -a setup -d 'Set up the configuration, the shell hook and the service'
+complete -c vx-token -n __vx_token_at -a connect -d 'Connect a tool'
 complete -c vx-token -n __vx_token_at -a doctor -d 'Check for known problems and print how to solve each'
 complete -c vx-token -n __vx_token_at -s V -l version -d 'Show the version and exit'
 
@@ -182,7 +183,7 @@ complete -c vx-token -n '__vx_token_at completion' -a 'bash zsh fish'
 complete -c vx-token -n '__vx_token_at path' -l profile -x -a '(__vx_token_profiles)' -d 'The profile of the file'
 complete -c vx-token -n '__vx_token_at path' -a 'config runtime default gateway.sock state hook-bash hook-zsh hook-fish gateway.key known service.log setup.json token header env.sh env.fish state.json lock peek events.json'
 
-complete -c vx-token -n '__vx_token_at help' -a 'benchmarks benchmarks-gateway commands completion concepts configuration containers credentials demo design doctor endpoints env exec gateway help hook index models path print quickstart refresh run scripts security service setup shell status tools troubleshooting upgrade'
+complete -c vx-token -n '__vx_token_at help' -a 'benchmarks benchmarks-gateway commands completion concepts configuration connect containers credentials demo design doctor endpoints env exec gateway help hook index models path print quickstart refresh run scripts security service setup shell status tools troubleshooting upgrade'
 
 complete -c vx-token -n '__vx_token_at models' -l profile -x -a '(__vx_token_profiles)' -d 'The profile whose models are listed'
 complete -c vx-token -n '__vx_token_at models' -l publisher -x -a 'google anthropic meta mistralai qwen deepseek-ai moonshotai minimaxai zai-org openai ai21 xai' -d 'Only this publisher'
@@ -262,6 +263,16 @@ complete -c vx-token -n '__vx_token_at setup' -l yes -d 'Use all defaults and as
 complete -c vx-token -n '__vx_token_at setup' -l dry-run -d 'Show what would change, but change nothing'
 complete -c vx-token -n '__vx_token_at setup' -l undo -d 'Undo all changes of setup'
 complete -c vx-token -n '__vx_token_at setup' -l quiet -s q -d 'Print errors only'
+
+complete -c vx-token -n '__vx_token_at connect' -l list -d 'List all known tools'
+complete -c vx-token -n '__vx_token_at connect' -l profile -x -a '(__vx_token_profiles)' -d 'The profile to use'
+complete -c vx-token -n '__vx_token_at connect' -l model -x -a '(__vx_token_known model)' -d 'The model, instead of the profile\'s'
+complete -c vx-token -n '__vx_token_at connect' -l all -d 'Every installed tool'
+complete -c vx-token -n '__vx_token_at connect' -l undo -d 'Take back what connect changed, and revoke the tool\'s key'
+complete -c vx-token -n '__vx_token_at connect' -l dry-run -d 'Show what would change, but change nothing'
+complete -c vx-token -n '__vx_token_at connect' -l offline -d 'Make no test request at the end'
+complete -c vx-token -n '__vx_token_at connect' -l yes -d 'Ask no questions'
+complete -c vx-token -n '__vx_token_at connect' -a 'aichat aider avante claude-code codecompanion codex continue crush cursor dify fabric goose gptel gptme jetbrains jupyter-ai librechat litellm llm marimo mods n8n open-webui opencode pi promptfoo qwen-code shell-gpt vscode zed'
 
 complete -c vx-token -n '__vx_token_at doctor' -l profile -x -a '(__vx_token_profiles)' -d 'The profile this shell uses'
 complete -c vx-token -n '__vx_token_at doctor' -l json -d 'Print one JSON object'

@@ -54,7 +54,7 @@ def keys() -> None:
     from vx_token.gateway import statusz
     from vx_token.report import gateway_use
 
-    gateway = statusz.query(_running_gateway(load_config(os.environ)), _local_key)
+    gateway = statusz.query(running_gateway(load_config(os.environ)), _local_key)
     output.show(gateway_use.keys_table(address.key_owners(os.environ), gateway))
 
 
@@ -107,7 +107,7 @@ def tail(no_follow: bool) -> None:
     Example:
       vx-token gateway tail
     """
-    gateway = _running_gateway(load_config(os.environ))
+    gateway = running_gateway(load_config(os.environ))
     follow(lambda after: _recent(gateway, after), output.show, None if no_follow else lambda: time.sleep(_PAUSE))
 
 
@@ -153,7 +153,7 @@ def _local_key() -> str:
     return address.local_key(os.environ)
 
 
-def _running_gateway(settings: Config) -> str:
+def running_gateway(settings: Config) -> str:
     """Return the address of the daemon's gateway, or the configured one."""
     from vx_token.daemon import info
 

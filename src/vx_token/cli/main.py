@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vx_token import __version__
+from vx_token.cli import connect as cli_connect
 from vx_token.cli import doctor as cli_doctor
 from vx_token.cli import endpoints, files, models, output, status, tokens, wiring
 from vx_token.cli import gateway as cli_gateway
@@ -189,11 +190,12 @@ cli.add_command(endpoints.endpoints)
 cli.add_command(cli_gateway.gateway)
 cli.add_command(cli_service.service)
 cli.add_command(cli_setup.setup)
+cli.add_command(cli_connect.connect)
 cli.add_command(cli_doctor.doctor)
 cli.sections = {
     "Everyday": ("status", "exec", "refresh", "doctor", "help"),
     "Models": ("models", "endpoints"),
-    "Set-up": ("setup", "service", "run", "hook", "completion", "demo"),
+    "Set-up": ("setup", "connect", "service", "run", "hook", "completion", "demo"),
     "Gateway": ("gateway",),
     "For scripts": ("print", "env", "path"),
 }

@@ -1,18 +1,16 @@
-"""Installation steps as data: files to write, edit or remove and commands to run, for a dry run or to perform."""
+"""Installation steps as data: files to write or remove and commands to run, for a dry run or to perform."""
 
-import contextlib
-import difflib
 import re
 import shlex
 import shutil
-import stat
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vx_token.errors import ConfigError, VxTokenError
-from vx_token.system import atomic, paths
+from vx_token.errors import VxTokenError
+from vx_token.system import atomic
+from vx_token.system.file_edit import remove_empty_parents
 
 ProgramRunner = Callable[[list[str]], subprocess.CompletedProcess[str]]
 """Runs a program to completion and captures its output; raises FileNotFoundError if it is not installed."""
@@ -91,63 +89,6 @@ class RunCommand:
             raise VxTokenError(f"{shlex.join(self.argv)}: {output[-1]}", "see: vx-token service status")
 
 
-@dataclass(frozen=True, slots=True)
-class EditFile:
-    """Changes a file of the user's: symbolic links, its mode and the rest of its content are preserved.
-
-    Attributes:
-        path: the file, or a symbolic link whose target is changed, as dotfiles managers expect.
-        old: the content that was read, None when there was no file.
-        new: the new content; None removes the file and then empty parent folders below `below`.
-        mode: the mode of a new file.
-        below: the folder at which removing empty parents stops.
-    """
-
-    path: Path
-    old: bytes | None
-    new: bytes | None
-    mode: int = 0o600
-    below: Path | None = None
-
-    def __str__(self) -> str:
-        if self.new is None:
-            return f"remove {self.path}"
-        return f"{'change' if self.old is not None else 'write'} {self.path}\n" + "".join(self._diff())
-
-    def _diff(self) -> Iterator[str]:
-        before, after = ((content or b"").decode("utf-8", "backslashreplace") for content in (self.old, self.new))
-        for line in difflib.ndiff(before.splitlines(), after.splitlines()):
-            if line[:1] in "+-":
-                yield f"    {line}".rstrip() + "\n"
-
-    def perform(self, run: ProgramRunner | None = None) -> None:  # noqa: ARG002 - all steps have the same signature
-        """Write or remove the file.
-
-        Raises:
-            ConfigError: the file has changed since it was read, or is not writable.
-        """
-        if read_if_exists(self.path) != self.old:
-            raise ConfigError(f"{self.path} was changed meanwhile; vx-token did not overwrite it", "run it again")
-        try:
-            self._write() if self.new is not None else self._remove()
-        except OSError as error:
-            hint = "make the change shown above where that file is generated, or omit it"
-            raise ConfigError(f"cannot change {self.path}: {error.strerror}", hint) from None
-
-    def _write(self) -> None:
-        assert self.new is not None
-        target = self.path.resolve()
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mode = self.mode if self.old is None else stat.S_IMODE(target.stat().st_mode)
-        atomic.write(target, self.new, mode)
-
-    def _remove(self) -> None:
-        target = self.path.resolve()  # a symbolic link that was dangling before setup is dangling again
-        target.unlink(missing_ok=True)
-        if self.below:
-            remove_empty_parents(target, self.below.resolve())
-
-
 Step = MakeFolder | WriteFile | RemoveFile | RunCommand
 
 
@@ -173,29 +114,6 @@ def run_program(run: ProgramRunner, *argv: str) -> subprocess.CompletedProcess[s
         return run(list(argv))
     except FileNotFoundError:
         return subprocess.CompletedProcess(argv, 127, "", f"{argv[0]}: not found")
-
-
-def read_if_exists(path: Path) -> bytes | None:
-    """Read a file, None when it does not exist.
-
-    Raises:
-        ConfigError: the file exists and is not readable.
-    """
-    try:
-        return paths.content(path)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}", "make it a readable file") from None
-
-
-def remove_empty_parents(path: Path, below: Path) -> None:
-    """Remove the empty folders above `path` and below `below`."""
-    with contextlib.suppress(OSError):  # rmdir fails at the first folder that is not empty
-        for folder in path.parents:
-            if not folder.is_relative_to(below) or folder == below:
-                break
-            folder.rmdir()
 
 
 def _redacted(text: str) -> str:

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vx_token.install.changes import ProgramRunner, remove_empty_parents
+from vx_token.install.changes import ProgramRunner
 from vx_token.system import paths, shipped
+from vx_token.system.file_edit import remove_empty_parents
 
 
 @dataclass(frozen=True, slots=True)

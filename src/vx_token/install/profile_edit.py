@@ -7,9 +7,8 @@ from pathlib import Path
 from vx_token.config import toml_edit
 from vx_token.config.load import parse_config
 from vx_token.errors import ConfigError
-from vx_token.install import changes
-from vx_token.install.changes import EditFile
-from vx_token.system import paths
+from vx_token.system import file_edit, paths
+from vx_token.system.file_edit import EditFile
 
 
 def plan(path: Path, name: str, values: toml_edit.Values, environ: Mapping[str, str]) -> EditFile | None:
@@ -24,7 +23,7 @@ def plan(path: Path, name: str, values: toml_edit.Values, environ: Mapping[str, 
     Raises:
         ConfigError: the file cannot be edited safely, or would be invalid.
     """
-    old = changes.read_if_exists(path)
+    old = file_edit.read_if_exists(path)
     try:
         text = (old or b"").decode("utf-8-sig")
         new = toml_edit.with_profile(text, name, values)

@@ -12,13 +12,14 @@ from vx_token.config.model import Config
 from vx_token.daemon import info
 from vx_token.errors import LoginNeededError, TemporaryError, VxTokenError
 from vx_token.install import changes, man_pages, rcfile, setup_config, shell_startup
-from vx_token.install.changes import EditFile, Step
+from vx_token.install.changes import Step
 from vx_token.install.man_pages import LinkPages, UnlinkPages
 from vx_token.install.replaced_keys import replaced
 from vx_token.install.service import ServiceManager, leftovers
 from vx_token.install.setup_io import SetupContext, SetupOptions
 from vx_token.install.setup_record import Record
-from vx_token.system import paths, shipped
+from vx_token.system import file_edit, paths, shipped
+from vx_token.system.file_edit import EditFile
 
 UndoStep = Step | EditFile | UnlinkPages
 
@@ -177,7 +178,7 @@ def _hooks(options: SetupOptions, context: SetupContext) -> tuple[str, tuple[Edi
     edits, loaded_by = [], ""
     targets = shell_startup.HOOK_TARGETS[kind](context.environ)
     for path in targets:
-        old = changes.read_if_exists(path)
+        old = file_edit.read_if_exists(path)
         if old is not None and not rcfile.has_block(old) and shell_startup.scan(_decoded(old)).loads:
             loaded_by = f"{path} line {shell_startup.scan(_decoded(old)).loads}"
         new = rcfile.with_block(
@@ -202,7 +203,7 @@ def _hooks(options: SetupOptions, context: SetupContext) -> tuple[str, tuple[Edi
 
 def _startup_texts(context: SetupContext) -> dict[Path, str]:
     files = shell_startup.files(context.environ)
-    return {path: _decoded(changes.read_if_exists(path) or b"") for path in files if path.is_file()}
+    return {path: _decoded(file_edit.read_if_exists(path) or b"") for path in files if path.is_file()}
 
 
 def _decoded(data: bytes) -> str:
@@ -239,7 +240,7 @@ def _up_to_date(context: SetupContext) -> bool:
 
 
 def _done(step: Step) -> bool:
-    return not isinstance(step, changes.WriteFile) or changes.read_if_exists(step.path) == step.text.encode()
+    return not isinstance(step, changes.WriteFile) or file_edit.read_if_exists(step.path) == step.text.encode()
 
 
 def _new_folders(plan: SetupPlan, context: SetupContext) -> frozenset[Path]:
@@ -279,7 +280,7 @@ def _remove_hooks(record: Record, context: SetupContext) -> Iterator[EditFile]:
 
 def _start_up_files(record: Record, context: SetupContext) -> Iterator[tuple[Path, bytes]]:
     for path in dict.fromkeys([*record.hooks, *shell_startup.files(context.environ)]):
-        old = changes.read_if_exists(path) if path.is_file() else None
+        old = file_edit.read_if_exists(path) if path.is_file() else None
         if old is not None:
             yield path, old
 

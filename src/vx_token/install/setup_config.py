@@ -14,11 +14,10 @@ from vx_token.config.model import Config
 from vx_token.credentials import gcloud
 from vx_token.credentials.credential_file import CredentialFile
 from vx_token.errors import ConfigError
-from vx_token.install import changes
-from vx_token.install.changes import EditFile
 from vx_token.install.setup_io import SetupContext, SetupOptions
 from vx_token.install.setup_login import find_login
-from vx_token.system import paths
+from vx_token.system import file_edit, paths
+from vx_token.system.file_edit import EditFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ def plan_config(options: SetupOptions, context: SetupContext) -> ConfigPlan:
         UsageError: a setting is not known and there is no prompt.
     """
     path = paths.config_file(context.environ)
-    old = changes.read_if_exists(path)
+    old = file_edit.read_if_exists(path)
     text = _text(path, old)
     tables = _tables(text, path)
     if options.profile and (problem := _problem(load.NAME, options.profile)):

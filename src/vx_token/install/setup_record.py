@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vx_token.install import changes
-from vx_token.install.changes import EditFile
-from vx_token.system import paths
+from vx_token.system import file_edit, paths
+from vx_token.system.file_edit import EditFile
 
 RECORD_FILE = "setup.json"
 VERSION = 1
@@ -76,11 +75,11 @@ class Record:
             "folders": sorted(map(str, self.folders)),
         }
         path = _path(environ)
-        EditFile(path, changes.read_if_exists(path), (json.dumps(content, indent=1) + "\n").encode()).perform()
+        EditFile(path, file_edit.read_if_exists(path), (json.dumps(content, indent=1) + "\n").encode()).perform()
 
     def restoration(self, home: Path) -> EditFile | None:
         """Return the step that restores the configuration; None when the user has changed it since."""
-        old = changes.read_if_exists(Path(self.config)) if self.config else None
+        old = file_edit.read_if_exists(Path(self.config)) if self.config else None
         if old is None or _sum(old) != self.after:
             return None
         return EditFile(Path(self.config), old, None if self.before is None else self.before.encode(), below=home)
@@ -88,7 +87,7 @@ class Record:
     def removal(self, environ: Mapping[str, str], home: Path) -> list[EditFile]:
         """Return the step that removes the record."""
         path = _path(environ)
-        old = changes.read_if_exists(path)
+        old = file_edit.read_if_exists(path)
         return [] if old is None else [EditFile(path, old, None, below=home)]
 
 

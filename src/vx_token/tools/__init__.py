@@ -1,0 +1,1 @@
+"""Other programs' settings: connect one to vx-token, list them, undo."""

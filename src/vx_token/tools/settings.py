@@ -1,0 +1,172 @@
+"""Single settings inside a document: put in, and taken out again when they are still ours."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value that a tool's settings get.
+
+    Attributes:
+        path: the keys that lead to it; () is the document itself.
+        value: the value.
+        is_item: whether it is added to the list at `path`.
+        is_default: whether an existing value stays.
+    """
+
+    path: tuple[str, ...]
+    value: Any = field(repr=False)
+    is_item: bool = False
+    is_default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A setting that was put in.
+
+    Attributes:
+        setting: the setting.
+        depth: how many keys of the path existed before.
+        previous: the value before, in a list of one; an empty list when there was none.
+    """
+
+    setting: Setting
+    depth: int
+    previous: list[Any] = field(repr=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for the record."""
+        return {
+            "path": list(self.setting.path),
+            "value": self.setting.value,
+            "is_item": self.setting.is_item,
+            "depth": self.depth,
+            "previous": self.previous,
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Applied":
+        """Read it from the record."""
+        setting = Setting(tuple(content["path"]), content["value"], bool(content["is_item"]))
+        return cls(setting, int(content["depth"]), list(content["previous"]))
+
+
+def apply(document: Any, settings: Iterable[Setting]) -> tuple[Any, list[Applied]]:
+    """Put settings into a document; return it, and what undo needs.
+
+    Raises:
+        ValueError: the document has another structure.
+    """
+    applied = []
+    for setting in settings:
+        if document is None:
+            document = [] if setting.is_item and not setting.path else {}
+        if entry := _put(document, setting):
+            applied.append(entry)
+    return document, applied
+
+
+def _put(document: Any, setting: Setting) -> Applied | None:
+    parent, depth = document, 0
+    keys = setting.path if setting.is_item else setting.path[:-1]
+    for index, key in enumerate(keys):
+        if not isinstance(parent, dict):
+            raise ValueError(f"{'.'.join(keys[:index]) or 'the file'} is not a table")
+        if key not in parent:
+            is_list = setting.is_item and index == len(keys) - 1
+            parent[key] = [] if is_list else {}
+        else:
+            depth += 1
+        parent = parent[key]
+    if setting.is_item:
+        if not isinstance(parent, list):
+            raise ValueError(f"{'.'.join(keys) or 'the file'} is not a list")
+        parent.append(setting.value)
+        return Applied(setting, depth, [])
+    if not isinstance(parent, dict):
+        raise ValueError(f"{'.'.join(keys) or 'the file'} is not a table")
+    last = setting.path[-1]
+    if last in parent and setting.is_default:
+        return None
+    previous = [plain(parent[last])] if last in parent else []
+    parent[last] = setting.value
+    return Applied(setting, depth, previous)
+
+
+def withdraw(document: Any, applied: Iterable[Applied]) -> list[str]:
+    """Take out of a document what is still ours; return the names of settings that were changed since."""
+    return [name for entry in reversed(list(applied)) for name in _take(document, entry)]
+
+
+def _take(document: Any, entry: Applied) -> Iterator[str]:
+    path, value = entry.setting.path, entry.setting.value
+    holders = [document]
+    for key in path if entry.setting.is_item else path[:-1]:
+        if not isinstance(holders[-1], dict) or key not in holders[-1]:
+            return
+        holders.append(holders[-1][key])
+    holder = holders[-1]
+    if entry.setting.is_item:
+        found = [index for index, item in enumerate(holder) if _contains(item, value)]
+        if found:
+            del holder[found[0]]
+        else:
+            yield ".".join(path) or "the list"
+    else:
+        if not isinstance(holder, dict) or path[-1] not in holder:
+            return
+        if not _contains(holder[path[-1]], value):
+            yield ".".join(path)
+            return
+        if entry.previous:
+            holder[path[-1]] = entry.previous[0]
+        else:
+            del holder[path[-1]]
+    _remove_empty(holders, path, entry.depth)
+
+
+def _remove_empty(holders: list[Any], path: tuple[str, ...], depth: int) -> None:
+    """Remove the empty tables and lists that `apply` created."""
+    for index in range(len(holders) - 1, depth, -1):
+        if holders[index]:
+            return
+        del holders[index - 1][path[index - 1]]
+
+
+def _contains(value: Any, ours: Any) -> bool:
+    """Whether a value is ours; a table of ours may have got more keys."""
+    if isinstance(value, dict) and isinstance(ours, dict):
+        return all(key in value and _contains(value[key], each) for key, each in ours.items())
+    return bool(value == ours)
+
+
+def plain(value: Any) -> Any:
+    """Return a value of a library's own kinds as plain JSON.
+
+    Raises:
+        ValueError: JSON has no such value.
+    """
+    try:
+        return json.loads(json.dumps(value))
+    except TypeError:
+        raise ValueError("it contains a value that JSON does not have") from None
+
+
+SECRET_NAMES = ("key", "token", "secret", "password", "authorization")
+
+
+def secrets(value: Any, *, is_secret: bool = False) -> Iterator[str]:
+    """Yield the strings of a document that must not be shown: those below a name such as `api_key`."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            name = str(key).lower().replace("vx-token", "")  # api_key_name names a key, and is none
+            hidden = is_secret or (any(each in name for each in SECRET_NAMES) and not name.endswith("name"))
+            yield from secrets(each, is_secret=hidden)
+    elif isinstance(value, list):
+        for each in value:
+            yield from secrets(each, is_secret=is_secret)
+    elif is_secret and isinstance(value, str) and value:
+        yield str(value)

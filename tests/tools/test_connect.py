@@ -1,0 +1,228 @@
+"""`vx-token connect` edits a tool's settings, proves them by the tool itself, and takes them back byte by byte."""
+
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import gateways
+from sandbox import Box
+from vx_token.emulator import Emulator
+from vx_token.tools.catalog import TOOLS
+
+if TYPE_CHECKING:
+    import subprocess
+
+SGPT = """\
+#!{python}
+import json, os, pathlib, sys, urllib.request
+lines = (pathlib.Path.home() / ".config/shell_gpt/.sgptrc").read_text().splitlines()
+rc = dict(line.split("=", 1) for line in lines if "=" in line)
+assert not [name for name in os.environ if name.startswith("OPENAI_")]
+body = {{"model": rc["DEFAULT_MODEL"], "messages": [{{"role": "user", "content": sys.argv[-1]}}]}}
+headers = {{"Authorization": "Bearer " + rc["OPENAI_API_KEY"], "Content-Type": "application/json"}}
+request = urllib.request.Request(rc["API_BASE_URL"] + "/chat/completions", json.dumps(body).encode(), headers)
+print(json.load(urllib.request.urlopen(request))["choices"][0]["message"]["content"])
+"""
+"""A tool that reads its settings as shell-gpt does."""
+
+
+def files(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file and folder below, with content and mode."""
+    return {
+        str(path.relative_to(folder)): (path.read_bytes() if path.is_file() else b"", stat.S_IMODE(path.stat().st_mode))
+        for path in folder.rglob("*")
+    }
+
+
+def connect(box: Box, *words: str) -> "subprocess.CompletedProcess[str]":
+    return box.vx("connect", *words)
+
+
+def connected(box: Box, *words: str) -> str:
+    done = connect(box, *words)
+    assert done.returncode == 0, done.stderr
+    assert "vx-local-" not in done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def ready(signed_in: Box, google: Emulator) -> Box:
+    """A profile in gateway mode; nothing listens."""
+    gateways.configure(signed_in, google, gateways.free_port(), model="google/gemini-2.5-flash")
+    return signed_in
+
+
+EDITED = [name for name, tool in TOOLS.items() if tool.files]
+
+
+@pytest.mark.parametrize("name", EDITED)
+def test_undo_leaves_the_home_folder_byte_by_byte_as_it_was(ready: Box, name: str) -> None:
+    before = files(ready.home)
+    connected(ready, name, "--yes", "--offline")
+    assert files(ready.home) != before
+    assert name in ready.vx("gateway", "keys").stdout
+    assert "prove" not in connected(ready, "--undo", name, "--yes")
+    assert files(ready.home) == before
+    assert name not in ready.vx("gateway", "keys").stdout
+    assert not (ready.root / "connections").exists()
+
+
+SEEDS = {
+    "llm": (".config/io.datasette.llm/keys.json", b'{\n    "openai": "sk-theirs-and-secret"\n}'),
+    "aider": (".aider.conf.yml", b"# mine\nmodel: gpt-4o # for now\nset-env:\n  - A=1\n"),
+    "opencode": (".config/opencode/opencode.jsonc", b'{\n  // mine\n  "theme": "x", // dark\n}\n'),
+    "qwen-code": (".qwen/settings.json", b'{"security": {"auth": {"selectedType": "qwen-oauth"}}}'),
+    "pi": (".pi/agent/models.json", b'{"providers": {"x": {"apiKey": "sk-theirs-and-secret"}}}\n'),
+    "shell-gpt": (".config/shell_gpt/.sgptrc", b"DEFAULT_MODEL=gpt-4o\nREQUEST_TIMEOUT=60\n"),
+}
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_a_file_that_was_there_keeps_its_text_and_comes_back_with_its_mode(ready: Box, name: str) -> None:
+    place, content = SEEDS[name]
+    real, link = ready.home / "dotfiles", ready.home / place
+    link.parent.mkdir(parents=True, exist_ok=True)
+    real.write_bytes(content)
+    real.chmod(0o644)
+    link.symlink_to(real)
+    before = files(ready.home)
+    shown = connected(ready, name, "--yes", "--offline")
+    assert "sk-theirs-and-secret" not in shown
+    assert link.is_symlink()
+    after = link.read_bytes()
+    assert after != content
+    if b"vx-local-" in after:
+        assert "mode 0644 becomes 0600" in shown
+        assert stat.S_IMODE(real.stat().st_mode) == 0o600
+    connected(ready, name, "--yes", "--offline")  # again: the same settings, and the first backup
+    assert link.read_bytes() == after
+    connected(ready, "--undo", name, "--yes")
+    assert files(ready.home) == before
+
+
+def test_a_file_that_was_changed_since_keeps_that_change(ready: Box) -> None:
+    path = ready.home / ".qwen" / "settings.json"
+    path.parent.mkdir()
+    path.write_text('{\n  "theme": "dark"\n}\n')
+    path.chmod(0o644)
+    connected(ready, "qwen-code", "--yes", "--offline")
+    path.write_text(path.read_text().replace('"dark"', '"light"').replace('"google/gemini-2.5-flash"', '"mine"'))
+    shown = connected(ready, "--undo", "qwen-code", "--yes")
+    assert "model.name was changed since and stays" in shown
+    assert json.loads(path.read_text()) == {"theme": "light", "model": {"name": "mine"}}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_dry_run_shows_the_change_and_makes_none(ready: Box) -> None:
+    before = files(ready.root)
+    shown = connected(ready, "llm", "--dry-run", "--model", "google/other")
+    assert "model_name: google/other" in shown
+    assert files(ready.root) == before
+
+
+def test_another_profile_gets_another_key_and_undo_goes_back_to_the_start(ready: Box, google: Emulator) -> None:
+    ready.profile("second", url=google.base_url(), mode="gateway", model="google/second")
+    ready.config.write_text('default_profile = "gemini"\n' + ready.config.read_text())
+    before = files(ready.home)
+    connected(ready, "aider", "--yes", "--offline")
+    first = (ready.home / ".aider.conf.yml").read_text()
+    connected(ready, "aider", "--yes", "--offline", "--profile", "second")
+    second = (ready.home / ".aider.conf.yml").read_text()
+    assert "/second/v1" in second
+    assert "openai/google/second" in second
+    assert not set(first.splitlines()[1:2]) & set(second.splitlines())  # the keys
+    connected(ready, "--undo", "aider", "--yes")
+    assert files(ready.home) == before
+
+
+def test_a_key_that_the_user_made_is_not_revoked(ready: Box) -> None:
+    key = ready.vx("gateway", "key", "--name", "aider").stdout
+    connected(ready, "aider", "--yes", "--offline")
+    connected(ready, "--undo", "aider", "--yes")
+    assert ready.vx("gateway", "key", "--name", "aider").stdout == key
+
+
+def test_the_tool_itself_proves_the_connection(ready: Box, google: Emulator) -> None:
+    program = ready.root / "bin" / "sgpt"
+    program.parent.mkdir()
+    program.write_text(SGPT.format(python=sys.executable))
+    program.chmod(0o755)
+    ready.environ["PATH"] = f"{program.parent}{os.pathsep}{ready.environ['PATH']}"
+    refused = connect(ready, "shell-gpt", "--yes")
+    assert refused.returncode == 1
+    assert "vx-token: the gateway is not running" in refused.stderr
+    port = int(ready.config.read_text().split("port = ")[1].split()[0])
+    with gateways.alone(ready, port):
+        assert "through the gateway with its key shell-gpt: answered" in connected(ready, "--all", "--yes")
+        assert gateways.last_chat(google).status == 200
+        program.write_text(f"#!{sys.executable}\nprint('from a cache')\n")
+        cached = connect(ready, "shell-gpt", "--yes")
+        assert cached.returncode == 1
+        assert "it sent no request through the gateway" in cached.stderr
+    assert "since" in connected(ready, "--list")
+    connected(ready, "--undo", "--all", "--yes")
+    assert "since" not in connected(ready, "--list")
+
+
+def test_in_direct_mode_no_token_is_written(signed_in: Box) -> None:
+    signed_in.refresh()
+    token = signed_in.read("token")
+    for name in EDITED:
+        done = connect(signed_in, name, "--yes", "--offline")
+        if TOOLS[name].needs_static_key:
+            assert done.returncode == 3
+            assert "a Google token expires within an hour" in done.stderr
+        else:
+            assert done.returncode == 0, done.stderr
+    written = b"".join(content for content, _ in files(signed_in.home).values())
+    assert token.encode() not in written
+    assert b"/gemini/token}" in written or b"/default/token}" in written
+    assert b" print --profile gemini" in written
+
+
+def test_a_file_that_cannot_be_edited_stays_and_the_text_is_printed(ready: Box) -> None:
+    path = ready.home / ".config" / "opencode" / "opencode.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"a": 1, "a": 2}')
+    done = connect(ready, "opencode", "--yes")
+    assert done.returncode == 3
+    assert '"baseURL": "http://127.0.0.1' in done.stdout
+    assert '"apiKey": "KEY"' in done.stdout
+    assert "vx-token: cannot edit" in done.stderr
+    assert path.read_text() == '{"a": 1, "a": 2}'
+    assert "opencode" not in ready.vx("gateway", "keys").stdout
+
+
+@pytest.mark.parametrize("name", [name for name, tool in TOOLS.items() if tool.text])
+def test_the_text_for_other_tools_has_the_url_and_no_key(ready: Box, name: str) -> None:
+    before = files(ready.root)
+    shown = connected(ready, name, "--yes")
+    assert "127.0.0.1:" in shown
+    assert "google/gemini-2.5-flash" in shown
+    assert f"gateway key --name {name}" in shown or f'"--name", "{name}"' in shown
+    assert files(ready.root) == before
+
+
+def test_cursor_and_claude_code_say_what_must_never_be_done(ready: Box) -> None:
+    for name, reason in (("cursor", "its own servers"), ("claude-code", "api.anthropic.com")):
+        done = connect(ready, name, "--yes")
+        assert done.returncode == 3
+        assert reason in done.stderr
+
+
+def test_wrong_words(ready: Box) -> None:
+    for words, message in (
+        ((), "name one tool, or use --all"),
+        (("llm", "--all"), "name one tool, or use --all"),
+        (("lmm", "--yes"), "does not know the tool 'lmm'"),
+        (("llm",), "stdin is not a terminal"),
+    ):
+        done = connect(ready, *words)
+        assert done.returncode == 2
+        assert message in done.stderr
+    assert "llm is not connected" in connect(ready, "--undo", "llm", "--yes").stderr
