@@ -1,10 +1,20 @@
 """Extra variables: presets and assignments of the user's own."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from sandbox import Box
 from vx_token.config import fields, presets
+from vx_token.config.model import Config, Profile
 from vx_token.config.presets import FORBIDDEN, PRESETS
+from vx_token.credentials.token import Token
+from vx_token.outputs import exports
+from vx_token.outputs.publisher import Publisher
+from vx_token.system.clock import SystemClock
+from vx_token.tokens.model import State
+from vx_token.tokens.store import Store
 
 FIELDS = {
     "token": "ya29.t",
@@ -13,6 +23,8 @@ FIELDS = {
     "path": "v1/x",
     "model": "google/gemini",
     "profile": "gemini",
+    "tokens": "k;k",
+    "base_urls": "http://a/v1;http://a/b/v1",
 }
 
 
@@ -41,6 +53,34 @@ def test_goose_gets_a_host_and_a_path_that_make_the_base_url() -> None:
     assert f"{found['OPENAI_HOST']}/{found['OPENAI_BASE_PATH']}" == FIELDS["base_url"] + "/chat/completions"
 
 
+def test_a_tool_that_takes_lists_gets_all_profiles_in_gateway_mode_its_own_first(box: Box) -> None:
+    for name, mode in (("one", "gateway"), ("two", "gateway"), ("three", "direct"), ("four", "gateway")):
+        box.profile(name, mode=mode, export=["open-webui"])
+    box.config.write_text(f'default_profile = "one"\n{box.config.read_text()}')
+    found = json.loads(box.vx("env", "--shell", "json", "--profile", "two").stdout)
+    port = "http://127.0.0.1:8490"
+    assert found["OPENAI_API_BASE_URLS"] == f"{port}/two/v1;{port}/v1;{port}/four/v1"
+    assert found["OPENAI_API_KEYS"] == ";".join([found["OPENAI_API_KEY"]] * 3)
+
+
+def test_in_direct_mode_there_is_no_list_because_its_tokens_would_expire_apart() -> None:
+    profile = Profile("p", "demo", export=("open-webui",))
+    assert "OPENAI_API_KEYS" not in exports.variables(profile, Token("ya29.t", 2e9, 1e9, "service_account"))
+
+
+def test_the_env_file_has_the_list_too(tmp_path: Path) -> None:
+    profiles = {name: Profile(name, "demo", mode="gateway", export=("open-webui",)) for name in ("a", "b")}
+    config = Config(tmp_path, profiles, "a")
+    publisher = Publisher(
+        Store(tmp_path / "run"), SystemClock(), config, lambda each: ("vx-local", f"http://host/{each.name}/v1")
+    )
+    publisher.store.prepare("b")
+    publisher.publish(profiles["b"], State())
+    text = (tmp_path / "run/b/env.sh").read_text()
+    assert "export OPENAI_API_BASE_URLS='http://host/b/v1;http://host/a/v1'\n" in text
+    assert "export OPENAI_API_KEYS='vx-local;vx-local'\n" in text
+
+
 def test_a_users_own_assignment_is_filled_in_and_kept_to_the_letter() -> None:
     found = presets.expand(("A_KEY={token}", 'B_URL=a "b" $c {profile}={model}', "C_KEY=d=e"), FIELDS)
     assert found == {"A_KEY": "ya29.t", "B_URL": 'a "b" $c gemini=google/gemini', "C_KEY": "d=e"}
@@ -56,7 +96,9 @@ READ_BY_TOOLS = (
     "OPENAI_API_BASE_URLS", "OPENAI_API_HOST", "OPENAI_API_MODEL", "OPENAI_MODEL", "OPENAI_HOST", "OPENAI_BASE_PATH",
     "OPENAI_URL", "OPENAI_TIMEOUT", "OPENAI_AGENTS_DISABLE_TRACING", "GPTME_OPENAI_RESPONSES_API", "AZURE_OPENAI_KEY",
     "AVANTE_OPENAI_API_KEY", "OCO_API_KEY", "OCO_API_URL", "OCO_MODEL", "OCO_AI_PROVIDER", "AI_API_KEY",
-    "CEREBRAS_API_KEY", "DEFAULT_MODEL", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "no_proxy", "GOOGLE_CLOUD_PROJECT",
+    "CEREBRAS_API_KEY", "DEFAULT_MODEL", "COPILOT_PROVIDER_BASE_URL", "COPILOT_PROVIDER_API_KEY", "COPILOT_MODEL",
+    "GOOSE_PROVIDER", "GOOSE_MODEL", "GROK_API_KEY", "GROK_BASE_URL", "GROK_MODEL",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "no_proxy", "GOOGLE_CLOUD_PROJECT",
     "GOOGLE_CLOUD_LOCATION", "VX_TOKEN_EXPIRES_AT",
 )  # fmt: skip
 

@@ -56,6 +56,8 @@ export OPENAI_AGENTS_DISABLE_TRACING='1'
 export OPENAI_MODEL='google/gemini-2.5-flash'
 export OPENAI_HOST='https://aiplatform.googleapis.com'
 export OPENAI_BASE_PATH='v1/projects/demo/locations/global/endpoints/openapi/chat/completions'
+export GOOSE_PROVIDER='openai'
+export GOOSE_MODEL='google/gemini-2.5-flash'
 export MY_TOKEN='ya29.abc-._~+/='
 export VX_TOKEN_EXPIRES_AT='1800003600'
 # end

@@ -115,9 +115,11 @@ def run_behind(settings: Config, refresher: Refresher, profile: Profile, command
     # Blocked before the gateway's threads start, because each thread receives the signals that it does not block.
     signal.signal(signal.SIGCHLD, lambda *_: None)  # an ignored signal is not delivered to sigwaitinfo
     before = signal.pthread_sigmask(signal.SIG_BLOCK, WAITED_FOR)
-    url = address.base_url(settings, profile.name, serving.start().removesuffix("/v1"))
+    base = serving.start().removesuffix("/v1")
+    url = address.base_url(settings, profile.name, base)
+    urls = exports.gateway_urls(settings, profile, lambda each: address.base_url(settings, each.name, base))
     try:
-        variables = exports.variables(profile, token, key.value, url)
+        variables = exports.variables(profile, token, key.value, url, urls)
         environ = {**os.environ, **variables, **address.no_proxy_variables(os.environ, settings.gateway.host)}
         return _supervise(command, output.environment(environ), before, limit)
     finally:

@@ -67,7 +67,8 @@ def _variables(settings: Config, refresher: Refresher, profile: Profile) -> dict
     key, url = address.lookup(settings, os.environ)(profile)
     # In gateway mode no token is fetched, because the local key does not expire and the gateway refreshes the token.
     token = refresher.store.read(profile.name).live(refresher.clock.now()) if key else refresher.current(profile)
-    variables = exports.variables(profile, token, key, url)
+    urls = exports.gateway_urls(settings, profile, lambda each: address.base_url(settings, each.name)) if key else ()
+    variables = exports.variables(profile, token, key, url, urls)
     return variables | (
         address.no_proxy_variables(os.environ, settings.gateway.host) if profile.mode == "gateway" else {}
     )

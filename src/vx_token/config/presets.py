@@ -5,10 +5,23 @@ from collections.abc import Mapping
 
 PRESETS: Mapping[str, tuple[str, ...]] = {
     "chatblade": ("OPENAI_API_MODEL={model}",),
-    "goose": ("OPENAI_HOST={host}", "OPENAI_BASE_PATH={path}/chat/completions"),
+    "copilot": (
+        "COPILOT_PROVIDER_BASE_URL={base_url}",
+        "COPILOT_PROVIDER_API_KEY={token}",
+        "COPILOT_MODEL={model}",
+    ),
+    "goose": (
+        "OPENAI_HOST={host}",
+        "OPENAI_BASE_PATH={path}/chat/completions",
+        "GOOSE_PROVIDER=openai",
+        "GOOSE_MODEL={model}",
+    ),
+    "grok": ("GROK_API_KEY={token}", "GROK_BASE_URL={base_url}", "GROK_MODEL={model}"),
     "gptme": ("GPTME_OPENAI_RESPONSES_API=0",),
     "avante": ("AVANTE_OPENAI_API_KEY={token}",),
+    "open-webui": ("OPENAI_API_BASE_URLS={base_urls}", "OPENAI_API_KEYS={tokens}"),
     "opencommit": ("OCO_API_KEY={token}", "OCO_API_URL={base_url}", "OCO_AI_PROVIDER=openai", "OCO_MODEL={model}"),
+    "shell-gpt": ("DEFAULT_MODEL={model}",),
     "tgpt": ("OPENAI_URL={base_url}/chat/completions",),
 }
 
@@ -19,7 +32,7 @@ FORBIDDEN: Mapping[str, str] = {
     "OPENAI_PROJECT_ID": "Vertex has no OpenAI projects",
 }
 
-FIELDS = ("token", "base_url", "host", "path", "model", "profile")
+FIELDS = ("token", "base_url", "host", "path", "model", "profile", "tokens", "base_urls")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ASSIGNMENT = re.compile(rf"({_NAME.pattern})=([^']+)")
 _FIELD = re.compile(r"\{(\w*)\}")

@@ -168,7 +168,7 @@ class UserCommands:
             return
         if commands:
             # A daemon that was started in a shell with the hook has that shell's token in its environment.
-            secret = {name for each in profiles for name in variables(each, _ANY_TOKEN)}
+            secret = {name for each in profiles for name in variables(each, _ANY_TOKEN, urls=("any",))}
             self._runner.start(Job(event, commands, environment(self._environ, event, secret)))
 
     def record(self, job: Job, problems: tuple[str, ...]) -> bool:

@@ -1,21 +1,24 @@
 """The variables and header lines that tools read, made from a token."""
 
 import json
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from vx_token.config import presets
-from vx_token.config.model import Profile
+from vx_token.config.model import Config, Profile
 from vx_token.credentials.token import Token
 from vx_token.errors import printable
 
 
-def variables(profile: Profile, token: Token | None, key: str = "", url: str = "") -> dict[str, str]:
+def variables(
+    profile: Profile, token: Token | None, key: str = "", url: str = "", urls: Sequence[str] = ()
+) -> dict[str, str]:
     """Return the variables to export; none is empty.
 
-    The gateway's `key` and `url` do not expire, so they are exported without a token as well.
+    The gateway's `key` and `url` do not expire, so they are exported without a token as well; `urls` as for `fields`.
     """
-    values = fields(profile, token, key, url)
+    values = fields(profile, token, key, url, urls)
     if not values:
         return {}
     base = values["base_url"]
@@ -31,10 +34,23 @@ def variables(profile: Profile, token: Token | None, key: str = "", url: str = "
     }
 
 
-def fields(profile: Profile, token: Token | None, key: str = "", url: str = "") -> dict[str, str]:
+def gateway_urls(config: Config, profile: Profile, url_of: Callable[[Profile], str]) -> tuple[str, ...]:
+    """Return the gateway's URLs of `profile` and of all others in gateway mode, for tools that take a list."""
+    others = (each for each in config.profiles.values() if each.mode == "gateway" and each.name != profile.name)
+    return tuple(url_of(each) for each in (profile, *others))
+
+
+def fields(
+    profile: Profile, token: Token | None, key: str = "", url: str = "", urls: Sequence[str] = ()
+) -> dict[str, str]:
     """Return what replaces the fields of `export` and of templates; empty without a key and without a live token.
 
-    `expires_at` is empty for the gateway's key, because that does not expire.
+    Args:
+        profile: the profile.
+        token: its live token, if it has one.
+        key: the gateway's key, empty in direct mode. It does not expire, so `expires_at` is empty then.
+        url: the gateway's URL of the profile, empty in direct mode.
+        urls: the gateway's URLs of several profiles, to which the same key gives access.
     """
     secret, base = (key, url) if key and url else (token.value if token else "", profile.url)
     if not secret:
@@ -47,6 +63,8 @@ def fields(profile: Profile, token: Token | None, key: str = "", url: str = "") 
         "path": parts.path.strip("/"),
         "model": profile.model,
         "profile": profile.name,
+        "tokens": ";".join([secret] * len(urls)),
+        "base_urls": ";".join(urls),
         "expires_at": _rfc3339(token.expires_at) if token and secret == token.value else "",
     }
 

@@ -30,6 +30,7 @@ class Snapshot:
         config: the configuration file's path and stamp; empty if the print cache must not answer for it.
         key: the gateway's key, empty in direct mode.
         url: the gateway's URL, empty in direct mode.
+        urls: the gateway's URLs of this and the other profiles in gateway mode; empty in direct mode.
         key_problem: the error that prevents reading the key, or "".
         former: the token that the files may still contain, if the new state could not be written.
     """
@@ -40,6 +41,7 @@ class Snapshot:
     config: tuple[str, str]
     key: str = ""
     url: str = ""
+    urls: tuple[str, ...] = ()
     key_problem: str = ""
     former: Token | None = None
 
@@ -100,7 +102,7 @@ def _env(kind: str, shell_kind: str) -> Callable[[Snapshot], str]:
         failure = snapshot.state.failure
         if word == "login" and failure is not None:
             lines.append("# notice: " + printable(f"{failure.message}; {failure.hint}").rstrip("; "))
-        exports = variables(snapshot.profile, token, snapshot.key, snapshot.url)
+        exports = variables(snapshot.profile, token, snapshot.key, snapshot.url, snapshot.urls)
         return "\n".join(lines) + "\n" + shell.assignments(shell_kind, exports) + "# end\n"
 
     return render

@@ -8,6 +8,7 @@ from pathlib import Path
 from vx_token.config.model import Config, Profile
 from vx_token.errors import ConfigError
 from vx_token.outputs import files
+from vx_token.outputs.exports import gateway_urls
 from vx_token.outputs.files import Snapshot
 from vx_token.outputs.template_files import TemplateFiles, record_file
 from vx_token.system import paths, safe_path
@@ -74,8 +75,11 @@ class Publisher:
     def _snapshot(self, profile: Profile, state: State) -> Snapshot:
         profile = self.config.profiles.get(profile.name, profile)
         key_problem, key, url, former = "", "", "", None
+        urls: tuple[str, ...] = ()
         try:
             key, url = self.endpoint(profile)
+            if key:
+                urls = gateway_urls(self.config, profile, lambda each: self.endpoint(each)[1])
         except ConfigError as error:
             key_problem = error.message
         # The print cache must not answer for the configuration file if the token was made with other settings, nor
@@ -84,4 +88,4 @@ class Publisher:
         config = ("", "") if misleading else (str(self.config.path), self.config.stamp)
         if self.store.unsaved(profile.name):
             former = self.store.saved(profile.name).token
-        return Snapshot(profile, state, self.clock.now(), config, key, url, key_problem, former)
+        return Snapshot(profile, state, self.clock.now(), config, key, url, urls, key_problem, former)

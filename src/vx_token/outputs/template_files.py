@@ -42,7 +42,7 @@ def render(file: OutputFile, snapshot: Snapshot) -> str | None:
     if snapshot.key_problem:
         raise ConfigError(snapshot.key_problem, "")
     profile, token = snapshot.profile, snapshot.token
-    values = fields(profile, token, snapshot.key, snapshot.url)
+    values = fields(profile, token, snapshot.key, snapshot.url, snapshot.urls)
     if not values:
         return None
     key = values["token"]
@@ -52,7 +52,7 @@ def render(file: OutputFile, snapshot: Snapshot) -> str | None:
         case "header":
             return header_lines(token) if token and not snapshot.key else f"Authorization: Bearer {key}\n"
         case "dotenv":
-            return shell.assignments("dotenv", variables(profile, token, snapshot.key, snapshot.url))
+            return shell.assignments("dotenv", variables(profile, token, snapshot.key, snapshot.url, snapshot.urls))
         case "json":
             names = ("token", "expires_at", "profile", "base_url", "model")
             return json.dumps({name: values[name] or None for name in names}, indent=2) + "\n"
