@@ -479,6 +479,17 @@ def test_a_google_token_without_a_base_url_is_told(signed_in: Box) -> None:
     assert "tools send it to api.openai.com" in check.detail
 
 
+def test_a_local_key_set_by_hand_needs_every_name_of_the_url(at_home: Box) -> None:
+    url = "http://127.0.0.1:8490/v1"
+    at_home.environ |= {"OPENAI_API_KEY": "vx-local-1", "OPENAI_BASE_URL": url}
+    [check] = found(around(at_home), "variables")
+    assert check.ok == "warn"
+    assert check.detail.startswith("OPENAI_API_BASE, OPENAI_API_BASE_URL not set: tools that read it send the gateway")
+    assert check.hint == f"export OPENAI_API_BASE={url} OPENAI_API_BASE_URL={url}"
+    at_home.environ |= {"OPENAI_API_BASE": url, "OPENAI_API_BASE_URL": url}
+    assert [check.ok for check in found(around(at_home), "variables")] == ["ok"]
+
+
 def test_in_gateway_mode_the_exported_key_outlives_every_token(at_home: Box) -> None:
     at_home.environ |= GOOD | {"VX_TOKEN_EXPIRES_AT": "1000", "VX_TOKEN_MODE": "gateway"}
     assert found(around(at_home), "variables")[0].ok == "ok"

@@ -11,6 +11,7 @@ from vx_token.config.load import VARIABLES
 from vx_token.config.model import Config
 from vx_token.errors import did_you_mean
 from vx_token.gateway import address
+from vx_token.gateway.key_file import LOCAL_KEY_PREFIX
 from vx_token.install import shell_startup
 from vx_token.report.doctor_facts import LLM_KEYS, LLM_MODELS, Check, Surroundings, on_loopback
 
@@ -65,6 +66,8 @@ def _key(around: Surroundings) -> Iterator[Check]:
     if re.search(r"\s", key):
         hint = "remove it: with a newline at the end, tools fail with `Connection error.`"
         yield Check("variables", "fail", "OPENAI_API_KEY contains white space", hint)
+    if _is_local(key):
+        return  # it does not expire, and `vx-token gateway key` prints it for exactly this
     if not end.isdigit():
         hint = f"open a shell with the hook, or run: {RESET} (it replaces the URLs as well as the key)"
         yield Check("variables", "warn", "OPENAI_API_KEY was not set by vx-token", hint)
@@ -100,6 +103,24 @@ def _base_url(around: Surroundings) -> Iterator[Check]:
     if ours and base is None:
         detail = "OPENAI_API_KEY is a Google token, but OPENAI_BASE_URL is not set: tools send it to api.openai.com"
         yield Check("variables", "fail", detail, RESET)
+    missing = [name for name in ("OPENAI_BASE_URL", *ALIASES) if name not in environ]
+    if missing and _is_local(environ.get("OPENAI_API_KEY", "")):
+        detail = f"{', '.join(missing)} not set: tools that read it send the gateway's key to api.openai.com"
+        hint = " ".join(["export", *(f"{name}={_gateway_url(around)}" for name in missing)])
+        yield Check("variables", "warn", detail, hint)
+
+
+def _is_local(key: str) -> bool:
+    """Whether the key is one of the gateway's."""
+    return key.startswith(LOCAL_KEY_PREFIX)
+
+
+def _gateway_url(around: Surroundings) -> str:
+    """Return the URL that goes with a local key: the one that another variable has, else the default profile's."""
+    if base := around.environ.get("OPENAI_BASE_URL"):
+        return base
+    config = around.config
+    return address.base_url(config, config.default_profile) if isinstance(config, Config) else "URL"
 
 
 RESET = 'eval "$(vx-token env)"'
