@@ -33,10 +33,10 @@ print(json.load(urllib.request.urlopen(request))["choices"][0]["message"]["conte
 
 def files(folder: Path) -> dict[str, tuple[bytes, int]]:
     """Every file and folder below, with content and mode."""
-    return {
-        str(path.relative_to(folder)): (path.read_bytes() if path.is_file() else b"", stat.S_IMODE(path.stat().st_mode))
-        for path in folder.rglob("*")
-    }
+    paths = list(folder.rglob("*"))
+    contents = [path.read_bytes() if path.is_file() else b"" for path in paths]
+    modes = [stat.S_IMODE(path.lstat().st_mode) for path in paths]
+    return dict(zip(map(str, paths), zip(contents, modes, strict=True), strict=True))
 
 
 def connect(box: Box, *words: str) -> "subprocess.CompletedProcess[str]":
@@ -78,8 +78,16 @@ SEEDS = {
     "opencode": (".config/opencode/opencode.jsonc", b'{\n  // mine\n  "theme": "x", // dark\n}\n'),
     "qwen-code": (".qwen/settings.json", b'{"security": {"auth": {"selectedType": "qwen-oauth"}}}'),
     "pi": (".pi/agent/models.json", b'{"providers": {"x": {"apiKey": "sk-theirs-and-secret"}}}\n'),
+    "continue": (".continue/config.yaml", b"name: mine\nversion: 2.0.0\nschema: v1\nmodels:\n  - name: a # b\n"),
+    "gptme": (".config/gptme/config.toml", b'[env]\nA = "1" # one\n\n[[providers]]\nname = "x"\n\n[prompt]\na = 1\n'),
+    "gpt-cli": (".gptrc", b"# mine\nmarkdown: false\nassistants:\n  dev:\n    model: gpt-4o\n"),
+    "cline": (".cline/data/settings/providers.json", b'{"version": 1, "providers": {"x": {"settings": {}}}}'),
     "shell-gpt": (".config/shell_gpt/.sgptrc", b"DEFAULT_MODEL=gpt-4o\nREQUEST_TIMEOUT=60\n"),
 }
+
+
+def test_each_tool_has_a_file_of_a_user() -> None:
+    assert SEEDS.keys() == set(EDITED)
 
 
 @pytest.mark.parametrize("name", SEEDS)
@@ -116,6 +124,38 @@ def test_a_file_that_was_changed_since_keeps_that_change(ready: Box) -> None:
     assert "model.name was changed since and stays" in shown
     assert json.loads(path.read_text()) == {"theme": "light", "model": {"name": "mine"}}
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_undo_leaves_a_file_that_the_tool_still_accepts(ready: Box) -> None:
+    cline, other = ready.home / ".cline/data/settings/providers.json", ready.home / ".continue/config.yaml"
+    connected(ready, "cline", "--yes", "--offline")
+    connected(ready, "continue", "--yes", "--offline")
+    values = json.loads(cline.read_text())
+    values["providers"]["openai-compatible"]["updatedAt"] = "2027-01-01T00:00:00.000Z"
+    cline.write_text(json.dumps({**values, "modes": {"plan": 1}}))
+    other.write_text(other.read_text().replace("models:", "models:\n- name: mine"))
+    connected(ready, "--undo", "--all", "--yes")
+    assert json.loads(cline.read_text()) == {"version": 1, "modes": {"plan": 1}}
+    assert other.read_text() == "name: Local settings\nversion: 1.0.0\nschema: v1\nmodels:\n- name: mine\n"
+
+
+def test_what_could_not_be_finished_is_taken_back(ready: Box) -> None:
+    keys = ready.home / ".config" / "io.datasette.llm" / "keys.json"
+    keys.parent.mkdir(parents=True)
+    keys.symlink_to("/proc/vx-token/keys.json")  # where not even root creates a folder
+    before = files(ready.home)
+    done = connect(ready, "llm", "--yes", "--offline")
+    assert done.returncode == 3
+    assert files(ready.home) == before
+    assert "llm" not in ready.vx("gateway", "keys").stdout
+
+
+def test_a_file_in_a_git_repository_is_named(ready: Box) -> None:
+    (ready.home / "dotfiles" / ".git").mkdir(parents=True)
+    (ready.home / ".qwen").symlink_to(ready.home / "dotfiles")
+    done = connect(ready, "qwen-code", "--yes", "--offline")
+    assert f"is in the git repository {ready.home / 'dotfiles'}: do not commit the key" in done.stderr
+    assert (ready.home / "dotfiles" / "settings.json").exists()
 
 
 def test_a_dry_run_shows_the_change_and_makes_none(ready: Box) -> None:

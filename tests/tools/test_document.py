@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as few_examples
 from hypothesis import strategies as st
 
 from vx_token.tools import document, jsonc, settings
@@ -97,6 +98,31 @@ def test_json_is_edited_into_any_value(before: dict[str, Any], after: dict[str, 
     text = json.dumps(before, indent=indent)
     assert jsonc.parse(jsonc.patched(text, after)) == after
     assert jsonc.patched(text, before) == text
+
+
+WORDS = st.text("ab:#-'\"{}[]\\ \té", max_size=6)
+TABLES = st.dictionaries(WORDS, WORDS | st.integers() | st.lists(WORDS, max_size=2), min_size=1, max_size=4)
+
+
+@few_examples(max_examples=50)
+@given(TABLES, st.sampled_from(["yaml", "toml"]))
+def test_yaml_and_toml_without_our_provider_have_the_same_values_and_lines(before: dict[str, Any], form: str) -> None:
+    before = {key: value for key, value in before.items() if key not in {"provider", "list"}}
+    content = document.changed(None, form, lambda values: put_all({} if values is None else values, before))
+    try:
+        after, applied = changed(content, form, PROVIDER, ITEM)
+    except NotEditableError:
+        return
+    again, kept = taken(after, form, applied)
+    assert kept == []
+    assert document.parsed(again, form) == document.parsed(content, form)
+    assert again.split() == content.split()
+
+
+def put_all(document: Any, values: dict[str, Any]) -> Any:
+    for key, value in values.items():
+        document[key] = value
+    return document
 
 
 @given(st.dictionaries(st.text(max_size=4), VALUES, max_size=4), st.sampled_from([2, 4, "\t"]))

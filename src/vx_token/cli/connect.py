@@ -96,7 +96,7 @@ class _Connection:
 
     def connect(self, name: str) -> None:
         """Connect one tool, or print the text to paste."""
-        from vx_token.tools import catalog, record
+        from vx_token.tools import catalog, connection, record
 
         tool = catalog.find(name)
         if tool.refusal:
@@ -113,6 +113,8 @@ class _Connection:
             return
         edits = [str(edit).rstrip() for edit in plan.edits] or ["the settings are there already"]
         output.show("\n".join([f"{tool.title}:", *edits]))
+        for path, repository in connection.in_repositories(plan) if access.key else ():
+            output.show(f"warning: {path} is in the git repository {repository}: do not commit the key", err=True)
         if self._dry_run or not self._confirmed(bool(plan.edits)):
             return
         access, key = self._with_key(tool, access, profile, earlier)
@@ -121,8 +123,13 @@ class _Connection:
         way = "gateway" if access.key else "direct"
         made = record.Record(tool.name, time.time(), profile.name, access.model, way, key, plan.files)
         made.write(self._environ)
-        for edit in plan.edits:
-            edit.perform()
+        try:
+            for edit in plan.edits:
+                edit.perform()
+        except VxTokenError:
+            if earlier is None:
+                self._take_back(made)
+            raise
         self._prove(tool, access, settings)
 
     def _confirmed(self, is_change: bool) -> bool:
@@ -201,8 +208,9 @@ class _Connection:
 
         again = f"undo: vx-token connect --undo {tool.name}"
         example = f"try it: {tool.example(access)}\n" if tool.example else ""
-        if self._offline or not proof.program(tool, self._environ):
-            why = "--offline" if self._offline else f"{tool.title} is not in PATH"
+        if self._offline or not tool.request or not proof.program(tool, self._environ):
+            why = f"{tool.title} is not in PATH" if tool.request else f"{tool.title} would leave a process running"
+            why = "--offline" if self._offline else why
             output.show(f"connected; no request was made ({why})\n{example}{again}")
             return
         try:
@@ -227,14 +235,19 @@ class _Connection:
             output.show(f"revoke the key {made.key}")
         if self._dry_run or not self._confirmed(is_change=True):
             return
-        for step in steps:
+        self._take_back(made)
+        output.show(f"{name} is not connected any more")
+
+    def _take_back(self, made: "Record") -> None:
+        from vx_token.tools import connection
+
+        for step in connection.undo(made, self._environ):
             step.perform()
             for kept in step.kept:
                 output.show(f"{step.file.path}: {kept} was changed since and stays")
         if made.key:
             self._revoke(made.key)
         made.remove(self._environ)
-        output.show(f"{name} is not connected any more")
 
 
 _STAND_IN = "vx-local-key-that-is-created-when-you-agree"

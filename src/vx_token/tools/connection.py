@@ -46,6 +46,15 @@ def plan(files: Sequence[SettingsFile], access: Access, earlier: Record | None) 
     return Plan((*gone, *edits), tuple(record for _, record in planned))
 
 
+def in_repositories(plan: Plan) -> Iterator[tuple[Path, Path]]:
+    """Yield the files of a plan whose content is in a git repository, as that of many dotfiles is, and its folder."""
+    for edit in plan.edits:
+        for folder in edit.path.resolve().parents:
+            if (folder / ".git").exists():
+                yield edit.path, folder
+                break
+
+
 def _planned(file: SettingsFile, access: Access, earlier: FileRecord | None) -> tuple[EditFile, FileRecord]:
     old = file_edit.read_if_exists(file.path)
     base, applied = old, list[Applied]()
@@ -156,7 +165,7 @@ def _without(file: FileRecord, content: bytes, kept: list[str] | None = None) ->
 
     def take(values: Any) -> Any:
         if values is not None:
-            changed_since = settings.withdraw(values, file.applied)
+            changed_since = settings.withdraw(values, file.applied, is_own_file=file.before is None)
             if kept is not None:
                 kept.extend(changed_since)
         rest.append(values)

@@ -93,7 +93,9 @@ def _toml(text: str, change: Callable[[Any], Any]) -> str:
     document = tomlkit.parse(text)
     if tomlkit.dumps(document) != text:
         raise NotEditableError("its style of TOML would not be kept")
-    return tomlkit.dumps(change(document))
+    wanted = change(document)
+    result = tomlkit.dumps(wanted)
+    return _verified(result, tomlkit.parse(result).unwrap(), wanted.unwrap())
 
 
 def _yaml(text: str, change: Callable[[Any], Any]) -> str:
@@ -103,8 +105,16 @@ def _yaml(text: str, change: Callable[[Any], Any]) -> str:
     for yaml in _yamls():
         document = yaml.load(text)
         if _yaml_dumped(yaml, document) == text:
-            return _yaml_dumped(yaml, change(document))
+            wanted = change(document)
+            result = _yaml_dumped(yaml, wanted)
+            return _verified(result, _yaml_loaded(result), wanted)
     raise NotEditableError("its style of YAML would not be kept")
+
+
+def _verified(text: str, values: Any, wanted: Any) -> str:
+    if values != wanted:
+        raise NotEditableError("the edited file would have other values than intended")
+    return text
 
 
 def _yaml_loaded(text: str) -> Any:

@@ -101,7 +101,7 @@ def _pi_files(access: Access, environ: Environ) -> tuple[SettingsFile, ...]:
     provider = {
         "baseUrl": access.url,
         "api": "openai-completions",
-        "apiKey": f"!{shlex.join(access.command)}",  # run at each request
+        "apiKey": access.key or f"!{shlex.join(access.command)}",  # a command is run at each request
         "models": [{"id": access.model}],
     }
     return (SettingsFile(folder / "models.json", "json", (Setting(("providers", PROVIDER), provider),)),)
@@ -162,4 +162,108 @@ SHELL_GPT = Tool(
 )
 
 
-TOOLS = (LLM, AIDER, OPENCODE, PI, QWEN_CODE, SHELL_GPT)
+def _continue_files(access: Access, environ: Environ) -> tuple[SettingsFile, ...]:
+    folder = Path(environ.get("CONTINUE_GLOBAL_DIR") or paths.home_dir(environ) / ".continue")
+    model = {
+        "name": TITLE,
+        "provider": "openai",
+        "model": access.model,
+        "apiBase": access.url,
+        "apiKey": access.key,
+        "roles": ["chat", "edit", "apply"],
+    }
+    settings = (
+        Setting(("name",), "Local settings", is_required=True),
+        Setting(("version",), "1.0.0", is_required=True),
+        Setting(("schema",), "v1", is_required=True),
+        Setting(("models",), model, is_item=True),
+    )
+    return (SettingsFile(folder / "config.yaml", "yaml", settings),)
+
+
+CONTINUE = Tool(
+    "continue",
+    "Continue",
+    "run: @continuedev/cli 1.5.47, 2026-11-29",
+    ("cn",),
+    _continue_files,
+    request=lambda _: ("-p", QUESTION),
+    example=lambda _: "cn",
+    remarks=("in an editor, restart the extension, and choose the model in its list",),
+)
+
+
+def _gptme_files(access: Access, environ: Environ) -> tuple[SettingsFile, ...]:
+    provider = {
+        "name": PROVIDER,
+        "base_url": access.url,
+        "api_key": access.key,
+        "default_model": access.model,
+    }
+    path = _config_home(environ) / "gptme" / "config.toml"
+    return (SettingsFile(path, "toml", (Setting(("providers",), provider, is_item=True),)),)
+
+
+GPTME = Tool(
+    "gptme",
+    "gptme",
+    "run: gptme 0.35.1, 2026-11-29",
+    ("gptme",),
+    _gptme_files,
+    request=lambda access: ("-n", "-m", f"{PROVIDER}/{access.model}", "-t", "none", QUESTION),
+    example=lambda access: f"gptme -m {PROVIDER}/{access.model}",
+)
+
+
+def _gpt_cli_files(access: Access, environ: Environ) -> tuple[SettingsFile, ...]:
+    home = paths.home_dir(environ)
+    first, second = home / ".config" / "gpt-cli" / "gpt.yml", home / ".gptrc"  # the first that exists is read
+    settings = (
+        Setting(("openai_api_key",), access.key),
+        Setting(("openai_base_url",), access.url),
+        Setting(("assistants", PROVIDER), {"model": f"oai-compat:{access.model}", "messages": []}),
+        Setting(("default_assistant",), PROVIDER, is_default=True),
+    )
+    return (SettingsFile(second if second.exists() and not first.exists() else first, "yaml", settings),)
+
+
+GPT_CLI = Tool(
+    "gpt-cli",
+    "gpt-cli",
+    "run: gpt-command-line 0.4.3, 2026-11-29",
+    ("gpt",),
+    _gpt_cli_files,
+    request=lambda _: (PROVIDER, "--prompt", QUESTION),
+    example=lambda _: f"gpt {PROVIDER}",
+)
+
+
+def _cline_files(access: Access, environ: Environ) -> tuple[SettingsFile, ...]:
+    provider = "openai-compatible"
+    ours = {
+        "settings": {"provider": provider, "apiKey": access.key, "model": access.model, "baseUrl": access.url},
+        "updatedAt": "2026-01-01T00:00:00.000Z",
+        "tokenSource": "manual",
+    }
+    settings = (
+        Setting(("version",), 1, is_required=True),
+        Setting(("lastUsedProvider",), provider),
+        Setting(("modes",), {}, is_required=True),
+        Setting(("providers", provider), ours, volatile=("updatedAt",)),
+    )
+    path = paths.home_dir(environ) / ".cline" / "data" / "settings" / "providers.json"
+    return (SettingsFile(path, "json", settings),)
+
+
+CLINE = Tool(
+    "cline",
+    "Cline CLI",
+    "run: cline 3.0.65, 2026-11-29",
+    ("cline",),
+    _cline_files,
+    example=lambda _: "cline 'hello'",
+    remarks=("the extension for VS Code keeps its key in the editor's secret storage: enter it there",),
+)
+
+
+TOOLS = (CLINE, CONTINUE, GPT_CLI, GPTME, LLM, AIDER, OPENCODE, PI, QWEN_CODE, SHELL_GPT)

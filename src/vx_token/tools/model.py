@@ -58,7 +58,7 @@ class Tool:
         programs: its programs; the first that is in PATH is used.
         files: returns its settings files; None when the text to paste is printed instead.
         needs_static_key: whether its settings take only a key, so that direct mode cannot work.
-        request: returns the command that asks for one answer, without the program.
+        request: returns the command that asks for one answer, without the program; None if it would not end cleanly.
         text: returns the text to paste, for a tool without `files`.
         example: returns what the user types next.
         remarks: what else to know.

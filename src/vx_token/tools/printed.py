@@ -271,29 +271,6 @@ def _dify(access: Access) -> str:
     )
 
 
-def _gptme(access: Access) -> str:
-    return _form(
-        "# ~/.config/gptme/config.toml",
-        "[[providers]]",
-        'name = "vx-token"',
-        f'base_url = "{access.url}"',
-        f'api_key = "{KEY}"',
-        f'default_model = "{access.model}"',
-    )
-
-
-def _continue(access: Access) -> str:
-    return _form(
-        "# ~/.continue/config.yaml",
-        "models:",
-        "  - name: Vertex AI (vx-token)",
-        "    provider: openai",
-        f"    model: {access.model}",
-        f"    apiBase: {access.url}",
-        f"    apiKey: {KEY}",
-    )
-
-
 _FROM_DOCS = "from its documentation, not run"
 _RESPONSES = (
     "Codex sends Responses requests only. It works only where the base URL has that route; "
@@ -320,13 +297,11 @@ TOOLS = (
     Tool("codex", "Codex CLI", "run: @openai/codex 0.169, 2026-11-22", ("codex",), needs_static_key=False,
          text=_codex,
          remarks=(_RESPONSES,)),
-    Tool("continue", "Continue", "run: @continuedev/cli 1.5.47, 2026-11-22", ("cn",), text=_continue),
     Tool("crush", "crush", f"{_FROM_DOCS}: source 37f36e9, 2026-08", ("crush",), needs_static_key=False, text=_crush),
     Tool("dify", "Dify", _FROM_DOCS, text=_dify, remarks=(_CONTAINER,)),
     Tool("fabric", "fabric", f"{_FROM_DOCS}: source 272f04d, 2025-07", ("fabric",), text=_fabric),
     Tool("goose", "goose", f"{_FROM_DOCS}: source 011dd8c", ("goose",), text=_goose),
     Tool("gptel", "gptel", f"{_FROM_DOCS}: source cd2cd73, 2026-08", needs_static_key=False, text=_gptel),
-    Tool("gptme", "gptme", _FROM_DOCS, ("gptme",), text=_gptme),
     Tool("jetbrains", "JetBrains AI Assistant", _FROM_DOCS, text=_jetbrains),
     Tool("jupyter-ai", "Jupyter AI", f"{_FROM_DOCS}: magics 2.31", text=_jupyter),
     Tool("librechat", "LibreChat", _FROM_DOCS, text=_librechat, remarks=(_CONTAINER,)),

@@ -15,12 +15,16 @@ class Setting:
         value: the value.
         is_item: whether it is added to the list at `path`.
         is_default: whether an existing value stays.
+        is_required: whether the tool refuses a file without it: a default that stays as long as anything else does.
+        volatile: keys of a table that the tool itself changes.
     """
 
     path: tuple[str, ...]
     value: Any = field(repr=False)
     is_item: bool = False
     is_default: bool = False
+    is_required: bool = False
+    volatile: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,8 @@ class Applied:
             "path": list(self.setting.path),
             "value": self.setting.value,
             "is_item": self.setting.is_item,
+            "is_required": self.setting.is_required,
+            "volatile": list(self.setting.volatile),
             "depth": self.depth,
             "previous": self.previous,
         }
@@ -50,7 +56,13 @@ class Applied:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Applied":
         """Read it from the record."""
-        setting = Setting(tuple(content["path"]), content["value"], bool(content["is_item"]))
+        setting = Setting(
+            tuple(content["path"]),
+            content["value"],
+            bool(content["is_item"]),
+            is_required=bool(content["is_required"]),
+            volatile=tuple(content["volatile"]),
+        )
         return cls(setting, int(content["depth"]), list(content["previous"]))
 
 
@@ -76,8 +88,10 @@ def _put(document: Any, setting: Setting) -> Applied | None:
         if not isinstance(parent, dict):
             raise ValueError(f"{'.'.join(keys[:index]) or 'the file'} is not a table")
         if key not in parent:
-            is_list = setting.is_item and index == len(keys) - 1
-            parent[key] = [] if is_list else {}
+            if setting.is_item and index == len(keys) - 1:
+                parent[key] = [setting.value]  # not an empty list first: TOML would make it an inline array
+                return Applied(setting, depth, [])
+            parent[key] = {}
         else:
             depth += 1
         parent = parent[key]
@@ -89,20 +103,35 @@ def _put(document: Any, setting: Setting) -> Applied | None:
     if not isinstance(parent, dict):
         raise ValueError(f"{'.'.join(keys) or 'the file'} is not a table")
     last = setting.path[-1]
-    if last in parent and setting.is_default:
+    if last in parent and (setting.is_default or setting.is_required):
         return None
     previous = [plain(parent[last])] if last in parent else []
     parent[last] = setting.value
     return Applied(setting, depth, previous)
 
 
-def withdraw(document: Any, applied: Iterable[Applied]) -> list[str]:
-    """Take out of a document what is still ours; return the names of settings that were changed since."""
-    return [name for entry in reversed(list(applied)) for name in _take(document, entry)]
+def withdraw(document: Any, applied: Iterable[Applied], *, is_own_file: bool = False) -> list[str]:
+    """Take out of a document what is still ours; return the names of settings that were changed since.
+
+    Args:
+        document: the document, which is changed.
+        applied: what was put in.
+        is_own_file: whether vx-token created the file, so that required settings stay with what others have added.
+    """
+    entries = list(applied)
+    required = [entry for entry in entries if entry.setting.is_required]
+    kept = [name for entry in reversed(entries) if entry not in required for name in _take(document, entry)]
+    ours = {entry.setting.path[0]: entry.setting.value for entry in required}
+    others = isinstance(document, list) or any(key not in ours or document[key] != ours[key] for key in document)
+    if not (is_own_file and others):
+        kept += [name for entry in reversed(required) for name in _take(document, entry)]
+    return kept
 
 
 def _take(document: Any, entry: Applied) -> Iterator[str]:
     path, value = entry.setting.path, entry.setting.value
+    if entry.setting.volatile:
+        value = {key: each for key, each in value.items() if key not in entry.setting.volatile}
     holders = [document]
     for key in path if entry.setting.is_item else path[:-1]:
         if not isinstance(holders[-1], dict) or key not in holders[-1]:
@@ -138,7 +167,7 @@ def _remove_empty(holders: list[Any], path: tuple[str, ...], depth: int) -> None
 
 def _contains(value: Any, ours: Any) -> bool:
     """Whether a value is ours; a table of ours may have got more keys."""
-    if isinstance(value, dict) and isinstance(ours, dict):
+    if isinstance(value, dict) and isinstance(ours, dict) and ours:
         return all(key in value and _contains(value[key], each) for key, each in ours.items())
     return bool(value == ours)
 
