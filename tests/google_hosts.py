@@ -1,6 +1,7 @@
 """Google's own host names, led to the emulator: an HTTPS proxy that answers for every `*.googleapis.com`."""
 
 import contextlib
+import select
 import socket
 import ssl
 import threading
@@ -34,7 +35,7 @@ def _serve(server: socket.socket, context: ssl.SSLContext, google: Emulator) -> 
 
 
 def _tunnel(client: socket.socket, context: ssl.SSLContext, google: Emulator) -> None:
-    """Answer CONNECT, end the TLS that the client thinks is Google's, and pass one request on."""
+    """Answer CONNECT, end the TLS that the client thinks is Google's, and pass requests and answers on."""
     address = urlsplit(google.url)
     with contextlib.suppress(OSError), client:
         while b"\r\n\r\n" not in client.recv(65536):
@@ -44,11 +45,15 @@ def _tunnel(client: socket.socket, context: ssl.SSLContext, google: Emulator) ->
             context.wrap_socket(client, server_side=True) as inner,
             socket.create_connection((address.hostname or "", address.port or 80)) as emulator,
         ):
-            threading.Thread(target=_copy, args=(inner, emulator), daemon=True).start()
-            _copy(emulator, inner)
+            _copy_both(inner, emulator)
 
 
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
+def _copy_both(inner: ssl.SSLSocket, emulator: socket.socket) -> None:
+    """Pass bytes on until one side ends; in one thread, because two must not read and write one TLS connection."""
+    while True:
+        ready = [inner] if inner.pending() else select.select([inner, emulator], [], [])[0]
+        for source in ready:
+            data = source.recv(65536)
+            if not data:
+                return
+            (emulator if source is inner else inner).sendall(data)

@@ -98,8 +98,10 @@ def test_a_token_that_cannot_be_replaced_causes_one_refresh() -> None:
     with upstream() as server, front(purse, Route("p", server.url)) as proxy:
         refusing(server, purse)
         purse.minted += 1
+        started = time.monotonic()
         assert {proxy.ask().status for _ in range(20)} == {401}
-    assert len(purse.asked) == 1
+    # The next refresh is allowed after a second, which twenty requests take on a busy machine only.
+    assert 1 <= len(purse.asked) <= 1 + time.monotonic() - started
 
 
 def test_an_upstream_that_refuses_every_token_does_not_cause_a_storm() -> None:
