@@ -586,6 +586,24 @@ sys.exit(len(got))
 """
 
 
+LONG_LIVED = """
+import time, openai
+end = time.monotonic() + 8
+with openai.OpenAI(max_retries=0) as client:
+    while time.monotonic() < end:
+        client.chat.completions.create(model="MODEL", messages=[{"role": "user", "content": "hello"}])
+        time.sleep(0.2)
+""".replace("MODEL", MODEL)
+
+
+def test_a_program_started_by_exec_with_a_gateway_outlives_its_tokens(behind: Box, google: Emulator) -> None:
+    google.lifetime = 3.0
+    done = behind.vx("exec", "--gateway", "--", sys.executable, "-c", LONG_LIVED)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(google.issued) >= 3
+    assert {seen.status for seen in google.requests if seen.route == "chat"} == {200}
+
+
 def test_exec_with_a_gateway_leaves_the_terminals_interrupt_to_the_command(behind: Box) -> None:
     """The terminal signals the whole foreground group, so `exec` must not send the command a second signal."""
     got = behind.root / "got"
