@@ -15,6 +15,7 @@ from sandbox import Box
 from vx_token.config.load import parse_config
 from vx_token.emulator import Emulator
 from vx_token.errors import LoginNeededError
+from vx_token.install import desktop
 from vx_token.install.setup_config import plan_config
 from vx_token.install.setup_io import DefaultPrompter, SetupContext, SetupOptions
 
@@ -54,7 +55,8 @@ def plan(box: Box) -> Callable[..., Planned]:
         lines: list[str] = []
         prompter = Person(*answers) if asks else DefaultPrompter()
         environ = {**box.environ, "NO_GCE_CHECK": "true", "PATH": ""}
-        context = SetupContext(environ, lines.append, prompter, unused, unused, unused, unused, unused)
+        login = desktop.session(environ, "linux", 0)
+        context = SetupContext(environ, lines.append, prompter, unused, unused, unused, unused, login, unused, unused)
         result = plan_config(SetupOptions(values={"project": "demo", "location": "global", **values}), context)
         assert result.edit is not None
         text = (result.edit.new or b"").decode()

@@ -36,6 +36,7 @@ class _InterruptedError(VxTokenError):
 @click.option("--account", metavar="ACCOUNT", help="An account of gcloud, or `active`: instead of a credential file.")
 @click.option("--base-url", metavar="URL", help="The base URL, instead of one made from project and location.")
 @click.option("--model", metavar="ID", help="The model, such as google/gemini-2.5-flash.")
+@click.option("--mode", type=click.Choice(["direct", "gateway"]), help="Whether tools get the token or a local key.")
 @click.option("--profile", metavar="NAME", help="The profile to set up.  [default: the default profile]")
 @click.option(
     "--shell",
@@ -45,6 +46,7 @@ class _InterruptedError(VxTokenError):
 )
 @click.option("--hook/--no-hook", default=None, help="Whether new shells load the hook.")
 @click.option("--service/--no-service", default=None, help="Whether to install the service.")
+@click.option("--desktop", is_flag=True, help="Set the gateway's URL and key in programs that no shell starts, too.")
 @click.option("--offline", is_flag=True, help="Make no test request at the end.")
 @click.option("--yes", is_flag=True, help="Use all defaults and ask no questions.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, but change nothing.")
@@ -55,6 +57,7 @@ def setup(
     kind: str | None,
     hook: bool | None,
     service: bool | None,
+    desktop: bool,
     offline: bool,
     yes: bool,
     dry_run: bool,
@@ -69,6 +72,7 @@ def setup(
     Example:
       vx-token setup
       vx-token setup --yes --project my-project --location us-central1
+      vx-token setup --mode gateway --desktop
       vx-token setup --undo
     """
     from vx_token.install.setup_io import SetupOptions
@@ -77,7 +81,7 @@ def setup(
         raise UsageError("setup asks questions, but stdin is not a terminal", "add --yes to use all defaults")
     context, done = _context(yes=yes, dry_run=dry_run), list[str]()
     given = {key: value for key, value in values.items() if value}
-    options = SetupOptions(profile or "", given, kind or "", hook, service, offline)
+    options = SetupOptions(profile or "", given, kind or "", hook, service, offline, desktop)
     try:
         if undo:
             _undo(context, done, yes=yes, dry_run=dry_run)
@@ -92,6 +96,7 @@ def setup(
 
 
 def _context(*, yes: bool, dry_run: bool) -> "SetupContext":
+    from vx_token.install import desktop
     from vx_token.install.setup_io import DefaultPrompter, SetupContext
 
     show = output.report if yes and not dry_run else output.show  # --quiet hides nothing that a person is asked about
@@ -110,6 +115,8 @@ def _context(*, yes: bool, dry_run: bool) -> "SetupContext":
         test=test,
         now=SystemClock().now,
         run=_run,
+        session=desktop.session(os.environ, sys.platform, os.getuid()),
+        run_with=desktop.runner(dict(os.environ)),
         waiting=waiting,
     )
 

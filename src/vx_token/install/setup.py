@@ -11,8 +11,9 @@ from vx_token import __version__
 from vx_token.config.model import Config
 from vx_token.daemon import info
 from vx_token.errors import LoginNeededError, TemporaryError, VxTokenError
-from vx_token.install import changes, man_pages, rcfile, setup_config, shell_startup
+from vx_token.install import changes, desktop, man_pages, rcfile, setup_config, shell_startup
 from vx_token.install.changes import Step
+from vx_token.install.desktop import SetDesktop, UnsetDesktop
 from vx_token.install.man_pages import LinkPages, UnlinkPages
 from vx_token.install.replaced_keys import replaced
 from vx_token.install.service import ServiceManager, leftovers
@@ -21,7 +22,7 @@ from vx_token.install.setup_record import Record
 from vx_token.system import file_edit, paths, shipped
 from vx_token.system.file_edit import EditFile
 
-UndoStep = Step | EditFile | UnlinkPages
+UndoStep = Step | EditFile | UnlinkPages | UnsetDesktop
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class SetupPlan:
         pages: the manual pages to link, None when all are linked.
         service: the manager that installs the service.
         steps: the steps that it performs.
+        desktop: the change of the session's environment, None for none.
     """
 
     profile: str
@@ -47,9 +49,10 @@ class SetupPlan:
     pages: LinkPages | None = None
     service: ServiceManager | None = None
     steps: tuple[Step, ...] = ()
+    desktop: SetDesktop | None = None
 
     def __str__(self) -> str:
-        lines = [str(step).rstrip("\n") for step in (self.edit, *self.hooks, self.pages) if step is not None]
+        lines = [str(step).rstrip("\n") for step in (self.edit, *self.hooks, self.pages, self.desktop) if step]
         if self.service:
             lines.append("install and start the service (details: vx-token service install --dry-run)")
         return "\n".join(lines)
@@ -62,10 +65,11 @@ def prepare(options: SetupOptions, context: SetupContext) -> SetupPlan:
         VxTokenError: see `setup_config.plan_config`; or a start-up file is not readable.
     """
     plan = setup_config.plan_config(options, context)
+    session = _session(plan.config, plan.profile, context) if options.desktop else None
     shell, hooks = _hooks(options, context)
     service, steps = _service(options, context, plan.config)
     pages = man_pages.missing(context.environ)
-    return SetupPlan(plan.profile, shell, plan.config, plan.edit, hooks, pages, service, steps)
+    return SetupPlan(plan.profile, shell, plan.config, plan.edit, hooks, pages, service, steps, session)
 
 
 def perform(plan: SetupPlan, context: SetupContext, done: list[str]) -> None:
@@ -94,6 +98,17 @@ def perform(plan: SetupPlan, context: SetupContext, done: list[str]) -> None:
         done.append("began to install the service")
         context.echo(_start(plan.service, plan.steps, context))
         done[-1] = "installed the service"
+    if plan.desktop:
+        plan.desktop.perform()
+        done.append(f"wrote {plan.desktop.path}")
+        context.echo(f"desktop    {plan.desktop.session.remark}")
+
+
+def _session(config: Config, profile: str, context: SetupContext) -> SetDesktop | None:
+    step = desktop.addition(context.session, context.environ, config, profile, context.run_with)
+    if step is None:
+        context.echo(f"desktop    {context.session.path} is up to date")
+    return step
 
 
 def _start(manager: ServiceManager, steps: Iterable[Step], context: SetupContext) -> str:
@@ -134,7 +149,8 @@ def undo_steps(context: SetupContext) -> list[UndoStep]:
     """Return the steps that revert what `perform` did; files that the user changed since stay."""
     record = Record.read(context.environ)
     config = record.restoration(paths.home_dir(context.environ))
-    steps: list[UndoStep] = list(_uninstall(record, context))
+    session = desktop.removal(context.session, context.environ, context.run_with)
+    steps: list[UndoStep] = [*([session] if session else []), *_uninstall(record, context)]
     steps += [*_remove_hooks(record, context), *([config] if config else [])]
     if config is not None and config.new is None and not context.service(None).status().file.exists():
         steps += _runtime_files(context)
@@ -246,7 +262,7 @@ def _done(step: Step) -> bool:
 def _new_folders(plan: SetupPlan, context: SetupContext) -> frozenset[Path]:
     """Return the folders that the plan will create."""
     edits = [each.path.resolve().parent for each in (plan.edit, *plan.hooks) if each is not None]
-    edits += [plan.pages.path.parent] if plan.pages else []
+    edits += [step.path.parent for step in (plan.pages, plan.desktop) if step]
     folders = [step.path for step in plan.steps if isinstance(step, changes.MakeFolder)]
     files = [step.path.parent for step in plan.steps if isinstance(step, changes.WriteFile)]
     if not (edits or folders or files):
@@ -258,7 +274,7 @@ def _new_folders(plan: SetupPlan, context: SetupContext) -> frozenset[Path]:
 
 def _keep_older_folders(step: UndoStep, record: Record, context: SetupContext) -> UndoStep:
     """Return the step with a `below` that preserves folders which setup did not create."""
-    if not isinstance(step, changes.RemoveFile | EditFile | UnlinkPages) or step.path.is_relative_to(
+    if not isinstance(step, changes.RemoveFile | EditFile | UnlinkPages | UnsetDesktop) or step.path.is_relative_to(
         paths.runtime_dir(context.environ)
     ):
         return step

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from vx_token.config.model import Config
 from vx_token.errors import UsageError
+from vx_token.install.desktop import RunWith, Session
 from vx_token.install.service import ServiceManager
 
 
@@ -21,6 +22,7 @@ class SetupOptions:
         hook: whether to load the hook.
         service: whether to install the service.
         offline: whether to make no request, neither for a token nor to the model.
+        desktop: whether programs that no shell starts get the gateway's URL and key.
     """
 
     profile: str = ""
@@ -29,6 +31,7 @@ class SetupOptions:
     hook: bool | None = None
     service: bool | None = None
     offline: bool = False
+    desktop: bool = False
 
 
 class Prompter(Protocol):
@@ -77,6 +80,8 @@ class SetupContext:
         test: gets a profile's token, asks its model and returns a line that describes the answer.
         now: returns the time in epoch seconds.
         run: runs a program at the user's terminal and returns its exit status.
+        session: the login session, whose environment `--desktop` changes.
+        run_with: runs a program with more variables, quietly.
         waiting: shows that setup is alive while a step that may take long runs.
     """
 
@@ -87,4 +92,6 @@ class SetupContext:
     test: Callable[[str], str]
     now: Callable[[], float]
     run: Callable[[list[str]], int]
+    session: Session
+    run_with: RunWith
     waiting: Callable[[str], AbstractContextManager[None]]
