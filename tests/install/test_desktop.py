@@ -124,6 +124,19 @@ def test_undo_revokes_this_key_and_no_other(user: Box) -> None:
     assert [path.name for path in (user.home / ".local/state/vx-token/gateway.keys").iterdir()] == ["aider"]
 
 
+def test_it_alone_can_be_undone(user: Box) -> None:
+    user.vx("setup", "--mode", "gateway", *(word for word in WORDS if word != "--desktop"))
+    before = tree(user)
+    user.vx("setup", *WORDS)
+    assert tree(user) != before
+    done = user.vx("setup", "--undo", "--desktop", "--yes")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "done")
+    assert {path: each for path, each in tree(user).items() if not path.endswith("setup.json")} == {
+        path: each for path, each in before.items() if not path.endswith("setup.json")
+    }
+    assert user.vx("setup", "--undo", "--desktop", "--yes").stdout == "there is nothing to undo\n"
+
+
 def test_each_value_is_literal_for_systemd(tmp_path: Path) -> None:
     values = {"A_KEY": "$HOME ${HOME} \\d \"q\" 'p' `id` $$ $", "B_URL": "http://a/v1;http://b/v1", "C_KEY": "#a ;b "}
     session = UserManagerSession(tmp_path / ".config/environment.d")

@@ -50,7 +50,7 @@ class _InterruptedError(VxTokenError):
 @click.option("--offline", is_flag=True, help="Make no test request at the end.")
 @click.option("--yes", is_flag=True, help="Use all defaults and ask no questions.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, but change nothing.")
-@click.option("--undo", is_flag=True, help="Undo all changes of setup.")
+@click.option("--undo", is_flag=True, help="Undo all changes of setup; with --desktop, only that one.")
 @output.with_quiet
 def setup(
     profile: str | None,
@@ -84,7 +84,7 @@ def setup(
     options = SetupOptions(profile or "", given, kind or "", hook, service, offline, desktop)
     try:
         if undo:
-            _undo(context, done, yes=yes, dry_run=dry_run)
+            _undo(context, done, yes=yes, dry_run=dry_run, only_desktop=desktop)
         else:
             _setup(options, context, done, yes=yes, dry_run=dry_run)
     except (click.Abort, KeyboardInterrupt):
@@ -188,13 +188,14 @@ def _profile_option(plan: "SetupPlan") -> str:
     return "" if plan.profile == plan.config.default_profile else f" --profile {shlex.quote(plan.profile)}"
 
 
-def _undo(context: "SetupContext", done: list[str], *, yes: bool, dry_run: bool) -> None:
+def _undo(context: "SetupContext", done: list[str], *, yes: bool, dry_run: bool, only_desktop: bool) -> None:
     from vx_token.install import setup as work
     from vx_token.system import installation
 
-    steps, remark = work.undo_steps(context), work.kept_files(context)
+    steps = work.undo_steps(context, only_desktop=only_desktop)
+    remark, rest = ("", "") if only_desktop else (work.kept_files(context), f"\n{installation.how_to_remove()}")
     if not steps:
-        context.echo(f"{remark or 'there is nothing to undo'}\n{installation.how_to_remove()}")
+        context.echo(f"{remark or 'there is nothing to undo'}{rest}")
         return
     context.echo("\n".join(filter(None, [*(str(step).rstrip("\n") for step in steps), remark])))
     if dry_run:
@@ -203,4 +204,4 @@ def _undo(context: "SetupContext", done: list[str], *, yes: bool, dry_run: bool)
         context.echo("nothing changed")
         return
     work.undo(steps, context, done)
-    context.echo(f"done; open shells keep the hook until they exit\n{installation.how_to_remove()}")
+    context.echo("done" if only_desktop else f"done; open shells keep the hook until they exit{rest}")

@@ -145,12 +145,15 @@ def _link_pages(pages: LinkPages, context: SetupContext, done: list[str]) -> Non
         context.echo(f"man pages  not linked: {error.strerror}; instead of man use: vx-token help")
 
 
-def undo_steps(context: SetupContext) -> list[UndoStep]:
+def undo_steps(context: SetupContext, *, only_desktop: bool = False) -> list[UndoStep]:
     """Return the steps that revert what `perform` did; files that the user changed since stay."""
     record = Record.read(context.environ)
     config = record.restoration(paths.home_dir(context.environ))
     session = desktop.removal(context.session, context.environ, context.run_with)
-    steps: list[UndoStep] = [*([session] if session else []), *_uninstall(record, context)]
+    steps: list[UndoStep] = [session] if session else []
+    if only_desktop:
+        return [_keep_older_folders(step, record, context) for step in steps]
+    steps += _uninstall(record, context)
     steps += [*_remove_hooks(record, context), *([config] if config else [])]
     if config is not None and config.new is None and not context.service(None).status().file.exists():
         steps += _runtime_files(context)
