@@ -137,6 +137,14 @@ def test_it_alone_can_be_undone(user: Box) -> None:
     assert user.vx("setup", "--undo", "--desktop", "--yes").stdout == "there is nothing to undo\n"
 
 
+def test_without_a_user_manager_the_next_login_is_named(user: Box) -> None:
+    (user.root / "bin/systemctl").write_text("#!/bin/sh\nexit 1\n")
+    done = user.vx("setup", "--mode", "gateway", *WORDS)
+    assert done.returncode == 0, done.stderr
+    assert f"desktop    {desktop.AT_LOGIN}\n" in done.stdout
+    assert "OPENAI_API_KEY" in generated(user.home)
+
+
 def test_each_value_is_literal_for_systemd(tmp_path: Path) -> None:
     values = {"A_KEY": "$HOME ${HOME} \\d \"q\" 'p' `id` $$ $", "B_URL": "http://a/v1;http://b/v1", "C_KEY": "#a ;b "}
     session = UserManagerSession(tmp_path / ".config/environment.d")
@@ -150,8 +158,9 @@ def test_each_value_is_literal_for_systemd(tmp_path: Path) -> None:
 def test_on_macos_an_agent_sets_the_variables_at_each_login_without_a_key_in_its_script(tmp_path: Path) -> None:
     run: list[list[str]] = []
 
-    def record(argv: list[str], variables: Mapping[str, str]) -> None:
+    def record(argv: list[str], variables: Mapping[str, str]) -> bool:
         run.append(argv)
+        return True
 
     environ = {"HOME": str(tmp_path), "VX_TOKEN_CONFIG": str(tmp_path / "state/config.toml")}
     session = desktop.session(environ, "darwin", 501)
@@ -159,7 +168,7 @@ def test_on_macos_an_agent_sets_the_variables_at_each_login_without_a_key_in_its
     config = Config(tmp_path, {"p": Profile("p", "demo", mode="gateway")}, "p")
     step = addition(session, environ, config, "p", record)
     assert step is not None
-    step.perform()
+    assert "quit and open those that are running" in step.perform()
     assert session.path == tmp_path / "Library/LaunchAgents/local.vx-token.desktop.plist"
     assert session.path.stat().st_mode & 0o777 == 0o600
     agent = plistlib.loads(session.path.read_bytes())
@@ -183,7 +192,7 @@ def test_on_macos_an_agent_sets_the_variables_at_each_login_without_a_key_in_its
 def test_a_profile_in_direct_mode_is_refused(tmp_path: Path) -> None:
     config = Config(tmp_path, {"p": Profile("p", "demo")}, "p")
     with pytest.raises(ConfigError, match="--desktop needs gateway mode"):
-        addition(UserManagerSession(tmp_path), {}, config, "p", lambda *_: None)
+        addition(UserManagerSession(tmp_path), {}, config, "p", lambda *_: True)
 
 
 def test_new_services_have_it_until_undo(account: Account) -> None:

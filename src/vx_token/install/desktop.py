@@ -23,8 +23,10 @@ KEY_NAME = "desktop"
 
 LABEL = "local.vx-token.desktop"
 
-RunWith = Callable[[list[str], Mapping[str, str]], None]
-"""Runs a program with an environment; a failure only delays the change until the next login."""
+RunWith = Callable[[list[str], Mapping[str, str]], bool]
+"""Runs a program with more variables; returns whether it succeeded."""
+
+AT_LOGIN = "the running session could not be changed; its programs use the gateway from the next login on"
 
 
 class Session(Protocol):
@@ -44,8 +46,8 @@ class Session(Protocol):
     def names(self, text: str) -> list[str]:
         """Return the names of the variables in the file."""
 
-    def apply(self, variables: Mapping[str, str], run: RunWith) -> None:
-        """Give the variables to what the running session starts from now on; none is ever an argument of a program."""
+    def apply(self, variables: Mapping[str, str], run: RunWith) -> bool:
+        """Give the variables to what the running session starts from now on; return whether that succeeded."""
 
     def clear(self, names: list[str], run: RunWith) -> None:
         """Take the variables back from the running session, after the file was removed."""
@@ -75,10 +77,10 @@ class UserManagerSession:
         """Return the assigned names."""
         return re.findall(r"(?m)^(\w+)=", text)
 
-    def apply(self, variables: Mapping[str, str], run: RunWith) -> None:
-        """Import them from the environment of the programs that set them."""
-        run(["systemctl", "--user", "import-environment", *variables], variables)
+    def apply(self, variables: Mapping[str, str], run: RunWith) -> bool:
+        """Import them from the environment of the programs that set them, because arguments are visible to others."""
         run(["dbus-update-activation-environment", *variables], variables)
+        return run(["systemctl", "--user", "import-environment", *variables], variables)
 
     def clear(self, names: list[str], run: RunWith) -> None:
         """Unset them; D-Bus can unset nothing, so that it keeps the revoked key until the session ends."""
@@ -117,10 +119,10 @@ class LaunchdSession:
         except (ValueError, KeyError, TypeError):
             return []
 
-    def apply(self, variables: Mapping[str, str], run: RunWith) -> None:  # noqa: ARG002 - the signature of Session
+    def apply(self, variables: Mapping[str, str], run: RunWith) -> bool:  # noqa: ARG002 - the signature of Session
         """Load the agent, which runs at once."""
         run(["launchctl", "bootout", f"gui/{self.uid}/{LABEL}"], {})
-        run(["launchctl", "bootstrap", f"gui/{self.uid}", str(self.path)], {})
+        return run(["launchctl", "bootstrap", f"gui/{self.uid}", str(self.path)], {})
 
     def clear(self, names: list[str], run: RunWith) -> None:
         """Unload the agent, and unset the variables."""
@@ -156,8 +158,8 @@ class SetDesktop:
         lines = self.session.text(self._variables(MASK)).splitlines()
         return f"write {self.path}\n" + "".join(f"    {line}\n" for line in lines)
 
-    def perform(self, run: ProgramRunner | None = None) -> None:  # noqa: ARG002 - all steps have the same signature
-        """Create the key and write the file (0600).
+    def perform(self) -> str:
+        """Create the key and write the file (0600); return what must be started again.
 
         Raises:
             ConfigError: the key cannot be created, or the file cannot be written.
@@ -168,7 +170,7 @@ class SetDesktop:
             atomic.write(self.path, self.session.text(variables).encode())
         except OSError as error:
             raise ConfigError(f"cannot write {self.path}: {error.strerror}", "make its folder writable") from None
-        self.session.apply(variables, self.run_with)
+        return self.session.remark if self.session.apply(variables, self.run_with) else AT_LOGIN
 
     def is_done(self) -> bool:
         """Whether the file has the right content."""
@@ -250,9 +252,9 @@ def removal(login: Session, environ: Mapping[str, str], run_with: RunWith) -> Un
 def runner(environ: Mapping[str, str], seconds: float = 10.0) -> RunWith:
     """Return a function that runs programs of this machine for at most `seconds` each."""
 
-    def run_with(argv: list[str], variables: Mapping[str, str]) -> None:
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(
+    def run_with(argv: list[str], variables: Mapping[str, str]) -> bool:
+        try:
+            done = subprocess.run(
                 argv,
                 env={**environ, **variables},
                 stdin=subprocess.DEVNULL,
@@ -260,6 +262,9 @@ def runner(environ: Mapping[str, str], seconds: float = 10.0) -> RunWith:
                 timeout=seconds,
                 check=False,
             )
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        return done.returncode == 0
 
     return run_with
 

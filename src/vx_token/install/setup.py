@@ -99,9 +99,9 @@ def perform(plan: SetupPlan, context: SetupContext, done: list[str]) -> None:
         context.echo(_start(plan.service, plan.steps, context))
         done[-1] = "installed the service"
     if plan.desktop:
-        plan.desktop.perform()
+        remark = plan.desktop.perform()
         done.append(f"wrote {plan.desktop.path}")
-        context.echo(f"desktop    {plan.desktop.session.remark}")
+        context.echo(f"desktop    {remark}")
 
 
 def _session(config: Config, profile: str, context: SetupContext) -> SetDesktop | None:
