@@ -11,16 +11,17 @@ import click
 
 from vx_token.cli import help as cli_help
 from vx_token.cli import output
+from vx_token.cli.progress import waiting
 from vx_token.cli.prompt import Terminal
 from vx_token.config.load import load_config
 from vx_token.config.model import Config, Profile
-from vx_token.errors import ConfigError, UsageError, VxTokenError
+from vx_token.errors import ConfigError, TemporaryError, UsageError, VxTokenError
 from vx_token.gateway import address
 
 if TYPE_CHECKING:
     from vx_token.tools.connection import Plan
     from vx_token.tools.model import Access, Tool
-    from vx_token.tools.proof import Uses
+    from vx_token.tools.proof import Asked
     from vx_token.tools.record import Record
 
 
@@ -113,7 +114,7 @@ class _Connection:
             return
         edits = [str(edit).rstrip() for edit in plan.edits] or ["the settings are there already"]
         output.show("\n".join([f"{tool.title}:", *edits]))
-        for path, repository in connection.in_repositories(plan) if access.key else ():
+        for path, repository in connection.in_repositories(plan, access.key):
             output.show(f"warning: {path} is in the git repository {repository}: do not commit the key", err=True)
         if self._dry_run or not self._confirmed(bool(plan.edits)):
             return
@@ -214,7 +215,8 @@ class _Connection:
             output.show(f"connected; no request was made ({why})\n{example}{again}")
             return
         try:
-            line = proof.prove(tool, access, self._environ, _uses(tool.name, settings) if access.key else None)
+            with waiting(f"waiting for {tool.title} to print an answer"):
+                line = proof.prove(tool, access, self._environ, _asked(tool.name, settings) if access.key else None)
         except VxTokenError:
             output.show(f"connected, but the test request failed\n{again}")
             raise
@@ -268,19 +270,20 @@ def _check_libraries() -> None:
         raise ConfigError(f"connect needs {' and '.join(missing)}", installation.how_to_add("tools"))
 
 
-def _uses(name: str, settings: Config) -> "Uses":
-    """Return a function that counts the requests and errors of a key at the running gateway."""
+def _asked(name: str, settings: Config) -> "Asked":
+    """Return a function that reads the requests for an answer with a key from the running gateway."""
     from vx_token.cli.gateway_keys import running_gateway
     from vx_token.gateway import statusz
 
-    def count() -> tuple[int, int] | None:
-        counters = statusz.query(running_gateway(settings), lambda: address.local_key(os.environ))
-        if "requests" not in counters:
+    def asked() -> dict[int, int] | None:
+        try:
+            _, requests = statusz.recent(running_gateway(settings), lambda: address.local_key(os.environ), 0)
+        except TemporaryError:
             return None
-        usage = counters["keys"].get(name, {})
-        return usage.get("requests", 0), usage.get("errors", 0)
+        own = [each for each in requests if each["key"] == name and not each["route"].endswith("models")]
+        return {each["number"]: each["status"] for each in own}
 
-    return count
+    return asked
 
 
 def _table() -> str:
@@ -291,10 +294,13 @@ def _table() -> str:
     environ = dict(os.environ)
     rows = [("TOOL", "INSTALLED", "HOW", "CONNECTED")]
     for name, tool in TOOLS.items():
-        made = record.read(environ, name)
+        try:
+            made, state = record.read(environ, name), "-"
+        except ConfigError as error:
+            made, state = None, error.message
         how = "cannot be connected" if tool.refusal else "edits its settings" if tool.files else "prints what to paste"
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(made.since)) if made else ""
-        state = f"{made.way}, profile {made.profile}, {made.model}, since {since}" if made else "-"
+        state = f"{made.way}, profile {made.profile}, {made.model}, since {since}" if made else state
         installed = "yes" if proof.program(tool, environ) else "no" if tool.programs else "?"
         rows.append((name, installed, how, state))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -46,9 +46,9 @@ def plan(files: Sequence[SettingsFile], access: Access, earlier: Record | None) 
     return Plan((*gone, *edits), tuple(record for _, record in planned))
 
 
-def in_repositories(plan: Plan) -> Iterator[tuple[Path, Path]]:
-    """Yield the files of a plan whose content is in a git repository, as that of many dotfiles is, and its folder."""
-    for edit in plan.edits:
+def in_repositories(plan: Plan, key: str) -> Iterator[tuple[Path, Path]]:
+    """Yield the files that get a key inside a git repository, as many dotfiles are, and the repository's folder."""
+    for edit in (edit for edit in plan.edits if key and edit.new and key.encode() in edit.new):
         for folder in edit.path.resolve().parents:
             if (folder / ".git").exists():
                 yield edit.path, folder

@@ -266,4 +266,32 @@ CLINE = Tool(
 )
 
 
-TOOLS = (CLINE, CONTINUE, GPT_CLI, GPTME, LLM, AIDER, OPENCODE, PI, QWEN_CODE, SHELL_GPT)
+def _codex_files(access: Access, environ: Environ) -> tuple[SettingsFile, ...]:
+    folder = Path(environ.get("CODEX_HOME") or paths.home_dir(environ) / ".codex")
+    provider = {
+        "name": TITLE,
+        "base_url": access.url,
+        "wire_api": "responses",
+        "auth": {"command": access.command[0], "args": list(access.command[1:])},  # run again after each 401
+    }
+    return (SettingsFile(folder / "config.toml", "toml", (Setting(("model_providers", PROVIDER), provider),)),)
+
+
+def _codex_options(access: Access) -> tuple[str, ...]:
+    return ("-c", f"model_provider={PROVIDER}", "-m", access.model)
+
+
+CODEX = Tool(
+    "codex",
+    "Codex CLI",
+    "run: @openai/codex 0.171.0, 2026-11-29",
+    ("codex",),
+    _codex_files,
+    needs_static_key=False,
+    request=lambda access: ("exec", "--skip-git-repo-check", *_codex_options(access), QUESTION),
+    example=lambda access: f"codex {shlex.join(_codex_options(access))}",
+    remarks=("Codex sends Responses requests only, and Vertex AI serves that route for some models only",),
+)
+
+
+TOOLS = (CLINE, CODEX, CONTINUE, GPT_CLI, GPTME, LLM, AIDER, OPENCODE, PI, QWEN_CODE, SHELL_GPT)

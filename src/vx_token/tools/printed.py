@@ -12,29 +12,8 @@ def _command(access: Access) -> str:
     return " ".join(access.command)
 
 
-def _arguments(access: Access) -> str:
-    return json.dumps(list(access.command[1:]))
-
-
 def _form(*lines: str) -> str:
     return "\n".join(lines)
-
-
-def _codex(access: Access) -> str:
-    return _form(
-        "# ~/.codex/config.toml",
-        f'model = "{access.model}"',
-        'model_provider = "vx-token"',
-        "",
-        "[model_providers.vx-token]",
-        'name = "Vertex AI (vx-token)"',
-        f'base_url = "{access.url}"',
-        'wire_api = "responses"',
-        "",
-        "[model_providers.vx-token.auth]",
-        f'command = "{access.command[0]}"',
-        f"args = {_arguments(access)}",
-    )
 
 
 def _crush(access: Access) -> str:
@@ -272,10 +251,6 @@ def _dify(access: Access) -> str:
 
 
 _FROM_DOCS = "from its documentation, not run"
-_RESPONSES = (
-    "Codex sends Responses requests only. It works only where the base URL has that route; "
-    "Vertex's own endpoint and the gateway have none."
-)
 _ANTHROPIC = (
     "Claude Code speaks Anthropic's protocol, not OpenAI's; for Claude on Vertex AI it has a login of its own "
     "(CLAUDE_CODE_USE_VERTEX=1). Never set apiKeyHelper to `vx-token print`: without a base URL, that sends the Google "
@@ -294,9 +269,6 @@ TOOLS = (
          remarks=("the key is cached until Neovim ends: in direct mode for at most an hour",)),
     Tool("codecompanion", "codecompanion.nvim", f"{_FROM_DOCS}: source f1afd02, 2026-08", needs_static_key=False,
          text=_codecompanion),
-    Tool("codex", "Codex CLI", "run: @openai/codex 0.169, 2026-11-22", ("codex",), needs_static_key=False,
-         text=_codex,
-         remarks=(_RESPONSES,)),
     Tool("crush", "crush", f"{_FROM_DOCS}: source 37f36e9, 2026-08", ("crush",), needs_static_key=False, text=_crush),
     Tool("dify", "Dify", _FROM_DOCS, text=_dify, remarks=(_CONTAINER,)),
     Tool("fabric", "fabric", f"{_FROM_DOCS}: source 272f04d, 2025-07", ("fabric",), text=_fabric),

@@ -4,17 +4,18 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 
 from vx_token.errors import VxTokenError, printable
 from vx_token.tools.model import Access, Tool
 
-TIMEOUT = 120.0
+TIMEOUT = 180.0
 """Seconds for the answer; tools written for Node start slowly."""
 
 _KEPT = 300  # characters of a tool's last words in an error
 
-Uses = Callable[[], tuple[int, int] | None]
-"""Returns the requests and errors that the gateway has counted for the tool's key; None without a running gateway."""
+Asked = Callable[[], dict[int, int] | None]
+"""Returns the HTTP status of each request for an answer with the tool's key, by number; None without a gateway."""
 
 
 def program(tool: Tool, environ: Mapping[str, str]) -> str:
@@ -23,22 +24,23 @@ def program(tool: Tool, environ: Mapping[str, str]) -> str:
     return next((path for path in paths if path), "")
 
 
-def prove(tool: Tool, access: Access, environ: Mapping[str, str], uses: Uses | None) -> str:
+def prove(tool: Tool, access: Access, environ: Mapping[str, str], asked: Asked | None) -> str:
     """Run the tool once without the variables that shells export, and return a line about its answer.
 
     Args:
         tool: the tool, which has a `request`.
         access: what its settings got.
         environ: the environment.
-        uses: counts requests at the gateway; None in direct mode, where the exit status and an output are the proof.
+        asked: returns what the gateway has answered; None in direct mode, where exit status 0 and an output are the
+            proof.
 
     Raises:
         VxTokenError: there was no answer.
     """
     assert tool.request is not None
     command = [program(tool, environ), *tool.request(access)]
-    before = uses() if uses else None
-    if uses and before is None:
+    before = asked() if asked else None
+    if asked and before is None:
         raise VxTokenError("the gateway is not running", "start it: vx-token service install (or: vx-token gateway)")
     clean = {name: value for name, value in environ.items() if not name.startswith("OPENAI_")}
     again = f"see what it prints: {tool.example(access) if tool.example else command[0]}"
@@ -52,12 +54,12 @@ def prove(tool: Tool, access: Access, environ: Mapping[str, str], uses: Uses | N
             raise VxTokenError(f"{tool.title} did not answer within {TIMEOUT:.0f} s", again) from None
         except OSError as error:
             raise VxTokenError(f"cannot start {command[0]}: {error.strerror}", again) from None
-    after = uses() if uses else None
-    if before and after:  # some tools exit with 0 after an error
-        requests, errors = (new - old for new, old in zip(after, before, strict=True))
-        if requests > errors:
+    after = asked() if asked else None
+    if before is not None and after is not None:  # some tools exit with 0 after an error
+        statuses = [status for number, status in after.items() if number not in before]
+        if any(status < HTTPStatus.BAD_REQUEST for status in statuses):
             return f"{tool.title} asked {access.model} through the gateway with its key {access.name}: answered"
-        reason = "every request failed" if requests else "it sent no request through the gateway"
+        reason = f"HTTP status {statuses[-1]}" if statuses else "it sent no request through the gateway"
     elif done.returncode == 0 and done.stdout.strip():
         return f"{tool.title} asked {access.model}: answered"
     else:
