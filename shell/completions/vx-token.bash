@@ -142,7 +142,7 @@ __vx_token_command_words() {
     status) words='--json --watch --quiet -q --color -h --help' ;;
     hook) words='bash zsh fish -h --help' ;;
     completion) words='bash zsh fish -h --help' ;;
-    path) words='config runtime default gateway.sock state hook-bash hook-zsh hook-fish gateway.key known service.log setup.json token header env.sh env.fish state.json lock peek events.json --profile -h --help' ;;
+    path) words='config runtime default gateway.sock state hook-bash hook-zsh hook-fish files gateway.key known service.log setup.json token header env.sh env.fish state.json lock peek events.json --profile -h --help' ;;
     help) words='benchmarks benchmarks-gateway commands completion concepts configuration connect containers credentials demo design doctor endpoints env exec gateway help hook index models path print quickstart refresh run scripts security service setup shell status tools troubleshooting upgrade -h --help' ;;
     models) words='--profile --publisher --probe --yes --refresh --json -h --help' ;;
     endpoints) words='use --profile --location --all-locations --json -h --help' ;;

@@ -181,7 +181,7 @@ complete -c vx-token -n '__vx_token_at hook' -a 'bash zsh fish'
 complete -c vx-token -n '__vx_token_at completion' -a 'bash zsh fish'
 
 complete -c vx-token -n '__vx_token_at path' -l profile -x -a '(__vx_token_profiles)' -d 'The profile of the file'
-complete -c vx-token -n '__vx_token_at path' -a 'config runtime default gateway.sock state hook-bash hook-zsh hook-fish gateway.key known service.log setup.json token header env.sh env.fish state.json lock peek events.json'
+complete -c vx-token -n '__vx_token_at path' -a 'config runtime default gateway.sock state hook-bash hook-zsh hook-fish files gateway.key known service.log setup.json token header env.sh env.fish state.json lock peek events.json'
 
 complete -c vx-token -n '__vx_token_at help' -a 'benchmarks benchmarks-gateway commands completion concepts configuration connect containers credentials demo design doctor endpoints env exec gateway help hook index models path print quickstart refresh run scripts security service setup shell status tools troubleshooting upgrade'
 

@@ -188,7 +188,7 @@ def test_path_prints_every_file_that_the_documentation_lists(user: Box) -> None:
     user.profile()
     section = (REPOSITORY / "docs/configuration.md").read_text().partition("\n## Files\n")[2].partition("\n## ")[0]
     cells = " ".join(line.split("|")[1] for line in section.splitlines() if line.startswith("| `"))
-    cells = cells.replace("/<profile>.jsonl", "")  # `path known` prints the folder of these
+    cells = re.sub("/<profile>.jsonl?", "", cells)  # `path known` and `path files` print the folders of these
     names = {
         name.rsplit("/")[-1].removeprefix(".").replace("config.toml", "config") for name in re.findall("`(.+?)`", cells)
     }

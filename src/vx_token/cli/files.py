@@ -104,7 +104,7 @@ PLACES: Mapping[str, Callable[[], object]] = {
     "state": lambda: paths.state_dir(os.environ),
     **{f"hook-{kind}": (lambda kind=kind: shipped.hook_file(kind)) for kind in shipped.HOOKS},  # type: ignore[misc]
 }
-STATE_FILES = ("gateway.key", "known", "service.log", "setup.json")
+STATE_FILES = ("files", "gateway.key", "known", "service.log", "setup.json")
 FILES = ("token", "header", "env.sh", "env.fish", "state.json", "lock", "peek", "events.json")
 
 

@@ -10,7 +10,8 @@ from vx_token.config.model import Config
 from vx_token.daemon.environment import relevant
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
 from vx_token.install.changes import ProgramRunner, RemoveFile, Step
-from vx_token.outputs.template_files import records, written_files
+from vx_token.outputs.template_files import FOLDER as FILES_FOLDER
+from vx_token.outputs.template_files import written_files
 from vx_token.system.paths import ASIDE
 
 _MAX_SOCKET_PATH = 107  # bytes: the limit in unix(7) without the terminating zero
@@ -215,7 +216,7 @@ def leftovers(home: Path, runtime: Path, state: Path) -> list[Step]:
     """
     steps: list[Step] = [RemoveFile(path, path.parent) for path in written_files(state)]
     steps += [RemoveFile(state / name, home) for name in STATE_FILES]
-    steps += [RemoveFile(path, home) for path in records(state)]
+    steps += [RemoveFile(state / FILES_FOLDER, home, tree=True)] if (state / FILES_FOLDER).is_dir() else []
     if runtime.name == "vx-token":
         return [*steps, RemoveFile(runtime, runtime.parent, tree=True)]
     profiles = sorted(path.parent for path in runtime.glob("*/state.json") if not path.parent.is_symlink())

@@ -21,6 +21,9 @@ from vx_token.outputs.files import Snapshot
 from vx_token.system import atomic, safe_path
 from vx_token.system.private_file import private_text
 
+FOLDER = "files"
+"""The folder of the records, in the state folder."""
+
 KEPT = 4
 """Checksums kept for each file: a process that was killed, or that raced with another, wrote one of the last."""
 
@@ -125,6 +128,7 @@ class TemplateFiles:
         with contextlib.suppress(OSError):
             if not left:
                 self.record.unlink(missing_ok=True)
+                self.record.parent.rmdir()  # fails while other profiles have records
             elif left != record:
                 atomic.write(self.record, _encoded(left))
 
@@ -153,7 +157,8 @@ class TemplateFiles:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the lock of the record's folder, which is created first; go on without it after LOCK_WAIT."""
-        self.record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self.record.parent.parent, self.record.parent):  # a parent made by the way would be 0755
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.record.parent, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
         try:
             end = time.monotonic() + LOCK_WAIT
@@ -169,22 +174,17 @@ class TemplateFiles:
 
 def record_file(state: Path, profile: str) -> Path:
     """Return the record of a profile's files in the state folder."""
-    return state / f"files.{profile}.json"
+    return state / FOLDER / f"{profile}.json"
 
 
 def written_files(state: Path) -> list[Path]:
     """Return all files that vx-token wrote and that nothing changed since, as the records in the state folder say."""
     written: list[Path] = []
-    for path in records(state):
+    for path in sorted((state / FOLDER).glob("*.json")):
         record = read_record(path)
         with contextlib.suppress(OSError):
             written += [Path(name) for name in record if _written_by_us(Path(name), record)]
     return written
-
-
-def records(state: Path) -> list[Path]:
-    """Return the records of all profiles' files."""
-    return sorted(state.glob(record_file(Path(), "*").name))
 
 
 def read_record(path: Path) -> Record:
