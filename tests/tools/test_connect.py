@@ -258,6 +258,13 @@ def test_cursor_and_claude_code_say_what_must_never_be_done(ready: Box) -> None:
         assert reason in done.stderr
 
 
+def test_the_undo_of_setup_names_connected_tools(ready: Box) -> None:
+    connected(ready, "llm", "--yes", "--offline")
+    shown = ready.vx("setup", "--undo", "--yes").stdout
+    assert "llm stay connected; to take them back: vx-token connect --undo --all" in shown
+    connected(ready, "--undo", "--all", "--yes")
+
+
 def test_wrong_words(ready: Box) -> None:
     for words, message in (
         ((), "name one tool, or use --all"),

@@ -21,6 +21,7 @@ from vx_token.install.setup_io import SetupContext, SetupOptions
 from vx_token.install.setup_record import Record
 from vx_token.system import file_edit, paths, shipped
 from vx_token.system.file_edit import EditFile
+from vx_token.tools import record as tools_record
 
 UndoStep = Step | EditFile | UnlinkPages | UnsetDesktop
 
@@ -170,6 +171,8 @@ def kept_files(context: SetupContext) -> str:
     lines = [f"{path} stays: its vx-token block is incomplete, {rcfile.REMOVE_HINT}" for path in incomplete]
     if record.config and not record.restoration(paths.home_dir(context.environ)):
         lines.append(f"{record.config} stays: it was changed after setup wrote it")
+    if tools := tools_record.connected(context.environ):
+        lines.append(f"{', '.join(tools)} stay connected; to take them back: vx-token connect --undo --all")
     return "\n".join(lines)
 
 
