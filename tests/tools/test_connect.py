@@ -244,7 +244,7 @@ def test_a_file_that_cannot_be_edited_stays_and_the_text_is_printed(ready: Box) 
 @pytest.mark.parametrize("name", [name for name, tool in TOOLS.items() if tool.text])
 def test_the_text_for_other_tools_has_the_url_and_no_key(ready: Box, name: str) -> None:
     before = files(ready.root)
-    shown = connected(ready, name, "--yes")
+    shown = connected(ready, name)
     assert "127.0.0.1:" in shown
     assert "google/gemini-2.5-flash" in shown
     assert f"gateway key --name {name}" in shown

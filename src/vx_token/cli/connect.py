@@ -48,8 +48,8 @@ def connect(
 ) -> None:
     """Connect a tool: put the base URL, the model and a key into its own settings.
 
-    It shows the change, makes it, and lets the tool ask for one answer. The rest of the file stays as it is. In gateway
-    mode the tool gets a local key of its own. For a tool that vx-token's tests do not run, it prints the text to paste.
+    It shows the change, makes it, and runs the tool for one answer. The rest of the file does not change. In gateway
+    mode each tool gets its own local key. For a tool that was never run with vx-token, it prints the text to paste.
 
     \b
     Example:
@@ -62,8 +62,6 @@ def connect(
         return
     if bool(name) == every:
         raise UsageError("name one tool, or use --all", "see: vx-token connect --list")
-    if not (yes or dry_run or sys.stdin.isatty()):
-        raise UsageError("connect asks before it changes a file, but stdin is not a terminal", "add --yes or --dry-run")
     connection = _Connection(profile, model, dry_run=dry_run, offline=offline, yes=yes)
     failures = []
     for each in [name] if name else connection.chosen(undo=undo):
@@ -134,7 +132,11 @@ class _Connection:
         self._prove(tool, access, settings)
 
     def _confirmed(self, is_change: bool) -> bool:
-        if self._yes or not is_change or Terminal().confirm("Do this?"):
+        if self._yes or not is_change:
+            return True
+        if not sys.stdin.isatty():
+            raise UsageError("connect asks before it changes a file, but stdin is not a terminal", "add --yes")
+        if Terminal().confirm("Do this?"):
             return True
         output.show("nothing changed")
         return False

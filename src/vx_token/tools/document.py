@@ -10,7 +10,7 @@ BOM = "\ufeff"
 
 
 class NotEditableError(ValueError):
-    """The file cannot be edited without harm to what the user wrote; the message says why."""
+    """The file cannot be edited without damage to its other content; the message contains the reason."""
 
 
 def changed(content: bytes | None, form: str, change: Callable[[Any], Any]) -> bytes:
@@ -19,7 +19,7 @@ def changed(content: bytes | None, form: str, change: Callable[[Any], Any]) -> b
     Args:
         content: the file, None for a new one.
         form: `json` (with comments), `toml`, `yaml` or `dotenv`.
-        change: gets the document (None for an empty one), which it may change, and returns it.
+        change: receives the document (None for an empty one), changes it in place or creates one, and returns it.
 
     Raises:
         NotEditableError: the file cannot be edited safely.

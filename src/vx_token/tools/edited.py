@@ -1,4 +1,4 @@
-"""Tools whose settings files `vx-token connect` edits: each was run with what is written here."""
+"""Tools whose settings files `vx-token connect` edits: each was run with these settings."""
 
 import shlex
 from pathlib import Path

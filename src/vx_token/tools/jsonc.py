@@ -14,7 +14,7 @@ _MAX_EDITS = 1000
 
 @dataclass(slots=True)
 class Node:
-    """A value and where it stands in the text; an object also has the places of its members."""
+    """A value with its position in the text; an object also has the positions of its members."""
 
     start: int
     end: int

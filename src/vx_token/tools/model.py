@@ -37,7 +37,7 @@ class SettingsFile:
     Attributes:
         path: the file.
         form: `json`, `toml`, `yaml` or `dotenv`.
-        settings: what is put in.
+        settings: the values for it.
         only_secrets: whether all its values are keys, so that none is shown.
     """
 

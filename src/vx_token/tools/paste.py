@@ -10,7 +10,7 @@ KEY = "KEY"
 
 
 def text(files: Sequence[SettingsFile], access: Access) -> str:
-    """Return what each file gets, as if it were empty; KEY stands for the key."""
+    """Return what each file gets, as if it were empty; KEY replaces the key."""
     return "\n".join(_part(file, access) for file in files)
 
 

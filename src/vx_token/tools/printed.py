@@ -5,7 +5,7 @@ import json
 from vx_token.tools.model import Access, Tool
 
 KEY = "KEY"
-"""Stands for the key in a text, so that none is printed."""
+"""Replaces the key in a text, because a printed key remains in the terminal."""
 
 
 def _command(access: Access) -> str:
@@ -201,12 +201,11 @@ def _gptel(access: Access) -> str:
     host, _, path = rest.partition("/")
     return _form(
         ";; in your Emacs configuration",
-        "(setq gptel-model 'vertex",
+        f"(setq gptel-model '{access.model}",
         '      gptel-backend (gptel-make-openai "vx-token"',
         f'        :protocol "{scheme}" :host "{host}" :endpoint "/{path}/chat/completions" :stream t',
         f'        :key (lambda () (string-trim (shell-command-to-string "{_command(access)}")))',
         f"        :models '({access.model})))",
-        f"(setq gptel-model '{access.model})",
     )
 
 
@@ -252,7 +251,7 @@ def _dify(access: Access) -> str:
 
 _FROM_DOCS = "from its documentation, not run"
 _ANTHROPIC = (
-    "Claude Code speaks Anthropic's protocol, not OpenAI's; for Claude on Vertex AI it has a login of its own "
+    "Claude Code speaks Anthropic's protocol, not OpenAI's; for Claude on Vertex AI it has its own login "
     "(CLAUDE_CODE_USE_VERTEX=1). Never set apiKeyHelper to `vx-token print`: without a base URL, that sends the Google "
     "token to api.anthropic.com"
 )

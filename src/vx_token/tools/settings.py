@@ -111,7 +111,7 @@ def _put(document: Any, setting: Setting) -> Applied | None:
 
 
 def withdraw(document: Any, applied: Iterable[Applied], *, is_own_file: bool = False) -> list[str]:
-    """Take out of a document what is still ours; return the names of settings that were changed since.
+    """Remove our unchanged settings from a document; return the names of those that were changed since.
 
     Args:
         document: the document, which is changed.
@@ -166,7 +166,7 @@ def _remove_empty(holders: list[Any], path: tuple[str, ...], depth: int) -> None
 
 
 def _contains(value: Any, ours: Any) -> bool:
-    """Whether a value is ours; a table of ours may have got more keys."""
+    """Whether a value still contains ours; a table may have additional keys."""
     if isinstance(value, dict) and isinstance(ours, dict) and ours:
         return all(key in value and _contains(value[key], each) for key, each in ours.items())
     return bool(value == ours)
