@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
 import gateways
 from sandbox import Box
+from vx_token.cli.main import cli
 from vx_token.emulator import Emulator
+from vx_token.errors import ConfigError
 from vx_token.tools.catalog import TOOLS
 
 if TYPE_CHECKING:
@@ -263,6 +266,17 @@ def test_the_undo_of_setup_names_connected_tools(ready: Box) -> None:
     shown = ready.vx("setup", "--undo", "--yes").stdout
     assert "llm stay connected; to take them back: vx-token connect --undo --all" in shown
     connected(ready, "--undo", "--all", "--yes")
+
+
+def test_a_missing_library_is_named_with_the_command_that_adds_it(ready: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in ready.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(sys.modules, "ruamel", None)
+    result = CliRunner().invoke(cli, ["connect", "llm", "--yes"], prog_name="vx-token")
+    assert isinstance(result.exception, ConfigError)
+    assert result.exception.message == "connect needs ruamel.yaml"
+    assert result.exception.hint.startswith("run: ")
+    assert not (ready.home / ".config").exists()
 
 
 def test_wrong_words(ready: Box) -> None:
