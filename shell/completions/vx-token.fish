@@ -105,7 +105,7 @@ complete -c vx-token -n __vx_token_at -a endpoints -d 'List deployed endpoints, 
 complete -c vx-token -n __vx_token_at -a gateway -d 'Serve the loopback gateway in the foreground'
 complete -c vx-token -n __vx_token_at -a service -d 'Install and control the service that keeps tokens fresh'
 complete -c vx-token -n __vx_token_at -a setup -d 'Set up the configuration, the shell hook and the service'
-complete -c vx-token -n __vx_token_at -a connect -d 'Connect a tool'
+complete -c vx-token -n __vx_token_at -a connect -d 'Put the base URL, the model and a key into the settings of a tool'
 complete -c vx-token -n __vx_token_at -a doctor -d 'Check for known problems and print how to solve each'
 complete -c vx-token -n __vx_token_at -s V -l version -d 'Show the version and exit'
 

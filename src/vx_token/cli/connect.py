@@ -46,7 +46,7 @@ def connect(
     offline: bool,
     yes: bool,
 ) -> None:
-    """Connect a tool: put the base URL, the model and a key into its own settings.
+    """Put the base URL, the model and a key into the settings of a tool.
 
     It shows the change, makes it, and runs the tool for one answer. The rest of the file does not change. In gateway
     mode each tool gets its own local key. For a tool that was never run with vx-token, it prints the text to paste.
