@@ -32,7 +32,7 @@ def commands(page: str, heading: str) -> list[str]:
 INSTALL, LOGIN, SETUP, DOCTOR, REQUEST = commands("README.md", "## Install")
 [SETUP_WITH_KEY] = commands("README.md", "### With a service account's key")
 PULL, REINSTALL, SETUP_AGAIN = commands("docs/upgrade.md", "## Upgrade")
-UNDO, UNINSTALL = commands("docs/upgrade.md", "## Uninstall")
+DISCONNECT, UNDO, UNINSTALL = commands("docs/upgrade.md", "## Uninstall")
 BY_HAND = commands("docs/upgrade.md", "## If the program was removed first")
 
 
@@ -148,6 +148,7 @@ def test_an_upgrade_keeps_the_service_and_the_removal_leaves_nothing(newcomer: N
     newcomer.run("sh", "-c", REINSTALL)
     newcomer.answer_questions(SETUP_AGAIN)
     assert newcomer.manager.systemctl("is-active", "vx-token") == "active"
+    newcomer.run("sh", "-c", DISCONNECT)
     newcomer.answer_questions(UNDO)
     newcomer.run("sh", "-c", UNINSTALL)
     assert newcomer.traces() == set()

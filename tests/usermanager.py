@@ -240,6 +240,7 @@ class Machine:
         """
         manager, enter = self.manager, self.manager.enter
         become = manager.argv(str(SYSTEMD), "--user", "--log-target=console")[len(enter) :]
+        _open_tmp(manager)
         start = [*enter, "sh", "-euc", START, "sh", " ".join(map(str, self.groups)), *through, *become]
         with (
             tempfile.TemporaryFile() as log,
@@ -251,7 +252,6 @@ class Machine:
                     60,
                     "a running user manager",
                 )
-                _open_tmp(manager)
                 yield manager
             finally:
                 process.send_signal(signal.SIGTERM)
@@ -282,7 +282,6 @@ def _open_tmp(manager: UserManager) -> None:
     if any(str(tree).startswith(("/tmp/", "/var/tmp/")) for tree in (sys.prefix, REPOSITORY)):
         folder = manager.runtime / "systemd/user/vx-token.service.d"
         manager.write(folder / "checkout.conf", "[Service]\nPrivateTmp=no\n")
-        manager.systemctl("daemon-reload")
 
 
 def demanded() -> None:

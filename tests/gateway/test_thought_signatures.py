@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import runpy
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -426,7 +427,12 @@ def test_64_tool_calls_take_less_than_a_millisecond() -> None:
         signatures.restore(body, SCOPE)
         return time.thread_time() - started
 
-    assert min(seconds() for _ in range(200)) < 0.001
+    tracing = sys.gettrace()
+    sys.settrace(None)  # counting the lines for the coverage figure takes longer than the work
+    try:
+        assert min(seconds() for _ in range(200)) < 0.001
+    finally:
+        sys.settrace(tracing)
 
 
 def test_a_huge_request_with_tools_holds_up_the_gateway_for_a_moment_only() -> None:
