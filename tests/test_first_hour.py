@@ -91,7 +91,8 @@ class Newcomer:
     def traces(self) -> set[str]:
         """What of vx-token's is in the home and the runtime folder, apart from the clone."""
         of_others = ("vx-token/", ".cache/pip", "pipx/", ".local/share/pipx/venvs/.vx-token.lock")
-        others = tuple(f"{self.manager.home}/{name}" for name in of_others)
+        # The tests' own drop-in is for a checkout in /tmp.
+        others = (*(f"{self.manager.home}/{name}" for name in of_others), f"{self.manager.runtime}/systemd/user/")
         return {path for path in self.manager.tree() if "vx-token" in path and not f"{path}/".startswith(others)}
 
     def answer_questions(self, command: str) -> None:
