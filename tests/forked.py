@@ -126,4 +126,5 @@ def _become(words: tuple[str, ...], environ: dict[str, str], cwd: Path, out: Pat
     sys.argv = [str(__main__.__file__), *words]
     warnings.simplefilter("error")
     vars(wiring)["fetch_token"] = fetch_here
+    vars(google_worker)["_write"] = lambda _: None  # what a child tells its parent is nothing for our standard output
     __main__.main()

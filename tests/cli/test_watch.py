@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pexpect
+import psutil
 import pyte
 import pytest
 
-from sandbox import Box
+from sandbox import Box, until
 
 
 class Terminal:
@@ -108,6 +109,8 @@ def test_a_stopped_view_gives_the_terminal_back(signed_in: Box) -> None:
         shown.child.sendcontrol("z")
         while not shown.raw.endswith("\x1b[?1049l"):
             shown.read()
+        program = psutil.Process(shown.child.pid)
+        until(lambda: program.status() == psutil.STATUS_STOPPED)  # it stops itself after it has left the screen
         shown.child.kill(signal.SIGCONT)
         shown.raw = ""
         while "q or Ctrl-C ends" not in shown.raw:
