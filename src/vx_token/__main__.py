@@ -16,7 +16,10 @@ def main() -> None:
         from vx_token.cli.main import run
     except (OSError, MemoryError, ImportError) as error:  # a limit on open files or memory
         sys.exit(_print_limit(error))
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    if status == 130:  # Ctrl-C: requests may still run in threads, which can crash while the interpreter ends
+        os._exit(status)
+    sys.exit(status)
 
 
 def _print_limit(error: BaseException) -> int:
