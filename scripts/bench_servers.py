@@ -16,7 +16,7 @@ from aiohttp import web
 from vx_token.credentials.token import Token
 from vx_token.gateway.app import GatewayApp
 from vx_token.gateway.server import serve
-from vx_token.gateway.settings import GatewaySettings, Route
+from vx_token.gateway.settings import GatewaySettings, LocalKey, Route
 from vx_token.gateway.sockets import max_connections
 
 KEY = "sk-vx-local-bench"  # one peer takes no key without this beginning
@@ -60,7 +60,9 @@ async def gateway(port: int, upstream: str, streams: str, folder: Path) -> None:
     """The gateway with everything on: aliases, publisher prefix, metrics, usage."""
     route = Route("bench", upstream, aliases={"gpt-4o": "google/gemini-2.5-pro"}, publisher="google")
     routes = {"bench": route, "streams": Route("streams", streams)}
-    settings = GatewaySettings(routes, "bench", lambda key: key == KEY, port=port, ca_file=folder / "ca.pem")
+    settings = GatewaySettings(
+        routes, "bench", lambda key: LocalKey("default") if key == KEY else None, port=port, ca_file=folder / "ca.pem"
+    )
     note_heap(folder)
     await serve(GatewayApp(settings, Purse()), stop=asyncio.Event())
 
