@@ -539,6 +539,14 @@ def test_the_whole_folder_comes_back(signed_in: Box, google: Emulator) -> None:
         assert signed_in.vx("print").stdout.strip() == google.issued[-1].value
 
 
+def test_a_folder_that_is_removed_as_soon_as_it_is_there_comes_back(signed_in: Box, google: Emulator) -> None:
+    for _ in range(4):  # because the removal must fall between the first files and the watch on their folder
+        with signed_in.daemon():
+            until(lambda: fresh(signed_in, google))
+            shutil.rmtree(signed_in.runtime / "gemini")
+            until(lambda: fresh(signed_in, google), 10)
+
+
 def takes_its_place(file: Path, folder: Path) -> bool:
     """Rename `file` to `folder`; False when the daemon has made that folder again meanwhile, which is removed."""
     try:

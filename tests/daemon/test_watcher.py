@@ -23,7 +23,7 @@ class Ear:
 
     def __init__(self) -> None:
         self.told: list[frozenset[Path]] = []
-        self.watcher = Watcher(self.told.append)
+        self.watcher = Watcher(lambda changed: self.told.append(changed) if changed else None)
         self.watcher.start()
 
     def hears(self, *paths: Path) -> None:
@@ -234,6 +234,21 @@ def test_a_change_while_the_files_are_named_again_is_not_lost(ear: Ear, tmp_path
     put(path, "two")
     ear.watcher.follow([path, tmp_path / "other"])
     ear.hears(path)
+
+
+def test_a_folder_that_came_and_went_unseen_is_told_without_a_path(tmp_path: Path) -> None:
+    told: list[frozenset[Path]] = []
+    watcher = Watcher(told.append)
+    watcher.follow([tmp_path / "folder" / "file"])
+    watcher.start()
+    try:
+        until(lambda: told, SOON)  # the first look, in case something changed before the folder was watched
+        told.clear()
+        put(tmp_path / "other", "one")
+        until(lambda: told, SOON)
+        assert told[0] == frozenset()
+    finally:
+        watcher.stop()
 
 
 def test_a_look_finds_what_no_event_told(tmp_path: Path) -> None:

@@ -243,7 +243,11 @@ class Daemon:
                 keeper.wake.nudge()
 
     def _files_changed(self, changed: frozenset[Path]) -> None:
-        folder_replaced = bool(changed & self.registration_files)
+        """Reload, refresh, or let the keepers compare their files with what they wrote.
+
+        They do so after any event, because a folder that was removed before its files' first stamps were taken looks
+        unchanged.
+        """
         if self.config.path in changed:
             self.log.event("info", f"{self.config.path} has changed")
             self._reload(forced=False)
@@ -254,7 +258,7 @@ class Daemon:
             if keeper in affected:
                 self.log.event("info", "the credential file has changed", keeper.profile.name)
                 keeper.wake.force()
-            elif folder_replaced or any(path.parent.name == keeper.profile.name for path in changed):
+            else:
                 keeper.wake.nudge()
 
     def _login_files(self, keeper: Keeper) -> set[Path]:

@@ -1,8 +1,9 @@
 """Watches a set of files, existing or not, for changes by rename or in place, also through symbolic links.
 
-An event from the kernel (watchdog) only triggers a comparison of file stamps. Therefore reads, and changes to other
-files in the same folder, are not reported. `check` also detects changes on file systems without events. If the kernel
-refuses events because of a limit such as max_user_instances, `problem` is set and `check_if_due` polls.
+An event from the kernel (watchdog) only triggers a comparison of file stamps. Therefore reads are not reported, and a
+change to another file in the same folder is reported with no path. `check` also detects changes on file systems without
+events. If the kernel refuses events because of a limit such as max_user_instances, `problem` is set and `check_if_due`
+polls.
 """
 
 import contextlib
@@ -68,7 +69,10 @@ logging.getLogger("watchdog.observers.inotify").addFilter(_is_error)
 
 
 class Watcher(FileSystemEventHandler):
-    """Calls `changed(paths)` from its own thread.
+    """Calls `changed(paths)` from its own thread after each burst of events, and after a `check` that found a change.
+
+    `paths` are the files with other stamps than at the last check. It is empty when only other files have changed, or
+    when a file came and went between two checks: whoever keeps files in place looks at them then, too.
 
     Attributes:
         problem: why the kernel reports no events for some folder, "" without a problem.
@@ -107,7 +111,7 @@ class Watcher(FileSystemEventHandler):
             self._arm()
         self._hint.set()  # because a file may have changed before its folder was watched
 
-    def check(self) -> None:
+    def check(self, *, after_event: bool = False) -> None:
         """Compare all stamps now, with or without events."""
         with self._lock:
             deleted = new = set(self._drain())
@@ -122,7 +126,7 @@ class Watcher(FileSystemEventHandler):
                 p for p, stamp in current.items() if stamp != self._stamps[p] or (p in deleted and not stamp)
             )
             self._stamps = current
-        if changed:
+        if changed or after_event:
             self._changed(changed)
 
     @property
@@ -151,7 +155,7 @@ class Watcher(FileSystemEventHandler):
                     break
             self._hint.clear()
             if not self._stopping.is_set():
-                self.check()
+                self.check(after_event=True)
 
     def _arm(self, deleted: Set[Path] = frozenset()) -> bool:
         """Watch exactly the folders that `folders` returns now, and return whether a watch was added.
