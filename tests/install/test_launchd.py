@@ -11,7 +11,7 @@ import pytest
 
 from vx_token.errors import LoginNeededError, TemporaryError, VxTokenError
 from vx_token.install import changes
-from vx_token.install.launchd import LABEL, Launchd, plist
+from vx_token.install.launchd import IF_INSTALLED, LABEL, Launchd, plist
 from vx_token.install.service import ServiceSpec
 
 RUNNING = """\
@@ -78,7 +78,7 @@ def test_the_property_list_holds_all_that_launchd_needs(mac: Launchd) -> None:
     log = f"{mac.spec.state}/service.log"
     assert found == {
         "Label": LABEL,
-        "ProgramArguments": ["/opt/my tools/vx-token", "run"],
+        "ProgramArguments": ["/bin/sh", "-c", IF_INSTALLED, "/opt/my tools/vx-token", "run"],
         "EnvironmentVariables": {"NO_PROXY": "<&>'\""},
         "RunAtLoad": True,
         "KeepAlive": {"SuccessfulExit": False},
@@ -90,6 +90,22 @@ def test_the_property_list_holds_all_that_launchd_needs(mac: Launchd) -> None:
         "StandardOutPath": log,
         "StandardErrorPath": log,
     }
+
+
+def test_it_runs_the_program_and_a_removed_program_is_no_failure_to_restart(mac: Launchd) -> None:
+    program = mac.spec.home.parent / "my tools" / "vx-token"
+    found = plistlib.loads(plist(replace(mac.spec, command=(str(program),))).encode())
+    assert found["KeepAlive"] == {"SuccessfulExit": False}  # launchd restarts it unless its exit status is 0
+
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "$$ $*"\nexit 3\n')
+    program.chmod(0o700)
+    with subprocess.Popen(found["ProgramArguments"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.communicate(timeout=10)[0] == f"{process.pid} run\n"  # the same process: signals reach it
+    assert process.returncode == 3
+    program.unlink()
+    gone = subprocess.run(found["ProgramArguments"], capture_output=True, text=True, check=False, timeout=10)
+    assert (gone.returncode, gone.stdout, gone.stderr) == (0, "", "")
 
 
 def test_install_loads_it_and_uninstall_leaves_nothing(mac: Launchd) -> None:

@@ -23,6 +23,13 @@ from vx_token.install.service import LOG, ServiceSpec, ServiceStatus, health, le
 
 LABEL = "local.vx-token"
 
+IF_INSTALLED = '[ -x "$0" ] || exit 0; exec "$0" "$@"'
+"""Shell script that becomes the program, or exits with status 0 if the program was removed.
+
+launchd has no condition for this. With its `PathState`, a stopped agent would start again while the program is there,
+because launchd.plist(5) joins the conditions of `KeepAlive` by OR.
+"""
+
 START_TIMEOUT = 120.0
 """Seconds to wait for the first token, because launchd has no readiness notification."""
 
@@ -128,10 +135,10 @@ def plist(spec: ServiceSpec) -> str:
     log = str(spec.state / LOG)
     content = {
         "Label": LABEL,
-        "ProgramArguments": [*spec.command, "run"],
+        "ProgramArguments": ["/bin/sh", "-c", IF_INSTALLED, *spec.command, "run"],
         "EnvironmentVariables": dict(spec.environ),
         "RunAtLoad": True,
-        # SIGTERM gives exit status 0, so the agent stays stopped; launchd restarts it after any other exit.
+        # SIGTERM and a removed program give exit status 0: launchd restarts the agent after any other exit only.
         "KeepAlive": {"SuccessfulExit": False},
         "ThrottleInterval": 10,
         "ExitTimeOut": 10,
