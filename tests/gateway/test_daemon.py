@@ -1046,7 +1046,7 @@ def test_a_socket_open_to_other_machines_is_refused(behind: Box) -> None:
             argv, env=behind.environ, pass_fds=[held.fileno()], capture_output=True, text=True, timeout=30, check=False
         )
     assert done.returncode == 3
-    assert "serves only loopback, not 0.0.0.0" in done.stderr
+    assert "listens on 0.0.0.0, which gateway.listen does not name" in done.stderr
 
 
 @pytest.fixture

@@ -18,10 +18,12 @@ from aiohttp import web
 
 from sandbox import plain_environment, until
 from upstreams import KEY, Purse, front, upstream
+from vx_token.config.model import Gateway
 from vx_token.errors import ConfigError
+from vx_token.gateway.inherited import check_inherited, inherited_sockets
 from vx_token.gateway.proxy import proxy_for
 from vx_token.gateway.settings import Route
-from vx_token.gateway.sockets import client_url, inherited_sockets
+from vx_token.gateway.sockets import client_url
 
 ROUTE = Route("p", "http://127.0.0.1:1")
 
@@ -97,7 +99,7 @@ ACTIVATED = """
     from vx_token.gateway.app import GatewayApp
     from vx_token.gateway.server import serve
     from vx_token.gateway.settings import Limits, Route
-    from vx_token.gateway.sockets import inherited_sockets
+    from vx_token.gateway.inherited import inherited_sockets
 
     async def main():
         stop = asyncio.Event()
@@ -199,10 +201,11 @@ def test_a_stop_under_socket_activation_breaks_no_kept_connection() -> None:
             assert process.wait(20) == 0
 
 
-def test_an_activated_socket_open_to_the_world_is_refused() -> None:
-    with socket.create_server(("0.0.0.0", 0)) as listening:
-        process = activate(listening, "http://127.0.0.1:1")
-        assert "serves only loopback" in process.communicate(timeout=30)[0]
+def test_an_activated_socket_beyond_loopback_must_be_named_in_the_configuration() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as everywhere, socket.create_server(("127.0.0.2", 0)) as local:
+        check_inherited([local], Gateway())
+        with pytest.raises(ConfigError, match=r"0\.0\.0\.0, which gateway\.listen does not name"):
+            check_inherited([local, everywhere], Gateway(listen=(("172.17.0.1", everywhere.getsockname()[1]),)))
 
 
 @pytest.mark.parametrize(

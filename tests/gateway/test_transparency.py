@@ -115,7 +115,7 @@ REFUSED: list[tuple[str, int, list[bytes]]] = [
     ),
     ("expectations other than `100-continue`", 417, [request("POST /v1/x HTTP/1.1", "Expect: 200-ok")]),
     ("no Host header, or several", 400, [request(host=""), request("GET /v1/x HTTP/1.1", "Host: localhost")]),
-    ("a Host header that is not a loopback name", 403, [request(host="evil.example")]),
+    ("a Host header that is neither a loopback name nor in `allowed_hosts`", 403, [request(host="evil.example")]),
     (
         "web pages (`Origin`, `Sec-Fetch-Site`) that are not in `allowed_origins`",
         403,

@@ -24,7 +24,7 @@ from journal import Line, journal
 from sandbox import SOURCE, until
 from usermanager import REPOSITORY
 from vx_token.config.load import parse_config
-from vx_token.config.model import OutputFile, Profile
+from vx_token.config.model import Gateway, OutputFile, Profile
 from vx_token.credentials.fetch import DEADLINE
 from vx_token.credentials.token import Token
 from vx_token.daemon import info, user_commands
@@ -682,8 +682,8 @@ def test_the_gateways_port_stays_open_while_the_service_restarts(account: Accoun
 
 
 def test_a_unix_socket_whose_path_is_too_long_is_left_out(tmp_path: Path) -> None:
-    assert listen("::1", 9999, "", tmp_path) == ("[::1]:9999", f"{tmp_path}/.gateway.sock")
-    assert listen("127.0.0.1", 9999, "", tmp_path / ("x" * 100)) == ("127.0.0.1:9999",)
+    assert listen(Gateway(host="::1", port=9999), tmp_path) == ("[::1]:9999", f"{tmp_path}/.gateway.sock")
+    assert listen(Gateway(port=9999), tmp_path / ("x" * 100)) == ("127.0.0.1:9999",)
 
 
 # RunCommand in the service's sandbox: what makes a trim risky is forbidden there, and the trim works all the same.
@@ -758,11 +758,11 @@ def test_a_machine_that_gives_no_user_namespace_gets_the_unit_that_runs_there(tm
 
 
 def test_the_gateway_brings_its_socket_and_takes_it_away(tmp_path: Path) -> None:
-    on = service.detect(
-        agent(tmp_path, listen=listen("localhost", 9999, "/run/x/%socket", tmp_path)), refusing("systemd-run")
-    )
+    gateway = Gateway(host="localhost", port=9999, unix_socket="/run/x/%socket", listen=(("172.17.0.1", 9999),))
+    on = service.detect(agent(tmp_path, listen=listen(gateway, tmp_path)), refusing("systemd-run"))
     install_changes.perform(on.install(), on.run)
-    assert "\nListenStream=127.0.0.1:9999\nListenStream=/run/x/%%socket\n" in (on.units / service.SOCKET).read_text()
+    streams = [line for line in (on.units / service.SOCKET).read_text().splitlines() if line.startswith("Listen")]
+    assert streams == [f"ListenStream={each}" for each in ("127.0.0.1:9999", "172.17.0.1:9999", "/run/x/%%socket")]
     off = service.detect(agent(tmp_path), on.run)
     install_changes.perform(off.install(), off.run)
     assert [path.name for path in off.units.iterdir()] == [UNIT]

@@ -47,7 +47,7 @@ def gateway(context: click.Context, port: int | None, access_log: bool) -> None:
 
     changes: dict[str, Any] = {"enabled": True} | ({"access_log": True} if access_log else {})
     if port is not None:
-        changes |= {"port": port, "unix_socket": ""}
+        changes |= {"port": port, "unix_socket": "", "listen": ()}
 
     def apply() -> None:
         settings = load_config(os.environ)
@@ -109,7 +109,7 @@ def run_behind(settings: Config, refresher: Refresher, profile: Profile, command
     limit = hardening.forbid_own_core_dumps()
     token = refresher.current(profile)
     lines = log.Log() if os.environ.get("VX_TOKEN_DEBUG") else _NullLog()
-    alone = settings.with_gateway(port=0, unix_socket="")
+    alone = settings.with_gateway(port=0, unix_socket="", listen=())
     key = NamedKey(LocalKey("exec"), generate_key())  # it ends with the command
     serving = controller.new_gateway(alone, refresher, lines, keys=(key,))
     # Blocked before the gateway's threads start, because each thread receives the signals that it does not block.

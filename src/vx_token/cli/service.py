@@ -56,7 +56,7 @@ def manager_for(settings: Config | None) -> "install_service.ServiceManager":
         runtime=runtime,
         state=paths.state_dir(os.environ),
         writable=install_service.writable(settings) if settings else (),
-        listen=install_service.listen(gateway.host, gateway.port, gateway.unix_socket, runtime) if gateway else (),
+        listen=install_service.listen(gateway, runtime) if gateway else (),
     )
     if sys.platform == "darwin":
         return launchd.Launchd(ours, run_program, os.getuid())

@@ -161,6 +161,15 @@ def texts(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def host_names(value: object) -> tuple[str, ...]:
+    """Check a list of host names and IP addresses without ports, as they stand in a Host header."""
+    allowed = 'a list of host names without ports, such as ["host.docker.internal", "172.17.0.1"]'
+    for item in texts(value):
+        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\]", item):
+            raise InvalidError(f"has an invalid item: {item!r}", allowed)
+    return tuple(name.lower() for name in texts(value))
+
+
 def mapping(value: object) -> Mapping[str, str]:
     """Check a table of strings."""
     allowed = "a table of strings"

@@ -21,6 +21,7 @@ from vx_token.config.fields import (
     file_format,
     file_mode,
     headers,
+    host_names,
     integer,
     location,
     mapping,
@@ -31,6 +32,7 @@ from vx_token.config.fields import (
     texts,
     url,
 )
+from vx_token.config.listen import as_settings, listen
 from vx_token.config.model import METADATA, Config, Gateway, OutputFile, Profile
 from vx_token.errors import ConfigError, did_you_mean
 from vx_token.system import paths, stamps
@@ -78,6 +80,8 @@ GATEWAY_KEYS: Mapping[str, Check] = {
     "host": choice("127.0.0.1", "::1", "localhost"),
     "port": integer(1, 65535),
     "unix_socket": text,
+    "listen": listen,
+    "allowed_hosts": host_names,
     "access_log": boolean,
     "allowed_origins": texts,
     "metrics_open": boolean,
@@ -303,6 +307,7 @@ def _gateway(value: object, path: Path, folders: _Folders) -> Gateway:
     table = _table(value, path, "gateway")
     _known(table, GATEWAY_KEYS, f"{path}: gateway.")
     checked = {key: _checked(GATEWAY_KEYS[key], item, f"{path}: gateway.{key}") for key, item in table.items()}
+    _apply_listen(checked, f"{path}: gateway.listen")
     for key in ("unix_socket", "ca_file"):
         if checked.get(key):
             checked[key] = folders.absolute(checked[key], from_file=True)
@@ -310,6 +315,23 @@ def _gateway(value: object, path: Path, folders: _Folders) -> Gateway:
         hint = f"allowed: a path of at most {_MAX_SOCKET_PATH} bytes, such as one in /tmp or in XDG_RUNTIME_DIR"
         raise ConfigError(f"{path}: gateway.unix_socket is too long for a socket: {checked['unix_socket']}", hint)
     return Gateway(**{"enabled": True} | checked)
+
+
+def _apply_listen(checked: dict[str, Any], name: str) -> None:
+    """Replace `listen` by the settings that it stands for.
+
+    Raises:
+        ConfigError: `host`, `port` or `unix_socket` is set as well, or no allowed host is named.
+    """
+    if "listen" not in checked:
+        return
+    if others := checked.keys() & {"host", "port", "unix_socket"}:
+        hint = f"remove gateway.{min(others)}, and write its value into gateway.listen"
+        raise ConfigError(f"{name} replaces gateway.{min(others)}, and both are set", hint)
+    try:
+        checked |= as_settings(checked["listen"], checked.get("allowed_hosts", ()))
+    except InvalidError as error:
+        raise ConfigError(f"{name} {error.problem}", f"allowed: {error.allowed}") from None
 
 
 def _table(value: object, path: Path, key: str) -> Mapping[str, Any]:

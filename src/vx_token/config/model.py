@@ -79,12 +79,19 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """The loopback gateway's settings."""
+    """The loopback gateway's settings.
+
+    Attributes:
+        listen: further TCP addresses, each an IP address and a port; other machines may reach them.
+        allowed_hosts: names in Host headers that are accepted besides those of loopback.
+    """
 
     enabled: bool = False
     host: str = "127.0.0.1"
     port: int = 8490
     unix_socket: str = ""
+    listen: tuple[tuple[str, int], ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
     access_log: bool = False
     allowed_origins: tuple[str, ...] = ()
     metrics_open: bool = False

@@ -16,6 +16,7 @@ import aiohttp
 from aiohttp import web
 
 from vx_token import __version__
+from vx_token.config.listen import is_loopback
 from vx_token.gateway.connections import Connections
 from vx_token.gateway.errors import GatewayError
 from vx_token.gateway.exchange import Exchange, RecentRequests
@@ -134,7 +135,7 @@ class GatewayApp:
         settings = self.settings
         check_method(request.method)
         check_framing(request.version, request.headers.getall("Transfer-Encoding", ()))
-        check_host(request.headers.getall("Host", ()))
+        check_host(request.headers.getall("Host", ()), settings.hosts)
         sites = request.headers.getall("Sec-Fetch-Site", ())
         origin = check_origin(request.headers.getall("Origin", ()), sites, settings.origins)
         exchange.extra.update(cors(origin))
@@ -169,7 +170,7 @@ class GatewayApp:
                 return _json({"status": "ok", "version": __version__})
             case "/readyz":
                 return self._readiness_response()
-            case "/metrics" if settings.metrics_open or _on_unix_socket(request):
+            case "/metrics" if _on_unix_socket(request) or (settings.metrics_open and _on_loopback(request)):
                 return self._metrics_response()
         return None
 
@@ -224,6 +225,12 @@ def _on_unix_socket(request: web.BaseRequest) -> bool:
     """Return whether the request came through the Unix socket, which only its owner can open (mode 0600)."""
     sock = request.get_extra_info("socket")
     return sock is not None and sock.family == socket.AF_UNIX
+
+
+def _on_loopback(request: web.BaseRequest) -> bool:
+    """Return whether the request came to a loopback address, which only programs of this machine can reach."""
+    name = request.get_extra_info("sockname")
+    return isinstance(name, tuple) and is_loopback(str(name[0]))
 
 
 def _models_response(route: Route, path: str, headers: dict[str, str]) -> web.Response:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vx_token.config.model import Config
 from vx_token.errors import ConfigError
 from vx_token.gateway import address as gateway_address
+from vx_token.gateway.inherited import check_inherited
 from vx_token.system.log import Log
 from vx_token.tokens.refresh import Refresher
 
@@ -43,11 +44,11 @@ def activation_sockets(environ: Mapping[str, str]) -> list[socket.socket]:
     """Return the sockets passed by systemd; empty without socket activation.
 
     Raises:
-        ConfigError: a socket is reachable from other machines.
+        ConfigError: a descriptor is not a socket.
     """
     if environ.get("LISTEN_PID") != str(os.getpid()):
         return []
-    from vx_token.gateway.sockets import inherited_sockets
+    from vx_token.gateway.inherited import inherited_sockets
 
     return inherited_sockets(environ, os.getpid())
 
@@ -74,8 +75,9 @@ class GatewayController:
             TemporaryError: the gateway does not start.
         """
         gateway, previous = config.gateway, self._thread if self.alive() else None
-        addresses = (gateway.ip, gateway.port, gateway.unix_socket) if not self._sockets else ()
+        addresses = (gateway.ip, gateway.port, gateway.listen, gateway.unix_socket) if not self._sockets else ()
         place = (*addresses, gateway.ca_file)
+        check_inherited(self._sockets, gateway)
         if not (self._sockets or gateway_address.is_wanted(config)):
             self._stop_current()
         elif previous is None or place != self._bound_to:

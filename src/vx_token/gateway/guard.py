@@ -55,8 +55,12 @@ def check_framing(version: Sequence[int], encodings: Sequence[str]) -> None:
         raise GatewayError(501, "the gateway supports no transfer coding but chunked", "bad_encoding")
 
 
-def check_host(hosts: Sequence[str]) -> None:
-    """Require exactly one Host header with a loopback name; this blocks DNS rebinding.
+def check_host(hosts: Sequence[str], allowed: Collection[str] = ()) -> None:
+    """Require exactly one Host header with a loopback name or an allowed one; this blocks DNS rebinding.
+
+    Args:
+        hosts: the Host headers.
+        allowed: further names, in lower case.
 
     Raises:
         GatewayError: 400 if there is not exactly one, 403 for another name.
@@ -64,8 +68,9 @@ def check_host(hosts: Sequence[str]) -> None:
     match = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
     if match is None:
         raise GatewayError(400, "a request needs one well-formed Host header", "bad_host")
-    if not _is_loopback(match[1].lower()):
-        raise GatewayError(403, "the Host header must be 127.0.0.1, [::1] or localhost", "foreign_host")
+    if not _is_loopback(name := match[1].lower()) and name not in allowed:
+        names = "127.0.0.1, [::1], localhost, or in gateway.allowed_hosts"
+        raise GatewayError(403, f"the Host header must be {names}", "foreign_host")
 
 
 def check_origin(origins: Sequence[str], sites: Sequence[str], allowed: Collection[str]) -> str:

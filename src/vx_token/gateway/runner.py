@@ -128,6 +128,8 @@ def gateway_settings(config: Config, environ: Mapping[str, str], keys: tuple[Nam
         find_key=LocalKeys(paths.state_dir(environ), keys),
         host=gateway.ip,
         port=gateway.port,
+        listen=gateway.listen,
+        hosts=gateway.allowed_hosts,
         unix_socket=Path(gateway.unix_socket) if gateway.unix_socket else None,
         origins=gateway.allowed_origins,
         metrics_open=gateway.metrics_open,

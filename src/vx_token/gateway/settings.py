@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from vx_token.config.listen import is_loopback, unsuitable
 from vx_token.config.model import SIGNATURE_MODELS
 from vx_token.credentials.token import Token
 from vx_token.errors import ConfigError
@@ -144,6 +145,8 @@ class GatewaySettings:
         find_key: returns the local key with this value, None if there is none; called for every request.
         host: 127.0.0.1 or ::1.
         port: TCP port; 0 selects a free one.
+        listen: further TCP addresses, each an IP address and a port.
+        hosts: names in Host headers that are accepted besides those of loopback, in lower case.
         unix_socket: path of an additional Unix socket (mode 0600).
         origins: browser origins that may use the gateway, such as `https://chat.example`.
         metrics_open: whether /metrics on the TCP port needs no key.
@@ -159,6 +162,8 @@ class GatewaySettings:
     find_key: Callable[[str], LocalKey | None] = field(repr=False)
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
+    listen: tuple[tuple[str, int], ...] = ()
+    hosts: tuple[str, ...] = ()
     unix_socket: Path | None = None
     origins: tuple[str, ...] = ()
     metrics_open: bool = False
@@ -174,5 +179,8 @@ class GatewaySettings:
                 f"the gateway serves only loopback, not {self.host!r}",
                 f"set the host to {' or '.join(LOOPBACK)}",
             )
+        for host, _ in self.listen:
+            if unsuitable(host) or not (is_loopback(host) or self.hosts):
+                raise ConfigError(f"the gateway may not listen on {host}", "see: vx-token help configuration")
         if self.default not in self.routes:
             raise ConfigError(f"the gateway's default profile {self.default!r} is not among its profiles")

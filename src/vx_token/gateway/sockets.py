@@ -1,44 +1,23 @@
-"""Listening sockets of the gateway: opened here, or passed by systemd."""
+"""Listening sockets that the gateway opens itself."""
 
 import contextlib
 import errno
-import ipaddress
 import os
 import resource
 import socket
 import stat
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from vx_token.errors import AddressError, ConfigError
+from vx_token.config.listen import is_loopback
+from vx_token.errors import AddressError
 from vx_token.gateway.settings import GatewaySettings
 
-_FIRST = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
+# Linux's include/uapi/linux/in.h and in6.h; Python has no names for them.
+_IP_FREEBIND, _IPV6_FREEBIND = (socket.IPPROTO_IP, 15), (socket.IPPROTO_IPV6, 78)
 _MAX_FILES = 65536
 BACKLOG = 1024  # connections that wait in the kernel while one process replaces another
-
-
-def inherited_sockets(environ: Mapping[str, str], pid: int) -> list[socket.socket]:
-    """Return the listening sockets passed by systemd; empty if they are for another process.
-
-    Source: sd_listen_fds(3).
-
-    Raises:
-        ConfigError: a socket is reachable from other machines, or a descriptor is not a socket.
-    """
-    if environ.get("LISTEN_PID") != str(pid):
-        return []
-    try:
-        count = int(environ.get("LISTEN_FDS", "0"))
-        sockets = [socket.socket(fileno=descriptor) for descriptor in range(_FIRST, _FIRST + count)]
-    except (ValueError, OSError):
-        hint = "unset LISTEN_PID and LISTEN_FDS, which only systemd should set"
-        raise ConfigError("LISTEN_FDS does not match the passed sockets", hint) from None
-    for inherited in sockets:
-        inherited.set_inheritable(False)
-        inherited.setblocking(False)
-        _check_local(inherited)
-    return sockets
 
 
 def open_sockets(settings: GatewaySettings, existing: Iterable[socket.socket] = ()) -> list[socket.socket]:
@@ -50,8 +29,9 @@ def open_sockets(settings: GatewaySettings, existing: Iterable[socket.socket] = 
     shared = {_bound_to(sock): sock for sock in existing}
     sockets: list[socket.socket] = []
     try:
-        host, port, path = settings.host, settings.port, settings.unix_socket
-        sockets.append(shared[host, port].dup() if (host, port) in shared else _tcp(host, port))
+        path = settings.unix_socket
+        for host, port in ((settings.host, settings.port), *settings.listen):
+            sockets.append(shared[host, port].dup() if (host, port) in shared else _tcp(host, port))
         if path is not None:
             sockets.append(shared[str(path)].dup() if str(path) in shared else _unix(path))
     except BaseException:
@@ -113,12 +93,15 @@ def _tcp(host: str, port: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform == "linux":  # a bridge of containers may be created later than the socket
+            sock.setsockopt(*(_IPV6_FREEBIND if family == socket.AF_INET6 else _IP_FREEBIND), 1)
         sock.bind((host, port))
         # On Linux two programs can bind with SO_REUSEADDR; only listen() fails if the port is in use.
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise _bind_error("gateway.port", f"port {port} of {host}", error) from None
+        key = "gateway.port" if is_loopback(host) else "gateway.listen"
+        raise _bind_error(key, f"port {port} of {host}", error) from None
     return sock
 
 
@@ -153,11 +136,3 @@ def _bind_error(key: str, what: str, error: OSError) -> AddressError:
         hint = f"stop the program that uses it, or change `{key}` in the configuration"
         return AddressError(f"the gateway's {what} is in use", hint)
     return AddressError(f"the gateway cannot listen on {what}: {os.strerror(error.errno or 0)}", f"change `{key}`")
-
-
-def _check_local(sock: socket.socket) -> None:
-    if sock.family == socket.AF_UNIX:
-        return
-    name = sock.getsockname()
-    if not ipaddress.ip_address(str(name[0]).partition("%")[0]).is_loopback:
-        raise ConfigError(f"the gateway serves only loopback, not {name[0]}", "set ListenStream=127.0.0.1:PORT")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from vx_token.config.model import Config
+from vx_token.config.model import Config, Gateway
 from vx_token.daemon.environment import relevant
 from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
 from vx_token.install.changes import ProgramRunner, RemoveFile, Step
@@ -127,11 +127,12 @@ GATEWAY_SOCKET = ".gateway.sock"
 """Default name of the gateway's Unix socket, in the runtime folder."""
 
 
-def listen(host: str, port: int, unix_socket: str, runtime: Path) -> tuple[str, ...]:
+def listen(gateway: Gateway, runtime: Path) -> tuple[str, ...]:
     """Return the gateway's addresses for ListenStream=; systemd.socket(5) requires numeric addresses."""
-    number = {"localhost": "127.0.0.1", "::1": "[::1]"}.get(host, host)
-    path = unix_socket or str(runtime / GATEWAY_SOCKET)
-    return (f"{number}:{port}", *([path] if len(os.fsencode(path)) <= _MAX_SOCKET_PATH else []))
+    tcp = ((gateway.ip, gateway.port), *gateway.listen)
+    path = gateway.unix_socket or str(runtime / GATEWAY_SOCKET)
+    tcp_addresses = (f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip, port in tcp)
+    return (*tcp_addresses, *([path] if len(os.fsencode(path)) <= _MAX_SOCKET_PATH else []))
 
 
 def command(argv0: str, executable: str) -> tuple[str, ...]:

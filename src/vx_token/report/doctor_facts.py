@@ -1,6 +1,7 @@
 """The facts that doctor's checks use, gathered once and without the network, so that each check is a pure function."""
 
 import contextlib
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vx_token import __version__
+from vx_token.config.listen import is_loopback
 from vx_token.config.model import Config, Profile
 from vx_token.credentials import gcloud
 from vx_token.credentials.credential_file import CredentialFile, describe_login, metadata_likely
@@ -72,6 +74,7 @@ class Surroundings:
         cursor: whether this user has Cursor's settings.
         texts: contents of start-up files and of other tools' settings, by path.
         gateway_problem: the gateway's problem and a hint, or "" and a remark; None when it is not enabled.
+        gateway_addresses: the gateway's addresses beyond loopback, each as `ip:port`, and whether this machine has it.
     """
 
     environ: Mapping[str, str] = field(repr=False)
@@ -89,6 +92,7 @@ class Surroundings:
     cursor: bool
     texts: Mapping[Path, str] = field(repr=False)
     gateway_problem: tuple[str, str] | None
+    gateway_addresses: Mapping[str, bool]
 
     @property
     def profile_in_use(self) -> ProfileFacts | None:
@@ -125,6 +129,7 @@ def gather(
         cursor=any((paths.home_dir(environ) / place / "Cursor").is_dir() for place in _APPLICATIONS),
         texts=_texts([*shell_startup.files(environ), *dotenvs(environ, cwd), *llm_files(environ)]),
         gateway_problem=_gateway_problem(good, running) if good and address.is_wanted(good) else None,
+        gateway_addresses=_gateway_addresses(good) if good and address.is_wanted(good) else {},
     )
 
 
@@ -221,6 +226,20 @@ def _gateway_problem(config: Config, daemon: Mapping[str, Any] | None) -> tuple[
     if not is_gateway:
         return f"another program listens on {place}", stranger
     return "", "not verified to be yours" if whose is statusz.Owner.UNKNOWN else ""
+
+
+def _gateway_addresses(config: Config) -> Mapping[str, bool]:
+    beyond = [place for place in config.gateway.listen if not is_loopback(place[0])]
+    return {f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}": _has_address(ip) for ip, port in beyond}
+
+
+def _has_address(ip: str) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((ip, 0))
+        except OSError:
+            return False
+    return True
 
 
 def on_loopback(url: str) -> bool:

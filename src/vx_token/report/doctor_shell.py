@@ -278,3 +278,10 @@ def gateway(around: Surroundings) -> Iterator[Check]:
         if not detail and any(each.profile.mode == "gateway" for each in around.profiles):
             hint = "; ".join(filter(None, [hint, "tools with a key command take: vx-token gateway key"]))
         yield Check("gateway", "fail" if detail else "ok", detail or "accepts connections", hint)
+    for place, exists in around.gateway_addresses.items():
+        if exists:
+            detail = f"also listens at http://{place}: unencrypted, for every program that reaches this address"
+            yield Check("gateway", "ok", detail, "each request needs the local key")
+        else:
+            hint = "start what creates it, such as Docker, or change `gateway.listen`: ip address shows yours"
+            yield Check("gateway", "warn", f"no interface has the address of {place} in gateway.listen", hint)
