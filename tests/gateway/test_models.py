@@ -60,6 +60,77 @@ def test_the_id_behind_a_million_numbers_is_resolved() -> None:
     assert rewrite(body, ROUTE, "embeddings") == body.replace(b'"fast"', b'"google/gemini-flash"')
 
 
+MODELS = Route("p", "u", aliases={"fast": "google/f"}, model="default", publisher="google")
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "changed"),
+    [
+        (b"{}", "chat/completions", b'{"model":"google/default"}'),
+        (b"{}", "completions", b'{"model":"google/default"}'),
+        (b"{}", "responses", b'{"model":"google/default"}'),
+        (b"{}", "embeddings", b"{}"),
+        (b" \t\n\r{ \t\n\r} ", "responses", b' \t\n\r{"model":"google/default" \t\n\r} '),
+        (b'{"a":1}', "responses", b'{"model":"google/default","a":1}'),
+        (b'{ "a" : "}" , "b" : {"model":"fast"}}', "responses", None),
+        (b'{"model":"fast"}', "embeddings", b'{"model":"google/f"}'),
+        (b'{"a":1 , "model" : "fast" , "b":2}', "embeddings", b'{"a":1 , "model" : "google/f" , "b":2}'),
+        (b'{"model":"fast"}{"model":"fast"}', "embeddings", b'{"model":"google/f"}{"model":"fast"}'),
+        (b'{"model":"fast","model":"fast"}', "embeddings", b'{"model":"google/f","model":"fast"}'),
+        (b'{"model":"google/f"}', "embeddings", b'{"model":"google/f"}'),
+        (b'{"model":7,"a":1}', "responses", b'{"model":7,"a":1}'),
+    ],
+)
+def test_a_body_changes_by_its_id_and_by_no_other_byte(body: bytes, path: str, changed: bytes | None) -> None:
+    default = b'{"model":"google/default",' + body[1:]
+    assert rewrite(body, MODELS, path) == (default if changed is None else changed)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"[", b'{"a"', b'{"a":', b'{"a":1', b'{"a":[1}', b'{"a" 1}', b"{a:1}", b'{"a":"x}', b'{"a":1,', b'{"a":1]',
+        b'{"a":{"b":1}', b"x{}", b'["model"]', b'"{}"', b'{"a":[[]}', b'{"model":fast}',
+        b'{"model":"fast', b'{"model":"\\x"}', b'{"a":' + b"[" * 100_001 + b"]" * 100_001 + b"}",
+    ],
+)  # fmt: skip
+def test_a_malformed_body_stays_as_it_was_and_gets_no_default(body: bytes) -> None:
+    assert rewrite(body, MODELS, "responses") == body
+
+
+@pytest.mark.parametrize("model", ["", "default"])
+@pytest.mark.parametrize("aliases", [{}, {"a": "b"}])
+@pytest.mark.parametrize("publisher", ["", "google"])
+def test_any_setting_that_changes_bodies_asks_for_it(model: str, aliases: dict[str, str], publisher: str) -> None:
+    route = Route("p", "u", aliases=aliases, model=model, publisher=publisher)
+    assert needs_rewrite(route) == bool(model or aliases or publisher)
+
+
+def test_without_a_default_model_nothing_is_put_in() -> None:
+    assert rewrite(b"{}", Route("p", "u", publisher="google"), "responses") == b"{}"
+
+
+class Deployed:
+    """What is known of a deployed endpoint."""
+
+    def ids(self) -> tuple[str, ...]:
+        return ("mine",)
+
+    def deployed(self) -> frozenset[str]:
+        return frozenset({"mine"})
+
+
+def test_a_deployed_model_is_asked_for_without_a_name_and_listed_as_deployed() -> None:
+    known: Any = Deployed()
+    route = Route("p", "u", aliases={"my": "mine"}, publisher="google", known=known)
+    assert needs_rewrite(Route("p", "u", known=known))
+    assert [resolve(name, route) for name in ("my", "mine", "other")] == ["", "", "google/other"]
+    entries = model_list(route)["data"]
+    assert [(entry["id"], entry["owned_by"]) for entry in entries] == [("my", "deployed"), ("mine", "deployed")]
+    assert entries[0] == {"id": "my", "object": "model", "created": 0, "owned_by": "deployed"}
+    assert model_list(route)["object"] == "list"
+
+
 def test_without_a_publisher_only_aliases_change() -> None:
     route = Route("p", "http://u", aliases={"a": "b"})
     assert [resolve(name, route) for name in ("a", "c")] == ["b", "c"]
@@ -167,6 +238,15 @@ def test_a_bare_id_gets_googles_prefix_but_at_a_deployed_endpoint(tmp_path: Path
         (b'{"tools":[{"model":"x"}],"model":"google/a"}', "google/a"),
         (b'{"model":7}', ""),
         (b'{"model":', ""),
+        (b'{"model":"a","b":"model"}', "a"),
+        (b'{"b":"model"}', ""),
+        (b'{"b":"model","model":"a"}', "a"),
+        (b'{"model":"a","model":"b"}', "a"),
+        (b'{"model" \t\n\r: \t\n\r"a"}', "a"),
+        (b'{"a":1,"b":[],"model":"\\u0061"}', "a"),
+        (b'{"model":"\xff"}', "\ufffd"),
+        (b'{"model":{"a":1}}', ""),
+        (b'{"model":' + b"[" * 99_000 + b"]" * 99_000 + b"}", ""),
         (b"[]", ""),
         (b"", ""),
     ],
