@@ -14,24 +14,20 @@ from hypothesis import strategies as st
 from fakes import NOON, FakeClock, FakeGoogle
 from vx_token.config.model import Config, Profile
 from vx_token.credentials.token import Token
-from vx_token.daemon.keeper import FORCED_GAP, keep_fresh
-from vx_token.errors import LONGEST_RETRY_AFTER, Failure, LoginNeededError, TemporaryError
+from vx_token.daemon.keeper import keep_fresh
+from vx_token.errors import Failure, LoginNeededError, TemporaryError
 from vx_token.outputs.publisher import Publisher
 from vx_token.system.clock import Wake
 from vx_token.tokens.model import Origin, State
-from vx_token.tokens.pacing import ASK_GAP, next_ask, unanswered_pause
+from vx_token.tokens.pacing import next_ask, unanswered_pause
 from vx_token.tokens.refresh import Refresher
-from vx_token.tokens.schedule import (
-    FIRST_PAUSE,
-    LATE_WINDOW,
-    LOGIN_PAUSE,
-    LONGEST_PAUSE,
-    MIN_GAP,
-    next_refresh,
-)
+from vx_token.tokens.schedule import next_refresh
 from vx_token.tokens.store import Store
 
 HOUR, DAY = 3600.0, 86400.0
+# The promises, in seconds. They are written out, because the module's own constants would follow any change of them.
+MIN_GAP, FORCED_GAP, FIRST_PAUSE, ASK_GAP, LONGEST_PAUSE = 0.5, 0.5, 1.0, 5.0, 30.0
+LATE_WINDOW, LOGIN_PAUSE, LONGEST_RETRY_AFTER = 240.0, 300.0, 3600.0
 ORIGIN = Origin("settings")
 
 chances = st.floats(0, 1, exclude_max=True)
@@ -160,7 +156,8 @@ def test_after_a_failure_several_tries_fit_before_the_end(lifetime: float, jitte
 def test_a_retry_after_is_kept_up_to_an_hour(jitter: float, asked: float, times: int) -> None:
     state = offline(fresh(), NOON, times, retry_at=NOON + asked)
     pause = next_refresh(NOON, state, jitter) - NOON
-    assert min(asked, LONGEST_RETRY_AFTER) - 0.001 <= pause <= max(asked, LONGEST_PAUSE) + 0.001
+    believed = min(asked, LONGEST_RETRY_AFTER)
+    assert believed - 0.001 <= pause <= max(believed, LONGEST_PAUSE) + 0.001
 
 
 @given(chances, st.integers(1, 1000))
@@ -177,6 +174,72 @@ def test_a_token_that_does_not_move_is_asked_for_in_growing_pauses(
     now = NOON + age
     state = replace(fresh(lifetime), unmoved=unmoved, tried_at=now)
     assert FIRST_PAUSE <= next_refresh(now, state, jitter) - now <= LONGEST_PAUSE
+
+
+def unmoved(times: int, left: float) -> State:
+    """A metadata server's token that came back `times` times, the last time at NOON with so many seconds left."""
+    return replace(fresh(HOUR, "metadata", NOON + left - HOUR), unmoved=times, tried_at=NOON)
+
+
+@pytest.mark.parametrize(
+    ("state", "jitter", "pause"),
+    [
+        (State(), 0.0, 0.0),
+        (fresh(), 0.0, HOUR * 0.58),
+        (fresh(), 0.5, HOUR * 0.55),
+        (fresh(10.0), 0.0, 5.8),
+        (fresh(5.0), 0.0, 2.5),
+        (fresh(4.0), 0.0, 1.5),
+        (fresh(2.0), 0.0, 0.5),
+        (fresh(1.0), 0.0, 0.5),
+        (fresh(kind="metadata"), 0.0, HOUR - 240),
+        (fresh(kind="metadata"), 0.8, HOUR - 228),
+        (fresh(400.0, kind="metadata"), 0.0, 208.0),
+        *((offline(fresh(), NOON, 1 + times), 0.0, 2.0**times) for times in range(5)),
+        (offline(fresh(), NOON, 6), 0.0, 30.0),
+        (offline(fresh(), NOON, 10**6), 0.0, 30.0),
+        (offline(State(), NOON, 1), 0.8, 1.0),
+        (offline(State(), NOON, 5), 0.8, 12.8),
+        (offline(fresh(), NOON, 1, NOON + 45), 0.0, 45.0),
+        (offline(fresh(), NOON, 6, NOON + 10), 0.0, 30.0),
+        (offline(fresh(), NOON, 1, NOON + 2 * HOUR), 0.8, HOUR),
+        (replace(offline(fresh(), NOON), failure=None), 0.0, 1.0),
+        (fresh().after_failure(LoginNeededError("log in"), ORIGIN, NOON), 0.0, 300.0),
+        (fresh().after_failure(LoginNeededError("log in"), ORIGIN, NOON), 0.5, 330.0),
+        (unmoved(1, 1000), 0.0, 5.0),
+        (unmoved(2, 1000), 0.0, 10.0),
+        (unmoved(2, 1000), 0.8, 8.0),
+        (unmoved(3, 1000), 0.0, 20.0),
+        (unmoved(4, 1000), 0.0, 30.0),
+        (unmoved(10**6, 1000), 0.0, 30.0),
+        (unmoved(4, 60), 0.0, 15.0),
+        (unmoved(4, 2), 0.0, 1.0),
+    ],
+)
+def test_each_case_has_its_pause(state: State, jitter: float, pause: float) -> None:
+    assert next_refresh(NOON, state, jitter) - NOON == pytest.approx(pause, abs=1e-5)
+
+
+@pytest.mark.parametrize(("margin", "left"), [(60.0, 60.0), (1800.0, 1800.0), (3000.0, 3000.0), (5000.0, 3240.0)])
+@pytest.mark.parametrize("kind", ["service_account", "metadata"])
+def test_a_refresh_margin_is_kept_to_the_second_up_to_nine_tenths_of_the_life(
+    margin: float, left: float, kind: str
+) -> None:
+    assert NOON + HOUR - next_refresh(NOON, fresh(kind=kind), 0.7, margin) == pytest.approx(left, abs=1e-5)
+
+
+@pytest.mark.parametrize("state", [offline(fresh(), NOON, 3), unmoved(2, 1000), replace(fresh(0.6), tried_at=NOON)])
+def test_an_attempt_half_a_second_ahead_counts_as_made_now_and_one_further_ahead_as_never_made(state: State) -> None:
+    pause = next_refresh(NOON, state, 0.0) - NOON
+    ahead = replace(state, tried_at=NOON + 0.5)
+    assert next_refresh(NOON, ahead, 0.0) - NOON == pytest.approx(pause, abs=1e-5)
+    assert next_refresh(NOON, replace(state, tried_at=NOON + 0.51), 0.0) == NOON
+
+
+def test_a_token_issued_more_than_a_minute_ahead_is_refreshed_at_once() -> None:
+    ahead = [replace(fresh(issued_at=NOON + by), tried_at=NOON) for by in (60, 61)]
+    assert next_refresh(NOON, ahead[0], 0.0) == pytest.approx(NOON + 60 + HOUR * 0.58)
+    assert next_refresh(NOON, ahead[1], 0.0) == NOON
 
 
 def test_machines_that_started_together_drift_apart() -> None:

@@ -247,6 +247,25 @@ def test_what_a_killed_writer_left_is_swept(store: Store, age: float) -> None:
     assert {path.name for path in store.root.rglob(".*")} == KEPT
 
 
+@pytest.mark.parametrize(
+    ("name", "swept"),
+    [
+        (f".token.{'a' * 12}", True),
+        (f".token.{'a' * 11}", False),
+        (f"token.{'a' * 12}", False),
+        (f".token.{'A' * 12}", False),
+    ],
+)
+def test_only_a_temporary_file_that_is_older_than_a_minute_is_swept(store: Store, name: str, swept: bool) -> None:
+    for folder in (store.root, store.folder("p")):
+        path = folder / name
+        for age, there in ((0, True), (30, True), (-30, True), (90, not swept)):
+            path.write_text("x")
+            os.utime(path, (time.time() - age,) * 2)
+            store.prepare("p")
+            assert path.exists() == there
+
+
 def test_a_forgotten_profile_leaves_nothing(store: Store) -> None:
     store.write("p", FULL)
     store.prepare("empty")

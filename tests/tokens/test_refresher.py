@@ -1,0 +1,193 @@
+"""The refresh path with its clock and Google faked: what is asked for, with how much patience, and what is returned."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from fakes import NOON, FakeClock
+from vx_token.config.model import Config, Profile
+from vx_token.credentials.token import Token
+from vx_token.errors import LoginNeededError, TemporaryError, VxTokenError
+from vx_token.tokens.model import Origin, State
+from vx_token.tokens.ownership import Ownership
+from vx_token.tokens.refresh import Refresher
+from vx_token.tokens.store import Store
+
+HOUR = 3600.0
+
+
+@dataclass
+class Bank:
+    """A Google that counts: each answer is a new token of an hour, or the error that was set."""
+
+    clock: FakeClock
+    deadlines: list[float] = field(default_factory=list)
+    error: VxTokenError | None = None
+    lifetime: float = HOUR
+
+    def __call__(
+        self, profile: Profile, environ: Mapping[str, str], deadline: float, cancelled: Callable[[], bool]
+    ) -> Token:
+        self.deadlines.append(deadline)
+        if self.error is not None:
+            raise self.error
+        now = self.clock.now()
+        return Token(f"ya29.{len(self.deadlines)}", now + self.lifetime, now, "service_account")
+
+
+@pytest.fixture
+def bank() -> Bank:
+    return Bank(FakeClock())
+
+
+@pytest.fixture
+def refresher(tmp_path: Path, bank: Bank) -> Refresher:
+    key = tmp_path / "key.json"
+    key.write_text("{}")
+    profile = Profile("p", "demo", credentials=str(key))
+    config = Config(tmp_path / "config.toml", {"p": profile}, "p")
+    return Refresher(Store(tmp_path / "run"), bank.clock, bank, {}, config, deadline=20.0)
+
+
+def profile_of(refresher: Refresher) -> Profile:
+    return refresher.config.profiles["p"]
+
+
+def test_a_fetch_gets_what_is_left_of_the_callers_deadline(refresher: Refresher, bank: Bank) -> None:
+    refresher.refresh(profile_of(refresher))
+    bank.clock.pass_by(2 * HOUR)
+    refresher.current(profile_of(refresher))
+    bank.clock.pass_by(2 * HOUR)
+    replace(refresher, deadline=0.1).refresh(profile_of(refresher))
+    assert 1 < bank.deadlines[0] <= 20
+    assert 1 < bank.deadlines[1] <= 20
+    assert bank.deadlines[2] == 1.0  # a request needs a second, however late the caller is
+
+
+def test_a_live_token_shortens_the_wait_to_two_seconds_unless_the_caller_insists(
+    refresher: Refresher, bank: Bank
+) -> None:
+    profile = profile_of(refresher)
+    refresher.refresh(profile)
+    bank.clock.pass_by(HOUR - 200)
+    assert refresher.current(profile).value == "ya29.2"
+    bank.clock.pass_by(HOUR - 200)
+    assert refresher.current(profile, strict=True).value == "ya29.3"
+    assert 1 < bank.deadlines[1] <= 2
+    assert 2 < bank.deadlines[2] <= 20
+
+
+def test_a_token_with_enough_life_costs_no_request_and_one_with_less_does(refresher: Refresher, bank: Bank) -> None:
+    profile = profile_of(refresher)
+    assert refresher.current(profile).value == "ya29.1"
+    bank.clock.pass_by(HOUR - 300)
+    assert refresher.current(profile).value == "ya29.1"
+    assert refresher.current(profile, min_ttl=300, strict=True).value == "ya29.1"
+    bank.clock.pass_by(1)
+    assert refresher.current(profile, min_ttl=298).value == "ya29.1"
+    assert refresher.current(profile).value == "ya29.2"
+
+
+def test_a_life_that_no_token_has_is_an_error_for_a_strict_caller_alone(refresher: Refresher, bank: Bank) -> None:
+    profile = profile_of(refresher)
+    assert refresher.current(profile, min_ttl=2 * HOUR).value == "ya29.1"
+    with pytest.raises(TemporaryError, match="no token is valid for 7200 s: this login's tokens last 3600 s") as raised:
+        refresher.current(profile, min_ttl=2 * HOUR, strict=True)
+    assert raised.value.hint == "use a shorter --min-ttl"
+
+
+def test_a_failure_is_the_answer_once_the_token_has_expired_and_not_before(refresher: Refresher, bank: Bank) -> None:
+    profile = profile_of(refresher)
+    refresher.refresh(profile)
+    bank.error = TemporaryError("Google cannot be reached", "wait")
+    bank.clock.pass_by(HOUR - 100)
+    assert refresher.current(profile).value == "ya29.1"
+    with pytest.raises(TemporaryError, match="cannot be reached"):
+        refresher.current(profile, strict=True)
+    bank.clock.pass_by(100)
+    with pytest.raises(TemporaryError, match="cannot be reached"):
+        refresher.current(profile)
+
+
+def test_a_rejected_token_is_replaced_once(refresher: Refresher, bank: Bank) -> None:
+    profile = profile_of(refresher)
+    first = refresher.refresh(profile).token
+    assert first is not None
+    second = refresher.refresh(profile, rejected=first.value).token
+    assert second is not None
+    assert second.value == "ya29.2"
+    assert refresher.refresh(profile, rejected=first.value).token == second
+    assert len(bank.deadlines) == 2
+    assert refresher.refresh(profile, rejected=second.value).token != second
+    bank.clock.pass_by(2 * HOUR)
+    refresher.refresh(profile, rejected=first.value)  # what replaced it has expired
+    assert len(bank.deadlines) == 4
+
+
+def test_a_cancelled_failure_is_not_recorded(refresher: Refresher, bank: Bank) -> None:
+    bank.error = TemporaryError("Google cannot be reached")
+    before = refresher.store.read("p")
+    assert replace(refresher, cancelled=lambda: True).refresh(profile_of(refresher)) == before
+    assert refresher.refresh(profile_of(refresher)).failures == 1
+
+
+def test_each_attempt_is_published_with_its_outcome(refresher: Refresher, bank: Bank) -> None:
+    published: list[tuple[str, State]] = []
+    publishing = replace(refresher, publish=lambda profile, state: published.append((profile.name, state)))
+    states = [publishing.refresh(profile_of(refresher))]
+    bank.error = LoginNeededError("log in")
+    states.append(publishing.refresh(profile_of(refresher)))
+    assert published == [("p", states[0]), ("p", states[1])]
+    assert [state.failures for state in states] == [0, 1]
+    assert refresher.store.read("p") == states[1]
+    assert states[1].token == states[0].token
+
+
+def test_a_clock_set_back_takes_the_recorded_times_with_it(refresher: Refresher, bank: Bank) -> None:
+    before = refresher.refresh(profile_of(refresher))
+    refresher.set_back(profile_of(refresher), -100.0)
+    assert refresher.store.read("p") == before.shifted(-100.0)
+
+
+def test_a_caller_waits_for_the_lock_only_as_long_as_it_has_patience(refresher: Refresher, bank: Bank) -> None:
+    profile = profile_of(refresher)
+    refresher.refresh(profile)
+    bank.clock.pass_by(HOUR - 100)
+    with refresher.store.lock("p", time.monotonic(), lambda: False) as locked:
+        assert locked
+        assert refresher.current(profile).value == "ya29.1"  # at once: another process refreshes
+        brief = replace(refresher, deadline=0.1)
+        assert brief.refresh(profile).token == refresher.store.read("p").token
+        bank.clock.pass_by(100)
+        with pytest.raises(TemporaryError, match="another process is still refreshing"):
+            brief.current(profile)
+        failure = brief.refresh(profile).failure
+        assert failure is not None
+        assert failure.message == "another process is still refreshing this profile"
+    assert len(bank.deadlines) == 1
+
+
+METADATA = {"GCE_METADATA_HOST": "127.0.0.1:1"}
+NONE = {"NO_GCE_CHECK": "true"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "attended", "theirs"),
+    [(METADATA, False, False), (METADATA, True, True), (NONE, False, True), (NONE, True, True)],
+)
+def test_where_this_machine_has_a_login_of_its_own_another_logins_record_is_not_used(
+    tmp_path: Path, environ: dict[str, str], attended: bool, theirs: bool
+) -> None:
+    profile = Profile("p", "demo")
+    config = Config(tmp_path / "config.toml", {"p": profile}, "p")
+    ownership = Ownership({"HOME": str(tmp_path), **environ}, config, lambda: attended)
+    own = str(tmp_path / ".config/gcloud/application_default_credentials.json")
+    record = Origin(ownership.origin(profile).settings, str(tmp_path / "theirs.json"))
+    assert ownership.origin(profile, record).path == (record.path if theirs else own)
+    state = State(Token("ya29.theirs", NOON + HOUR, NOON, "service_account"), record, 1, made_from=record)
+    assert ownership.is_current(state, profile) == theirs
+    assert ownership.outdated(state, profile) != theirs
+    assert (ownership.same_login(state, profile) is True) == theirs
