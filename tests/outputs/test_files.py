@@ -39,6 +39,13 @@ def content(name: str, of: Snapshot) -> str | None:
     return SINKS[name](of)
 
 
+def text_of(name: str, of: Snapshot) -> str:
+    """The content of a file that must be there."""
+    text = content(name, of)
+    assert text
+    return text
+
+
 def test_env_sh_has_exactly_the_shape_that_the_hooks_read() -> None:
     assert (
         content("env.sh", inputs())
@@ -73,13 +80,14 @@ def test_env_fish_says_the_same_in_its_own_words() -> None:
 
 
 def test_without_a_model_and_exports_nothing_empty_is_said() -> None:
-    text = content("env.sh", inputs(profile=Profile("p", "demo"))) or ""
+    text = text_of("env.sh", inputs(profile=Profile("p", "demo")))
     assert "OPENAI_MODEL" not in text
     assert "=''" not in text
+    assert "export OPENAI_API_KEY='ya29" in text
 
 
 def test_gateway_mode_hands_out_the_local_key_and_address_alone() -> None:
-    text = content("env.sh", inputs(key="local-key", url="http://127.0.0.1:8490/p/v1")) or ""
+    text = text_of("env.sh", inputs(key="local-key", url="http://127.0.0.1:8490/p/v1"))
     assert "# mode: gateway\n" in text
     assert "export OPENAI_API_KEY='local-key'\n" in text
     assert "export OPENAI_HOST='http://127.0.0.1:8490'\n" in text
@@ -105,7 +113,7 @@ def test_gateway_mode_hands_out_the_local_key_and_address_alone() -> None:
 def test_each_condition_is_a_word_and_only_a_live_token_is_exported(
     name: str, state: State, now: float, word: str, live: bool
 ) -> None:
-    text = content(name, inputs(state, now)) or ""
+    text = text_of(name, inputs(state, now))
     assert model.condition(state, now) == word
     assert f"# status: {word}\n" in text
     assert ("OPENAI_API_KEY" in text) == live
@@ -117,10 +125,10 @@ def test_each_condition_is_a_word_and_only_a_live_token_is_exported(
 
 
 def test_the_notice_is_what_is_wrong_and_what_to_do() -> None:
-    text = content("env.sh", inputs(LOGIN)) or ""
+    text = text_of("env.sh", inputs(LOGIN))
     assert "# notice: Google wants you to log in again; run: gcloud login\n" in text
     bare = replace(LOGIN, failure=Failure("config", "no such file", ""))
-    assert "# notice: no such file\n" in (content("env.sh", inputs(bare)) or "")
+    assert "# notice: no such file\n" in text_of("env.sh", inputs(bare))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +137,7 @@ def test_the_notice_is_what_is_wrong_and_what_to_do() -> None:
 def test_a_notice_is_one_line_whatever_a_path_holds(evil: str) -> None:
     state = replace(LOGIN, failure=Failure("config", f"the file {evil} does not exist", evil))
     for name in ("env.sh", "env.fish"):
-        text = content(name, inputs(state, NOON + 4000)) or ""
+        text = text_of(name, inputs(state, NOON + 4000))
         assert all(line.startswith("# ") and line.isprintable() for line in text.split("\n")[:-1])
 
 
@@ -196,6 +204,7 @@ def test_all_files_are_private_and_whole(tmp_path: Path) -> None:
 def test_a_file_that_is_right_is_left_alone(tmp_path: Path) -> None:
     files.publish(tmp_path, inputs())
     before = {path.name: stamps.stamp(path) for path in tmp_path.iterdir()}
+    assert set(before) == set(SINKS)
     files.publish(tmp_path, inputs())
     assert {path.name: stamps.stamp(path) for path in tmp_path.iterdir()} == before
 
