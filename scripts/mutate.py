@@ -1,0 +1,281 @@
+"""Runs the tests against modules in which one thing was changed, and prints the changes that no test notices."""
+
+import argparse
+import contextlib
+import importlib
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mutants import Mutant, mutants
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "design.md"
+BEGIN, END = "<!-- scripts/mutate --write writes this table. -->\n", "<!-- End of the table. -->\n"
+
+# Each module that decides, and the quick tests that must notice a change of it.
+TESTS: dict[str, list[str]] = {
+    "tokens/schedule": ["tests/tokens/test_schedule.py"],
+    "tokens/refresh": ["tests/tokens/test_refresher.py", "tests/tokens/test_accounts.py"],
+    "tokens/store": ["tests/tokens/test_store.py", "tests/tokens/test_refresher.py"],
+    "tokens/ownership": ["tests/tokens/test_refresher.py", "tests/tokens/test_accounts.py"],
+    "credentials/google_errors": ["tests/credentials/test_google_errors.py"],
+    "gateway/guard": ["tests/gateway/test_guard_rules.py"],
+    "gateway/models": ["tests/gateway/test_models.py"],
+    "gateway/headers": ["tests/gateway/test_headers.py"],
+    "gateway/token_source": ["tests/gateway/test_back_off.py"],
+    "cli/fastpath": ["tests/cli/test_fastpath.py"],
+    "daemon/keeper": ["tests/daemon/test_keeper.py", "tests/tokens/test_schedule.py"],
+}
+
+# Mutants that change nothing that can be observed, each with the reason.
+EQUIVALENT: dict[tuple[str, str], str] = {
+    ("gateway/headers", "'connection'  ->  ''"): "the header is read, and so dropped, before the list is asked",
+    ("gateway/headers", "'authorization'  ->  ''"): "it is replaced by the Google token, and so dropped, in any case",
+    ("gateway/headers", "''  ->  'x'"): "no header has an empty name",
+    ("gateway/headers", "'keep-alive'  ->  ''"): "that header is dropped in any case",
+    ("gateway/headers", "'close'  ->  ''"): "no header has this name",
+    ("gateway/headers", "named <= _PLAIN  ->  (named < _PLAIN)"): "only spares a search for names that no header has",
+}
+
+# Imported once, before each run is forked; nothing of vx_token, which each run imports anew.
+PRELOADED = (
+    "_pytest.runner", "hypothesis", "hypothesis.strategies", "aiohttp.web", "click", "cryptography.x509", "requests",
+    "google.auth.transport.requests", "google.oauth2.service_account", "psutil", "trustme", "watchdog.observers",
+)  # fmt: skip
+
+
+@dataclass
+class Run:
+    """Tests that run in a process of their own, in a copy of the tree."""
+
+    pid: int
+    module: str
+    mutant: Mutant | None
+    tree: Path
+    started: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class Result:
+    """What became of the mutants of one module."""
+
+    possible: int
+    tried: int = 0
+    killed: int = 0
+    late: int = 0
+    explained: int = 0
+    survivors: list[Mutant] = field(default_factory=list)
+
+    @property
+    def noticed(self) -> float:
+        """Percentage of the mutants that tests kill, of those that can be observed."""
+        return 100.0 * (self.killed + self.late) / max(1, self.tried - self.explained)
+
+
+def main() -> int:
+    """Run the tests against a sample of mutants; the exit status is 1 if an unexplained one survives."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"default: all of {', '.join(TESTS)}")
+    parser.add_argument("--sample", type=int, default=40, metavar="N", help="mutants of each module (40; 0: all)")
+    parser.add_argument("--seed", type=int, default=18, metavar="N", help="chooses the sample (18)")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="runs at the same time (2)")
+    parser.add_argument("--line", type=int, metavar="N", help="only the mutants of this line of MODULE")
+    parser.add_argument("--write", action="store_true", help=f"write the table into {PAGE.relative_to(ROOT)}")
+    options = parser.parse_args()
+    modules = options.modules or list(TESTS)
+    for name in PRELOADED:
+        importlib.import_module(name)
+    work: list[tuple[str, Mutant]] = []
+    results: dict[str, Result] = {}
+    for module in modules:
+        each = mutants((ROOT / source_of(module)).read_bytes())
+        results[module] = Result(len(each))
+        chosen = [mutant for mutant in each if options.line in (None, mutant.line)]
+        if options.sample and len(chosen) > options.sample:
+            chosen = random.Random(f"{options.seed} {module}").sample(chosen, options.sample)  # noqa: S311 - repeatable
+        work += [(module, mutant) for mutant in sorted(chosen, key=lambda mutant: mutant.start)]
+    with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
+        first = copied(Path(folder) / "0")
+        limits = {module: 30 + 8 * baseline(module, first) for module in modules}
+        more = [shutil.copytree(first, Path(folder) / str(number), symlinks=True) for number in range(1, options.jobs)]
+        trees = [first, *more]  # with everything compiled
+        for number, (module, mutant, outcome) in enumerate(outcomes(work, trees, limits), 1):
+            record(results[module], module, mutant, outcome)
+            if outcome == "survived" and (module, str(mutant)) not in EQUIVALENT:
+                say(f"{source_of(module)}:{mutant.line}: {mutant}")
+            elif number % 20 == 0:
+                say(f"{number} of {len(work)}")
+    sys.stdout.write("\n".join(rows(results)) + "\n")
+    if options.write:
+        write(rows(results))
+    return 1 if any(result.survivors for result in results.values()) else 0
+
+
+def say(text: str) -> None:
+    """Print a line of progress."""
+    sys.stderr.write(f"{text}\n")
+
+
+def source_of(module: str) -> str:
+    """The path of a module in the tree."""
+    return f"src/vx_token/{module}.py"
+
+
+def copied(tree: Path) -> Path:
+    """Copy the checkout's files, so that the checkout itself never changes."""
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tree / name)
+    return tree
+
+
+def baseline(module: str, tree: Path) -> float:
+    """Return how long (seconds) the tests of an unchanged module take; they must pass."""
+    run = start(module, None, tree)
+    _, status = os.waitpid(run.pid, 0)
+    took = time.monotonic() - run.started
+    if status:
+        raise SystemExit(f"the tests of {module} fail without a change:\n{(tree / 'output').read_text()[-3000:]}")
+    say(f"{module}: {took:.1f} s")
+    return took
+
+
+def outcomes(
+    work: list[tuple[str, Mutant]], trees: list[Path], limits: dict[str, float]
+) -> Iterator[tuple[str, Mutant, str]]:
+    """Yield each mutant with its outcome: `killed`, `late` or `survived`."""
+    waiting, free, running = list(reversed(work)), list(trees), dict[int, Run]()
+    while waiting or running:
+        while waiting and free:
+            run = start(*waiting.pop(), free.pop())
+            running[run.pid] = run
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        late = [run for run in running.values() if time.monotonic() - run.started > limits[run.module]]
+        if not pid and late:
+            end(late[0].pid)
+            pid, _ = os.waitpid(late[0].pid, 0)
+            status = -1
+        if not pid:
+            time.sleep(0.02)
+            continue
+        run = running.pop(pid)
+        end(pid)  # what its tests left running
+        restore(run)
+        free.append(run.tree)
+        assert run.mutant is not None
+        yield run.module, run.mutant, "late" if status == -1 else "killed" if status else "survived"
+
+
+def start(module: str, mutant: Mutant | None, tree: Path) -> Run:
+    """Run the module's tests with the change, in a forked process that leads a group of its own."""
+    path = tree / source_of(module)
+    if mutant is not None:
+        path.write_bytes(mutant.applied(path.read_bytes()))
+    sys.stdout.flush()
+    if pid := os.fork():
+        return Run(pid, module, mutant, tree)
+    try:
+        os._exit(tested(module, tree, unchanged=mutant is None))
+    finally:
+        os._exit(9)
+
+
+def tested(module: str, tree: Path, *, unchanged: bool) -> int:
+    """Run pytest in this process and return its exit status."""
+    import hypothesis
+    import pytest
+
+    os.setsid()
+    output = os.open(tree / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.chdir(tree)
+    sys.path[:] = [str(tree / "src"), *(each for each in sys.path if not each.startswith(f"{ROOT}/s"))]
+    # The first run compiles all; a mutant's bytes are never kept, because the time of a file counts in whole seconds.
+    sys.dont_write_bytecode = not unchanged
+    if not unchanged:
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    # Examples that are the same in every run, and no search for the simplest one.
+    hypothesis.settings.register_profile(
+        "mutate", deadline=None, derandomize=True, database=None, max_examples=50,
+        phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+    )  # fmt: skip
+    words = ["-q", "-x", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning", "-m", "not slow"]
+    words += ["--hypothesis-profile=mutate", f"--basetemp={tree / 'basetemp'}"]
+    return int(pytest.main([*words, *TESTS[module]]))
+
+
+def restore(run: Run) -> None:
+    """Undo the change, with the time that the file had."""
+    shutil.copy2(ROOT / source_of(run.module), run.tree / source_of(run.module))
+
+
+def end(pid: int) -> None:
+    """End a run and all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def record(result: Result, module: str, mutant: Mutant, outcome: str) -> None:
+    """Count an outcome."""
+    result.tried += 1
+    if outcome == "killed":
+        result.killed += 1
+    elif outcome == "late":
+        result.late += 1
+    elif (module, str(mutant)) in EQUIVALENT:
+        result.explained += 1
+    else:
+        result.survivors.append(mutant)
+
+
+def rows(results: dict[str, Result]) -> list[str]:
+    """Return the table of all modules, and the survivors."""
+    lines = [
+        "| module | mutants | tried | killed | of them by the time limit | explained | survived | killed of the rest |"
+    ]
+    lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for module, result in [*results.items(), ("all", total(list(results.values())))]:
+        cells = [
+            f"`{module}`" if module != "all" else "all",
+            result.possible,
+            result.tried,
+            result.killed + result.late,
+        ]
+        cells += [result.late, result.explained, len(result.survivors), f"{result.noticed:.1f} %"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
+def total(results: list[Result]) -> Result:
+    """Return the sum of all results."""
+    survivors = [mutant for result in results for mutant in result.survivors]
+    counts = ((each.possible, each.tried, each.killed, each.late, each.explained) for each in results)
+    return Result(*map(sum, zip(*counts, strict=True)), survivors)
+
+
+def write(lines: list[str]) -> None:
+    """Replace the table in the page."""
+    page = PAGE.read_text(encoding="utf-8")
+    new = f"{BEGIN}\n" + "\n".join(lines) + f"\n\n{END}"
+    changed, count = re.subn(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: new, page, flags=re.DOTALL)
+    if count != 1:
+        raise SystemExit(f"{PAGE} has no place for the table")
+    PAGE.write_text(changed, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
