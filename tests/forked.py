@@ -22,10 +22,10 @@ from vx_token.config.model import Profile
 from vx_token.credentials import google_worker
 from vx_token.credentials.token import Token
 
-_FORKS = multiprocessing.get_context("forkserver")
+FORKS = multiprocessing.get_context("forkserver")
 _OURS = (each.name for each in pkgutil.walk_packages(vx_token.__path__, "vx_token."))
 _GOOGLES = ("google.auth.transport.requests", "google.oauth2.credentials", "google.oauth2.service_account")
-_FORKS.set_forkserver_preload(
+FORKS.set_forkserver_preload(
     ["forked", *(name for name in _OURS if not name.endswith("__main__")), *_GOOGLES, "watchdog.observers"]
 )
 
@@ -48,7 +48,7 @@ class Command:
         outputs = [Path(file.name) for file in self._captured] if log is None else [Path(os.devnull), log]
         self._texts = ("", "")
         _serve()
-        self._process = _FORKS.Process(target=_become, args=(words, dict(environ), cwd, *outputs))
+        self._process = FORKS.Process(target=_become, args=(words, dict(environ), cwd, *outputs))
         self._process.start()
 
     @property
@@ -116,6 +116,12 @@ def _serve() -> None:
 
 
 def _become(words: tuple[str, ...], environ: dict[str, str], cwd: Path, out: Path, err: Path) -> None:
+    move_in(words, environ, cwd, out, err)
+    __main__.main()
+
+
+def move_in(words: tuple[str, ...], environ: dict[str, str], cwd: Path, out: Path, err: Path) -> None:
+    """Turn this process, forked for that, into one that can call `vx_token.__main__.main` for these words."""
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(cwd)
@@ -127,4 +133,3 @@ def _become(words: tuple[str, ...], environ: dict[str, str], cwd: Path, out: Pat
     warnings.simplefilter("error")
     vars(wiring)["fetch_token"] = fetch_here
     vars(google_worker)["_write"] = lambda _: None  # what a child tells its parent is nothing for our standard output
-    __main__.main()
