@@ -592,3 +592,32 @@ def test_start_up_files_of_each_shell_are_found(tmp_path: Path) -> None:
     assert shell_startup.HOOK_TARGETS["zsh"](environ) == [tmp_path / "z/.zshrc"]
     assert shell_startup.HOOK_TARGETS["fish"](environ) == [tmp_path / "c/fish/conf.d/vx-token.fish"]
     assert shell_startup.HOOK_TARGETS["bash"](environ) == [tmp_path / ".bashrc", tmp_path / ".profile"]
+
+
+def test_undo_removes_what_a_killed_setup_left(logged_in: Box, google: Emulator) -> None:
+    before = tree(logged_in)
+    setup(logged_in, "--yes", "--no-service", "--offline", "--profile", "gemini", "--base-url", google.base_url())
+    state = logged_in.home / ".local/state/vx-token"
+    for name in (".bashrc", ".config/vx-token/config.toml", ".local/state/vx-token/setup.json"):
+        path = logged_in.home / name
+        path.with_name(f".{path.name}.0123456789ab").write_text("a part")
+    for link in (logged_in.home / ".local/share/man/man1").iterdir():  # as if it had made no link yet
+        link.unlink()
+    assert (state / "setup.json").exists()
+    setup(logged_in, "--undo", "--yes")
+    assert tree(logged_in) == before
+
+
+def test_an_undo_that_cannot_read_its_record_changes_nothing(logged_in: Box, google: Emulator) -> None:
+    setup(logged_in, "--yes", "--no-service", "--offline", "--profile", "gemini", "--base-url", google.base_url())
+    record = logged_in.home / ".local/state/vx-token/setup.json"
+    text = record.read_text()
+    record.unlink()
+    record.mkdir()
+    between = tree(logged_in)
+    assert "vx-token: cannot read ~/.local/state/vx-token/setup.json" in setup(logged_in, "--undo", "--yes", status=3)
+    assert tree(logged_in) == between
+    record.rmdir()
+    record.write_text(text)
+    setup(logged_in, "--undo", "--yes")
+    assert not config(logged_in).exists()

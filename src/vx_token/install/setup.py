@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -160,6 +160,7 @@ def undo_steps(context: SetupContext, *, only_desktop: bool = False) -> list[Und
         steps += _runtime_files(context)
     if pages := man_pages.removal(context.environ):
         steps.append(pages)
+    steps += [changes.RemoveFile(path, path.parent) for path in record.leftovers(context.environ)]
     steps += record.removal(context.environ, paths.home_dir(context.environ))
     return [_keep_older_folders(step, record, context) for step in steps]
 
@@ -183,10 +184,14 @@ def undo(steps: Iterable[UndoStep], context: SetupContext, done: list[str]) -> N
         VxTokenError: a step failed.
     """
     run = context.service(None).run
+    folders = Record.read(context.environ).folders
     with context.waiting("removing"):
         for step in steps:
             step.perform(run)
             done.append(str(step).partition("\n")[0])
+    for folder in sorted(folders, reverse=True):  # a setup that was killed may have filled none of them
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _hooks(options: SetupOptions, context: SetupContext) -> tuple[str, tuple[EditFile, ...]]:

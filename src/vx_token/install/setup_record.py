@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vx_token.system import file_edit, paths
+from vx_token.system import atomic, file_edit, paths
 from vx_token.system.file_edit import EditFile
 
 RECORD_FILE = "setup.json"
@@ -35,15 +35,20 @@ class Record:
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "Record":
-        """Read the record; a missing, invalid or newer file gives an empty record."""
+        """Read the record; a missing, invalid or newer file gives an empty record.
+
+        Raises:
+            ConfigError: the file exists and is not readable; an undo without it would be incomplete for ever.
+        """
+        data = file_edit.read_if_exists(_path(environ))
         try:
-            content = json.loads(_path(environ).read_text(encoding="utf-8"))
+            content = json.loads(data or b"")
             if content.pop("version") != VERSION:
                 return cls()
             hooks = {Path(path): bool(created) for path, created in content.pop("hooks").items()}
             folders = frozenset(map(Path, content.pop("folders")))
             return cls(**content, hooks=hooks, folders=folders)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             return cls()
 
     def with_changes(
@@ -83,6 +88,11 @@ class Record:
         if old is None or _sum(old) != self.after:
             return None
         return EditFile(Path(self.config), old, None if self.before is None else self.before.encode(), below=home)
+
+    def leftovers(self, environ: Mapping[str, str]) -> list[Path]:
+        """Return the temporary files of a setup that was killed while it wrote one of its files."""
+        written = [*([Path(self.config)] if self.config else []), *self.hooks, _path(environ)]
+        return [each for path in written for each in atomic.leftovers(path.resolve())]
 
     def removal(self, environ: Mapping[str, str], home: Path) -> list[EditFile]:
         """Return the step that removes the record."""

@@ -143,15 +143,15 @@ class TemplateFiles:
         with self._locked():
             record = read_record(self.record)
             _require_writable(file, content, record)
+            # Recorded first, so that a file is recognised even if this process is killed after writing it.
+            extended = _encoded({**record, file.path: _extended(record.get(file.path, []), content)})
             try:
-                # Recorded first, so that a file is recognised even if this process is killed after writing it.
-                atomic.write(
-                    self.record, _encoded({**record, file.path: _extended(record.get(file.path, []), content)})
-                )
+                atomic.write(self.record, extended)
             except OSError:
-                if _written_by_us(path, record) and files.removable(path, snapshot.valid):
-                    files.update(path, None, ())  # an expired token must not stay
-                raise
+                if not (_written_by_us(path, record) and files.removable(path, snapshot.valid)):
+                    raise
+                files.update(path, None, ())  # an expired token must not stay
+                atomic.write(self.record, extended)  # the removal may have freed space
             files.update(path, content, snapshot.valid, file.mode)
 
     @contextlib.contextmanager

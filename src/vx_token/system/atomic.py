@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 from pathlib import Path
 
 
@@ -30,6 +31,15 @@ def write(path: Path, data: bytes, mode: int = 0o600) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Return the temporary files of writers of `path` that were killed, and of those that write it now."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{12}}")
+    try:
+        return sorted(each for each in path.parent.iterdir() if name.fullmatch(each.name))
+    except OSError:
+        return []
 
 
 def remedy(error: OSError) -> str:

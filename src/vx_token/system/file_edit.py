@@ -70,11 +70,18 @@ class EditFile:
     def _write(self) -> None:
         assert self.new is not None
         target = self.path.resolve()
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mode = self.mode
-        if self.old is not None:
-            mode = stat.S_IMODE(target.stat().st_mode) if self.new_mode is None else self.new_mode
-        atomic.write(target, self.new, mode)
+        new_folders = [folder for folder in target.parents if not folder.exists()]
+        try:
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            mode = self.mode
+            if self.old is not None:
+                mode = stat.S_IMODE(target.stat().st_mode) if self.new_mode is None else self.new_mode
+            atomic.write(target, self.new, mode)
+        except OSError:
+            for folder in new_folders:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            raise
 
     def _remove(self) -> None:
         target = self.path.resolve()  # a symbolic link that was dangling before setup is dangling again
