@@ -1,0 +1,49 @@
+"""Runs the groups of faults one after the other."""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from reliability import page
+from reliability.context import Context, isolate
+from reliability.page import Section
+from reliability.token_endpoint import token_endpoint
+
+GROUPS: dict[str, Callable[[Context], Section]] = {
+    "token-endpoint": token_endpoint,
+}
+
+
+def main() -> int:
+    """Run them; 0 when nothing fell short."""
+    parser = argparse.ArgumentParser(prog="scripts/prove-reliability", description=__doc__)
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"{', '.join(GROUPS)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="a part of each group, in less than 3 minutes")
+    parser.add_argument("--write", action="store_true", help=f"write the tables into {page.PAGE}")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cases side by side")
+    parser.add_argument("--case", default="", help="only cases whose name contains this")
+    options = parser.parse_args()
+    if unknown := set(options.groups) - set(GROUPS):
+        parser.error(f"there is no group {', '.join(sorted(unknown))}")
+    isolate()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background starts with it ignored
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    failed = False
+    for name in options.groups or GROUPS:
+        started = time.monotonic()
+        context = Context(options.quick, options.jobs, options.case)
+        context.say(f"== {name}")
+        section = GROUPS[name](context)
+        section.seconds = time.monotonic() - started
+        context.say(section.text())
+        failed = failed or bool(section.short)
+        if options.write:
+            page.write(section)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
