@@ -32,6 +32,12 @@ LOGIN_PAUSE = 300.0
 LATE_WINDOW = 240.0
 """Remaining lifetime (seconds) below which metadata servers return a new token; before, they repeat the same one."""
 
+LATE_PAUSE = 60.0
+"""Pause (seconds) after a metadata server repeated its token, so that a server that renews 200 s before the expiry gets
+two attempts in a token's life. An attempt costs two requests."""
+
+_METADATA = "metadata"
+
 
 def next_refresh(now: float, state: State, jitter: float, margin: float | None = None) -> float:
     """Return the time of the next attempt, epoch seconds; a result of at most `now` means at once.
@@ -53,7 +59,9 @@ def next_refresh(now: float, state: State, jitter: float, margin: float | None =
     if token.issued_at > now + 60:
         return now  # the clock was set back to before the token's issue, so its expiry is unknown
     if state.unmoved:
-        return tried + _unmoved_pause(token.remaining(now), state.unmoved, jitter)
+        pause = _unmoved_pause(token, token.remaining(now), state.unmoved, jitter)
+        earliest = token.expires_at - _margin(token, jitter, None) if token.kind == _METADATA else now
+        return max(tried + pause, earliest)
     due = token.expires_at - _margin(token, jitter, margin)
     return max(due, tried + MIN_GAP)
 
@@ -62,7 +70,7 @@ def _margin(token: Token, jitter: float, margin: float | None) -> float:
     lifetime = token.lifetime
     if margin is not None:
         return min(margin, 0.9 * lifetime)
-    if token.kind == "metadata":
+    if token.kind == _METADATA:
         return min(LATE_WINDOW - 15 * jitter, 0.48 * lifetime)
     return max(lifetime * (0.42 + 0.06 * jitter), min(SLACK, 0.75 * lifetime))
 
@@ -79,7 +87,7 @@ def _pause(now: float, state: State, jitter: float) -> float:
     return pause
 
 
-def _unmoved_pause(remaining: float, unmoved: int, jitter: float) -> float:
+def _unmoved_pause(token: Token, remaining: float, unmoved: int, jitter: float) -> float:
     # Shorter pauses near the expiry, so that several attempts fit, but no busy loop.
-    slower = min(5.0 * 2.0 ** min(unmoved - 1, 16), LONGEST_PAUSE)
+    slower = LATE_PAUSE if token.kind == _METADATA else min(5.0 * 2.0 ** min(unmoved - 1, 16), LONGEST_PAUSE)
     return max(FIRST_PAUSE, min(slower * (1 - 0.25 * jitter), remaining / 4))
