@@ -36,19 +36,26 @@ def fetch_here(profile: Profile, environ: Mapping[str, str], *_: object) -> Toke
 
 
 class Command:
-    """`vx-token WORDS` in a process of its own, with stdin closed; the part of subprocess.Popen that tests use.
+    """`vx-token WORDS` in a process of its own; the part of subprocess.Popen that tests use.
 
     Its refreshes happen in this process, where an executed vx-token starts a child for each (`fetch_here`).
     """
 
-    def __init__(self, words: tuple[str, ...], environ: Mapping[str, str], cwd: Path, log: Path | None = None) -> None:
+    def __init__(
+        self,
+        words: tuple[str, ...],
+        environ: Mapping[str, str],
+        cwd: Path,
+        log: Path | None = None,
+        stdin: str = os.devnull,
+    ) -> None:
         """Start it; messages go to the end of `log`, or else like the output to `communicate`."""
         self.args = words
         self._captured = [tempfile.NamedTemporaryFile() for _ in range(2)] if log is None else []  # noqa: SIM115
         outputs = [Path(file.name) for file in self._captured] if log is None else [Path(os.devnull), log]
         self._texts = ("", "")
         _serve()
-        self._process = FORKS.Process(target=_become, args=(words, dict(environ), cwd, *outputs))
+        self._process = FORKS.Process(target=_become, args=(words, dict(environ), cwd, *outputs, Path(stdin)))
         self._process.start()
 
     @property
@@ -74,10 +81,14 @@ class Command:
         """Wait for its end; what it wrote to stdout and stderr."""
         self.wait(timeout)
         if self._captured:
-            out, err = (file.read().decode() for file in self._captured)
-            self._texts = (out, err)
+            self._texts = self.written()
             self.close()
         return self._texts
+
+    def written(self) -> tuple[str, str]:
+        """What it wrote so far to stdout and stderr."""
+        out, err = (Path(file.name).read_text() for file in self._captured)
+        return out, err
 
     def close(self) -> None:
         for file in self._captured:
@@ -115,20 +126,23 @@ def _serve() -> None:
         os.environ.update({"PYTHONPATH": before} if before is not None else {})
 
 
-def _become(words: tuple[str, ...], environ: dict[str, str], cwd: Path, out: Path, err: Path) -> None:
-    move_in(words, environ, cwd, out, err)
+def _become(words: tuple[str, ...], environ: dict[str, str], cwd: Path, out: Path, err: Path, stdin: Path) -> None:
+    move_in(words, environ, cwd, out, err, stdin)
     __main__.main()
 
 
-def move_in(words: tuple[str, ...], environ: dict[str, str], cwd: Path, out: Path, err: Path) -> None:
+def move_in(
+    words: tuple[str, ...], environ: dict[str, str], cwd: Path, out: Path, err: Path, stdin: Path = Path(os.devnull)
+) -> None:
     """Turn this process, forked for that, into one that can call `vx_token.__main__.main` for these words."""
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(cwd)
-    for number, path in enumerate((Path(os.devnull), out, err)):
+    for number, path in enumerate((stdin, out, err)):
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
         os.dup2(descriptor, number)
         os.close(descriptor)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - multiprocessing's own reads another descriptor
     sys.argv = [str(__main__.__file__), *words]
     warnings.simplefilter("error")
     vars(wiring)["fetch_token"] = fetch_here

@@ -148,7 +148,7 @@ def _daemon(stage: Stage) -> Iterator[None]:
     with log.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(command, env=stage.environ, stdin=subprocess.DEVNULL, stderr=stream)
     try:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not stage.is_ready():
             if process.poll() is not None or time.monotonic() > end:
                 raise TemporaryError("the demo's daemon fetches no token", log.read_text(encoding="utf-8")[-500:])
