@@ -4,7 +4,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from typing import Any
 import openai
 import pytest
 
+import certificates
 from credential_kinds import IAM, KINDS
 from google_hosts import leading_to
 from sandbox import Box, until
 from vx_token.cli import fastpath
-from vx_token.emulator import Emulator
+from vx_token.emulator import Emulator, running
 
 MODEL = "google/gemini-2.5-flash"
 
@@ -75,31 +76,53 @@ def printed(box: Box, profile: str) -> str:
     return (found or box.vx(*words).stdout).strip()
 
 
+def outlive(
+    box: Box, google: Emulator, identities: Mapping[str, str], options: Callable[[], dict[str, Any]] = dict
+) -> None:
+    """Use each profile's token over more than one life, while the daemon keeps it fresh, and what `print` prints.
+
+    `options` makes those of a stock client.
+    """
+    seen: dict[str, set[str]] = {kind: set() for kind in identities}
+    until(lambda: all(box.read("token", kind) for kind in identities), 60, what="a token of each kind")
+    end = time.time() + 1.4 * google.lifetime
+    while time.time() < end:
+        for kind, identity in identities.items():
+            token = until(lambda kind=kind: box.read("token", kind), 60)  # type: ignore[misc]
+            assert google.identity_of(token) == identity, kind
+            assert answered(token, google.base_url(), **options()), kind
+            seen[kind].add(token)
+        time.sleep(0.2)  # the tokens need not keep the processor busy
+    for kind, identity in identities.items():
+        token = printed(box, kind)
+        assert google.identity_of(token) == identity, kind
+        assert answered(token, google.base_url(), **options()), kind
+    assert not [request for request in google.requests if request.route == "chat" and request.status != 200]
+    states = box.vx("status").stdout
+    assert {kind: len(tokens) for kind, tokens in seen.items() if len(tokens) < 2} == {}, states
+
+
 @pytest.mark.slow
 def test_every_kind_is_kept_fresh_across_natural_expiries(
     box: Box, google: Emulator, identities: Mapping[str, str]
 ) -> None:
     google.lifetime = 15.0
-    seen: dict[str, set[str]] = {kind: set() for kind in identities}
-    first: dict[str, float] = {}
     with box.daemon(), rotated(google, box.root / "file.subject"):
-        until(lambda: all(box.read("token", kind) for kind in identities), what="a token of each kind")
-        end = time.time() + 1.4 * google.lifetime
-        while time.time() < end:
-            for kind, identity in identities.items():
-                token = until(lambda kind=kind: box.read("token", kind), 60)  # type: ignore[misc]
-                assert google.identity_of(token) == identity, kind
-                assert answered(token, google.base_url()), kind
-                seen[kind].add(token)
-                first.setdefault(kind, time.time())
-            time.sleep(0.2)  # the tokens need not keep the processor busy
-        for kind, identity in identities.items():
-            token = printed(box, kind)
-            assert google.identity_of(token) == identity, kind
-            assert answered(token, google.base_url()), kind
-        states = box.vx("status").stdout
-    assert not [request for request in google.requests if request.route == "chat" and request.status != 200]
-    assert {kind: len(tokens) for kind, tokens in seen.items() if len(tokens) < 2} == {}, states
+        outlive(box, google, identities)
+
+
+@pytest.mark.slow
+def test_a_workload_with_a_certificate_is_kept_fresh_across_natural_expiries(box: Box) -> None:
+    certificate = certificates.issued(box.root)
+    box.environ["REQUESTS_CA_BUNDLE"] = str(certificate.trusted)
+    with running(tls=certificate.server, lifetime=15.0) as google:
+        identity = google.external_account_by_certificate(box.key, certificate.config)
+        box.profile("certificate", url=google.base_url())
+        with box.daemon():
+            shown = certificate.client()
+            outlive(
+                box, google, {"certificate": identity}, lambda: {"http_client": openai.DefaultHttpxClient(verify=shown)}
+            )
 
 
 ADDRESSES = {

@@ -2,7 +2,6 @@
 
 import json
 import os
-import ssl
 import subprocess
 import time
 from collections.abc import Callable
@@ -12,8 +11,8 @@ from typing import Any
 from unittest import mock
 
 import pytest
-import trustme
 
+import certificates
 from forked import fetch_here
 from sandbox import Box
 from vx_token.config.model import Profile
@@ -277,24 +276,12 @@ def test_an_aws_key_that_google_does_not_know_is_for_a_human(box: Box, google: E
 
 
 def test_a_workload_shows_its_certificate(box: Box) -> None:
-    authority = trustme.CA()
-    leaf, key, trusted = (box.root / name for name in ("leaf.pem", "key.pem", "ca.pem"))
-    shown = authority.issue_cert("workload.example.com")
-    shown.cert_chain_pems[0].write_to_path(leaf)
-    shown.private_key_pem.write_to_path(key)
-    authority.cert_pem.write_to_path(trusted)
-    config = box.root / "certificate_config.json"
-    place = {"cert_path": str(leaf), "key_path": str(key)}
-    config.write_text(json.dumps({"version": 1, "cert_configs": {"workload": place}}))
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.verify_mode = ssl.CERT_REQUIRED
-    authority.issue_cert("127.0.0.1").configure_cert(tls)
-    authority.configure_trust(tls)
-    box.environ["REQUESTS_CA_BUNDLE"] = str(trusted)
-    with running(tls=tls) as google:
-        workload = google.external_account_by_certificate(box.key, config)
+    certificate = certificates.issued(box.root)
+    box.environ["REQUESTS_CA_BUNDLE"] = str(certificate.trusted)
+    with running(tls=certificate.server) as google:
+        workload = google.external_account_by_certificate(box.key, certificate.config)
         assert same(fetch(box), google, workload)
-        leaf.unlink()
+        certificate.leaf.unlink()
         with pytest.raises(TemporaryError, match="subject token"):
             fetch(box)
 
