@@ -114,18 +114,20 @@ async def _until(condition: Callable[[], bool], seconds: float) -> None:
 
 
 class _Request(web.BaseRequest):
-    """A request of aiohttp that is the last one of its connection in two more cases."""
+    """A request of aiohttp that is the last one of its connection in three more cases."""
 
     @property
     def keep_alive(self) -> bool:
         """Whether the connection can be reused after the response.
 
         Not after a chunked body, because aiohttp's parser adds a trailer of one request to the headers of the next.
+        Not after CONNECT, because the parser reads its body as the next request.
         Not if the client has closed its sending side and no further request waits.
         """
         connection = self.protocol
         assert isinstance(connection, _RequestHandler)
-        return super().keep_alive and not self._message.chunked and not connection.is_at_last_request
+        is_delimited = not self._message.chunked and self.method != "CONNECT"
+        return super().keep_alive and is_delimited and not connection.is_at_last_request
 
 
 class _RequestHandler(web.RequestHandler):
