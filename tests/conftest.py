@@ -14,8 +14,8 @@ import usermanager
 from sandbox import Box
 from vx_token.emulator import Emulator, running
 
-# A busy machine is no failure: pytest-timeout ends what hangs.
-settings.register_profile("vx-token", deadline=None)
+# A busy machine is no failure: pytest-timeout ends what hangs. scripts/prove-security tries more inputs.
+settings.register_profile("vx-token", deadline=None, max_examples=int(os.environ.get("VX_TOKEN_EXAMPLES", "100")))
 settings.load_profile("vx-token")
 
 # A run in the background or under nohup starts with these signals ignored, and every program that a test starts would
