@@ -1,0 +1,276 @@
+"""Runs one example in its namespaces: requests over many token lives, then each failure; prints the facts as JSON."""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import aiohttp
+import trustme
+from fleet_world import BODY, EXAMPLES, NAMES, PROFILES, RELOADED, Engine, World, as_user, ask, until, world
+from fleet_world import ENVIRON as ENV
+
+from vx_token.emulator import Emulator, running
+
+LANES = 16
+STREAM = BODY[:-1] + b', "stream": true}'
+
+
+@dataclass
+class Facts:
+    """What was seen of one engine.
+
+    Attributes:
+        lost: connections that were closed before the response began; the request was sent again, as clients do.
+        seconds: from the replacement of the token file to the first request with the new token.
+    """
+
+    name: str
+    requests: int = 0
+    statuses: dict[str, int] = field(default_factory=dict)
+    lost: int = 0
+    lives: int = 0
+    token_failures: int = 0
+    revoked: str = ""
+    seconds: float = 0.0
+    no_token: int = 0
+    no_token_at_start: int = 0
+    wrong_certificate: int = 0
+    unknown_key: int = 0
+    overloaded: int = 0
+    limited: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def demand(self, holds: bool, what: str) -> None:
+        """Record a problem unless it holds."""
+        if not holds:
+            self.problems.append(what)
+
+
+async def send(client: aiohttp.ClientSession, engine: Engine, number: int, facts: Facts) -> None:
+    """Send one request, and once more if the connection is lost; read the response to its end."""
+
+    def count(status: str) -> None:
+        facts.statuses[status] = facts.statuses.get(status, 0) + 1
+
+    url = engine.url if number % 5 else engine.url.replace("/v1/", "/tuned/v1/", 1)
+    stream = number % 10 == 1
+    for again in (True, False):
+        try:
+            async with client.post(url, data=STREAM if stream else BODY) as response:
+                text = await response.text()
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            facts.lost += 1
+            if not again:
+                count(type(error).__name__)
+            continue
+        except aiohttp.ClientPayloadError:
+            count("incomplete")
+            return
+        whole = "[DONE]" in text if stream else '"finish_reason"' in text
+        count("incomplete" if response.status == 200 and not whole else str(response.status))
+        return
+
+
+async def soak(
+    engines: tuple[Engine, ...], google: Emulator, found: dict[str, Facts], asked: argparse.Namespace
+) -> None:
+    """Send requests to all engines at an even rate, until there were enough of them and of token lives."""
+    enough = asked.lives * len(PROFILES)
+    started = time.monotonic()
+
+    async def lane(client: aiohttp.ClientSession, engine: Engine, first: int) -> None:
+        number = first
+        while number < asked.requests or len(google.issued) <= enough:
+            await asyncio.sleep(max(0.0, started + number * asked.seconds / asked.requests - time.monotonic()))
+            await send(client, engine, number, found[engine.name])
+            number += LANES
+
+    async def trouble() -> None:
+        seen = 0
+        while True:  # after each fourth token the next request for one fails
+            if len(google.issued) >= seen + 4:
+                seen = len(google.issued)
+                google.fail("token", status=503)
+            await asyncio.sleep(0.1)
+
+    async with connected(engines) as clients, asyncio.TaskGroup() as tasks:
+        failing = tasks.create_task(trouble())
+        lanes = [tasks.create_task(lane(clients[engine.name], engine, n)) for engine in engines for n in range(LANES)]
+        await asyncio.wait(lanes)
+        failing.cancel()
+    google.heal()
+
+
+@contextlib.asynccontextmanager
+async def connected(engines: tuple[Engine, ...], limit: int = 0) -> AsyncIterator[dict[str, aiohttp.ClientSession]]:
+    """A client with the key of each engine, by the engine's name."""
+    async with contextlib.AsyncExitStack() as stack:
+        found = {}
+        for engine in engines:
+            headers = {"Authorization": f"Bearer {engine.key}", "Content-Type": "application/json"}
+            session = aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=limit))
+            found[engine.name] = await stack.enter_async_context(session)
+        yield found
+
+
+async def burst(engine: Engine) -> int:
+    """Send 400 requests as fast as 50 connections allow, up to five times; return how many were refused with 429."""
+    refused = 0
+    async with connected((engine,), limit=50) as clients:
+        client = clients[engine.name]
+
+        async def one() -> int:
+            async with client.post(engine.url, data=BODY) as response:
+                await response.read()
+                return response.status
+
+        for _ in range(5):  # a slow machine stays below the limit at first
+            if not refused:
+                refused = (await asyncio.gather(*(one() for _ in range(400)))).count(429)
+    return refused
+
+
+def token_file() -> Path:
+    """Of the default profile."""
+    return Path("/run/vx-token/default/token")
+
+
+def vx(*arguments: str) -> None:
+    """Run a command of vx-token."""
+    subprocess.run(as_user("vx-token", *arguments), env=ENV, cwd="/", check=True, stdout=subprocess.DEVNULL)
+
+
+def revoke(engine: Engine, google: Emulator, facts: Facts) -> None:
+    """Revoke the token; then see what clients get, and when the next token is used."""
+    google.revoke(token_file().read_text())
+    before, first = google.count("chat", 401), ask(engine.url, engine.key)
+    facts.revoked = str(first)
+    facts.demand(google.count("chat", 401) > before, "Google did not see the revoked token")
+    facts.demand(first == (200 if engine.heals else 401), f"a revoked token gives {first}")
+    if not engine.heals:
+        vx("refresh", "--profile", "default")
+
+    def direct() -> bool:
+        rejected = google.count("chat", 401)
+        return ask(engine.url, engine.key) == 200 and google.count("chat", 401) == rejected
+
+    until(direct, f"{engine.name} uses the new token")
+    facts.seconds = max(0.0, time.time() - token_file().stat().st_mtime)
+
+
+def failures(box: World, engine: Engine, google: Emulator, facts: Facts) -> None:
+    """Everything that goes wrong while vx-token runs."""
+    served = google.count("chat")
+    facts.unknown_key = ask(engine.url, "x" * 64)
+    facts.demand(facts.unknown_key in {401, 403}, f"an unknown key gives {facts.unknown_key}")
+    facts.demand(google.count("chat") == served, "a request with an unknown key reached Google")
+    google.fail("chat", status=503)
+    facts.overloaded = ask(engine.url, engine.key)
+    google.heal()
+    revoke(engine, google, facts)
+    facts.limited = asyncio.run(burst(engine)) if engine.limits else 0
+    facts.demand(facts.limited > 0 or not engine.limits, "the rate limit does not limit")
+    for wrong in ("name", "authority"):
+        box.stop(engine.name)
+        if wrong == "name":
+            box.present("other.example")
+        else:
+            box.present(*NAMES)
+            box.trust(trustme.CA())
+        box.start_engine(engine)
+        served = google.count("chat")
+        facts.wrong_certificate = ask(engine.url, engine.key)
+        facts.demand(facts.wrong_certificate in {502, 503}, f"wrong {wrong}: {facts.wrong_certificate}")
+        facts.demand(
+            google.count("chat") == served, f"a request went to a server whose certificate has a wrong {wrong}"
+        )
+    box.trust(box.authority)
+    box.stop(engine.name)
+    box.start_engine(engine)
+    facts.demand(ask(engine.url, engine.key) == 200, "the right certificate is not accepted again")
+
+
+def without_token(box: World, engine: Engine, google: Emulator, facts: Facts) -> None:
+    """The token files are gone, as after their expiry, and vx-token does not run."""
+    facts.no_token = ask(engine.url, engine.key)
+    facts.demand(facts.no_token == (503 if engine.reads else 200), f"without a token: {facts.no_token}")
+    box.stop(engine.name)
+    box.start_engine(engine)
+    served = google.count("chat")
+    facts.no_token_at_start = ask(engine.url, engine.key)
+    facts.demand(facts.no_token_at_start == (503 if engine.reads else 401), f"at start: {facts.no_token_at_start}")
+    facts.demand(google.count("chat") == served, "a request without a token reached Google")
+
+
+def secrets(box: World, engines: tuple[Engine, ...], google: Emulator) -> list[str]:
+    """What should not be in a log, and is."""
+    kept = {token.value: "a token" for token in google.issued} | {engine.key: "a client's key" for engine in engines}
+    key = Path("/etc/vx-token/gateway.key")
+    kept |= {key.read_text(): "the gateway's key"} if key.exists() else {}
+    logs = {engine.name: box.log(engine.name).read_text(errors="replace") for engine in engines}
+    return [
+        f"{what} is in the log of {name}"
+        for name, text in logs.items()
+        for value, what in kept.items()
+        if value in text
+    ]
+
+
+def run(example: str, asked: argparse.Namespace) -> list[Facts]:
+    """Everything about one example."""
+    _, engines = EXAMPLES[example]
+    found = {engine.name: Facts(engine.name) for engine in engines}
+    with world() as box, running(lifetime=asked.lifetime, port=443, tls=box.tls) as google:
+        box.install(example, google)
+        box.start_daemon()
+        for engine in engines:
+            box.start_engine(engine)
+        google.fail("token", status=503)
+        asyncio.run(soak(engines, google, found, asked))
+        for facts in found.values():
+            facts.requests = sum(facts.statuses.values())
+            facts.lives, facts.token_failures = len(google.issued) // len(PROFILES), google.count("token", 503)
+            facts.demand(set(facts.statuses) == {"200"}, f"not only 200: {facts.statuses}")
+            facts.demand(facts.token_failures > 0, "the token endpoint never failed")
+        google.lifetime = 3600
+        vx("refresh", "--profile", "default")
+        vx("refresh", "--profile", "tuned")
+        for engine in engines:
+            failures(box, engine, google, found[engine.name])
+        box.stop("vx-token")
+        for path in (*Path("/run/vx-token").glob("*/token"), *Path("/run/nginx-vertex").glob("*.conf")):
+            path.unlink()
+        if RELOADED in engines:
+            box.stop(RELOADED.name)  # an expired token stays in nginx's memory until it is reloaded
+            box.start_engine(RELOADED)
+        for engine in engines:
+            without_token(box, engine, google, found[engine.name])
+        for facts in found.values():
+            facts.problems += secrets(box, engines, google)
+        if any(facts.problems for facts in found.values()):
+            for name in (*found, "vx-token"):
+                sys.stderr.write(f"--- {name}\n{box.said(name)}\n")
+    return list(found.values())
+
+
+def main() -> None:
+    """Run the example that is named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("example", choices=EXAMPLES)
+    parser.add_argument("--requests", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--lives", type=int, required=True)
+    parser.add_argument("--lifetime", type=float, required=True)
+    asked = parser.parse_args()
+    sys.stdout.write(json.dumps([asdict(facts) for facts in run(asked.example, asked)]))
+
+
+if __name__ == "__main__":
+    main()
