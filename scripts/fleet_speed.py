@@ -53,7 +53,7 @@ def raise_limits() -> None:
 
 def begin(box: World, folder: Path, stack: contextlib.ExitStack) -> dict[str, tuple[str, str, psutil.Process | None]]:
     """Start everything; return URL, key and process by name."""
-    google = stack.enter_context(running(lifetime=86400))
+    google = stack.enter_context(running(lifetime=3600))
     for example in ("envoy", "caddy", "nginx"):  # the last one's config.toml has all that the others need
         box.install(example, google)
     raise_limits()
