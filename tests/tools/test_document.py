@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import settings as few_examples
 from hypothesis import strategies as st
 
@@ -112,7 +112,7 @@ def test_yaml_and_toml_without_our_provider_have_the_same_values_and_lines(befor
     try:
         after, applied = changed(content, form, PROVIDER, ITEM)
     except NotEditableError:
-        return
+        reject()  # Hypothesis fails if that is nearly always so
     again, kept = taken(after, form, applied)
     assert kept == []
     assert document.parsed(again, form) == document.parsed(content, form)
