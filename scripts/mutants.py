@@ -69,7 +69,7 @@ def _changes(node: ast.AST) -> Iterator[Change]:
     """Yield the changes below a node, but none of a type, docstring, log message or f-string."""
     if isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
         return
-    if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("_log."):
+    if isinstance(node, ast.Expr) and ast.unparse(node).startswith("_log."):
         return
     if isinstance(node, ast.expr):
         yield from ((node, changed) for changed in _expressions(node))

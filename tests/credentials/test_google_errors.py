@@ -121,22 +121,105 @@ def test_a_403_or_404_that_is_not_iams_is_worth_a_retry(status: int, body: objec
     assert str(status) in error.message
 
 
+ADC = "run: gcloud auth application-default login"
+ME, MINE = "me@example.com", "'/keys/my key.json'"
+
+
 @pytest.mark.parametrize(
-    ("login", "help_"),
+    ("login", "hint"),
     [
-        (USER, "gcloud auth application-default login"),
-        (ROBOT, "create '/keys/my key.json' --iam-account=bot@p.iam.gserviceaccount.com"),
-        (Login("service_account", "/k", "a b; rm -rf ~"), "--iam-account='a b; rm -rf ~'"),
-        (Login("impersonated_service_account", "/k", target="t@p"), "login --impersonate-service-account=t@p"),
-        (Login("impersonated_service_account", "/k"), "gcloud auth application-default login"),
-        (Login("external_account", "/k"), "identity provider"),
-        (Login("external_account_authorized_user", "/k"), "gcloud auth application-default login"),
-        (Login("metadata"), "attached to this machine"),
+        (USER, ADC),
+        (
+            ROBOT,
+            f"make a new key: gcloud iam service-accounts keys create {MINE} --iam-account={ROBOT.account}",
+        ),
+        (
+            Login("service_account", "/k", "a b; rm -rf ~"),
+            "make a new key: gcloud iam service-accounts keys create /k --iam-account='a b; rm -rf ~'",
+        ),
+        (
+            Login("service_account"),
+            "make a new key: gcloud iam service-accounts keys create KEY.json --iam-account=ACCOUNT",
+        ),
+        (Login("impersonated_service_account", "/k", target="t@p"), f"{ADC} --impersonate-service-account=t@p"),
+        (Login("impersonated_service_account", "/k"), ADC),
+        (Login("external_account", "/k"), "check the identity provider, and the pool that /k names"),
+        (Login("external_account_authorized_user", "/k"), ADC),
+        (Login("gdch_service_account", "/k"), "get a new key file for the service identity: /k"),
+        (Login("metadata"), "check the service account attached to this machine"),
+        (Login("authorized_user", "/db", ME, gcloud=True), f"run: gcloud auth login {ME}"),
+        (
+            Login("service_account", "/db", ME, gcloud=True),
+            f"make a new key, then run: gcloud auth activate-service-account {ME} --key-file=KEY.json",
+        ),
+        (
+            Login("external_account", "/db", ME, gcloud=True),
+            f"check the identity provider; then run: gcloud auth login {ME} --cred-file=FILE.json",
+        ),
     ],
 )
-def test_the_help_fits_the_login(login: Login, help_: str) -> None:
-    error = judged(400, {"error": "invalid_grant"}, login)
-    assert help_ in error.hint
+def test_the_help_fits_the_login(login: Login, hint: str) -> None:
+    assert judged(400, {"error": "invalid_grant"}, login).hint == hint
+
+
+@pytest.mark.parametrize(
+    ("login", "target", "member"),
+    [
+        (Login("authorized_user", account=ME, target="t@p"), "t@p", f"user:{ME}"),
+        (Login("authorized_user", target="t@p"), "t@p", "user:YOU"),
+        (Login("service_account", account="bot@p"), "TARGET", "serviceAccount:bot@p"),
+        (Login("authorized_user", account="a b", target="t p"), "'t p'", "'user:a b'"),
+    ],
+)
+def test_the_missing_binding_names_both_accounts(login: Login, target: str, member: str) -> None:
+    error = judged(403, {"error": {"status": "PERMISSION_DENIED"}}, login, "/x:generateAccessToken")
+    assert error.message == f"this login may not impersonate {login.target or 'the service account'}"
+    assert error.hint == (
+        f"run: gcloud iam service-accounts add-iam-policy-binding {target}"
+        f" --member={member} --role=roles/iam.serviceAccountTokenCreator"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "word"), [(299, "no token"), (300, "redirected"), (399, "redirected"), (400, "answered HTTP 400")]
+)
+def test_what_a_status_means_changes_at_300_and_400(status: int, word: str) -> None:
+    assert word in judged(status).message
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, 1), (401, 1), (403, 1), (402, 0), (404, 0), (500, 0)])
+def test_the_word_disabled_counts_where_google_refuses_an_account(status: int, kind: int) -> None:
+    error = judged(status, {"error": {"status": "FAILED_PRECONDITION", "message": "Account DISABLED"}})
+    assert isinstance(error, (TemporaryError, LoginNeededError)[kind])
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body", "iam"),
+    [
+        ("/x:generateAccessToken", 403, {"error": {"status": "DENIED"}}, True),
+        ("/x:generateAccessToken", 403, {"error": {"status": 5}}, False),
+        ("/x:generateAccessToken", 403, {"error": "DENIED"}, False),
+        ("/token", 403, {"error": {"status": "DENIED"}}, False),
+    ],
+)
+def test_an_error_of_iams_has_its_form_and_its_path(path: str, status: int, body: object, iam: bool) -> None:
+    assert answer(status, body, path=path).iam == iam
+
+
+def test_only_the_beginning_of_an_answer_is_read() -> None:
+    body = json.dumps({"error": "invalid_grant"})
+    assert answer(400, " " * (65536 - len(body)) + body).code == "invalid_grant"
+    assert answer(400, " " * (65537 - len(body)) + body).code == ""
+
+
+def test_what_is_read_of_an_oauth_error() -> None:
+    body = {"error": "invalid_grant", "error_description": "Bad", "error_subtype": "rapt"}
+    assert answer(400, body) == Answer("oauth2.googleapis.com", 400, None, "invalid_grant", "rapt", "Bad", False)
+    assert (
+        answer(400, {"error": {}})
+        == answer(400, "no JSON")
+        == Answer("oauth2.googleapis.com", 400, None, "", "", "", False)
+    )
 
 
 def test_a_malformed_file_is_a_configuration_error_that_names_it() -> None:

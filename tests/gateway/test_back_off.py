@@ -1,6 +1,8 @@
 """Pauses, back-offs and shared refreshes of the gateway's tokens, to the second and without a connection."""
 
 import asyncio
+import contextlib
+import gc
 import selectors
 from collections.abc import Coroutine
 from typing import Any
@@ -227,3 +229,24 @@ def test_a_reset_forgets_the_back_off_and_the_refresh_under_way() -> None:
         assert token.value == "two"
 
     quickly(story())
+
+
+@pytest.mark.parametrize("ending", ["fails", "is cancelled"])
+def test_a_refresh_whose_waiters_have_left_ends_silently(ending: str) -> None:
+    problems: list[dict[str, Any]] = []
+
+    async def story() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+        till = Till(LoginNeededError("log in"))
+        till.took = 1.0
+        waiter = asyncio.create_task(source_of(till).token("p"))
+        await asyncio.sleep(0.5)
+        refreshes = asyncio.all_tasks() - {waiter, asyncio.current_task()}
+        (waiter if ending == "fails" else refreshes.pop()).cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await waiter
+        await asyncio.sleep(1)
+
+    quickly(story())
+    gc.collect()  # asyncio reports an exception that nothing has read when its task is collected
+    assert problems == []

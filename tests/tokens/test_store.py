@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from sandbox import plain_environment, until
 from vx_token.credentials.token import Token
 from vx_token.errors import ConfigError, Failure
-from vx_token.tokens.model import Origin, State
+from vx_token.tokens.model import CallerAttempt, Origin, State
 from vx_token.tokens.state_file import LATEST
 from vx_token.tokens.store import Store
 
@@ -357,3 +358,176 @@ def test_the_lock_is_not_left_to_children(store: Store) -> None:
     finally:
         child.kill()
         child.wait()
+
+
+# What cannot be written is kept
+
+
+@pytest.fixture
+def blocked(store: Store) -> Store:
+    """A store whose state file cannot be replaced, because a folder is at its path."""
+    (state_file(store) / "file").mkdir(parents=True)
+    return store
+
+
+NEWER = State(TOKEN, Origin("settings", "/key", "1:2:3"), 8, 0, 0, 1600.0)
+
+
+def test_an_unchanged_file_is_parsed_once(store: Store) -> None:
+    store.write("p", FULL)
+    first = store.read("p")
+    assert store.read("p") is first
+    Store(store.root).write("p", NEWER)
+    assert store.read("p") == NEWER
+
+
+def test_a_state_that_cannot_be_written_is_kept_with_the_error_until_it_can(blocked: Store) -> None:
+    assert blocked.unsaved("p") is None
+    blocked.write("p", FULL)
+    assert isinstance(blocked.unsaved("p"), OSError)
+    assert blocked.read("p") is FULL
+    assert blocked.saved("p") == State()
+    blocked.save("p")
+    assert blocked.unsaved("p") is not None
+    shutil.rmtree(state_file(blocked))
+    assert blocked.read("p") is FULL
+    blocked.save("p")
+    assert blocked.unsaved("p") is None
+    assert blocked.saved("p") == blocked.read("p") == Store(blocked.root).read("p") == FULL
+
+
+def test_a_later_state_of_another_process_replaces_a_kept_one(blocked: Store) -> None:
+    blocked.write("p", FULL)
+    shutil.rmtree(state_file(blocked))
+    Store(blocked.root).write("p", NEWER)
+    blocked.save("p")
+    assert blocked.read("p") == NEWER
+    assert blocked.unsaved("p") is None
+    assert Store(blocked.root).read("p") == NEWER
+
+
+def test_a_good_write_and_forgetting_end_a_kept_state(blocked: Store) -> None:
+    blocked.write("p", FULL)
+    shutil.rmtree(state_file(blocked))
+    blocked.write("p", NEWER)
+    assert (blocked.unsaved("p"), blocked.read("p")) == (None, NEWER)
+    state_file(blocked).unlink()
+    (state_file(blocked) / "file").mkdir(parents=True)
+    blocked.write("p", FULL)
+    blocked.forget("p")
+    assert (blocked.unsaved("p"), blocked.read("p")) == (None, State())
+
+
+# What prevents writing
+
+
+@dataclass(frozen=True)
+class Room:
+    """A file system as `os.statvfs` describes it."""
+
+    f_blocks: int = 100
+    f_bfree: int = 2
+    f_bavail: int = 1
+    f_files: int = 100
+    f_ffree: int = 2
+    f_favail: int = 1
+
+
+@pytest.mark.parametrize(
+    ("room", "user", "root"),
+    [
+        (Room(), "", ""),
+        (Room(f_bavail=0), "No space left on device", ""),
+        (Room(f_bfree=0), "", "No space left on device"),
+        (Room(f_favail=0), "No inodes left on device", ""),
+        (Room(f_ffree=0), "", "No inodes left on device"),
+        (Room(0, 0, 0, 0, 0, 0), "", ""),  # a file system without such numbers
+    ],
+)
+def test_a_full_file_system_is_an_obstacle(
+    store: Store, monkeypatch: pytest.MonkeyPatch, room: Room, user: str, root: str
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: room)
+    for uid, reason in ((1000, user), (0, root)):
+        monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
+        found = store.obstacles("p")
+        assert found == ({"": f"cannot write in {store.folder('p')}: {reason}"} if reason else {})
+
+
+@pytest.mark.parametrize("access", [0o500, 0o600])
+def test_a_folder_that_is_not_writable_is_an_obstacle(
+    store: Store, monkeypatch: pytest.MonkeyPatch, access: int
+) -> None:
+    def allowed(path: Path, wanted: int) -> bool:  # as for a user who is not root
+        return bool(path == store.folder("p")) and (access >> 6) & wanted == wanted
+
+    monkeypatch.setattr(os, "access", allowed)
+    assert store.obstacles("p") == {"": f"cannot write in {store.folder('p')}: it is not writable"}
+
+
+def test_what_is_no_regular_file_is_an_obstacle_by_its_name(store: Store) -> None:
+    assert store.obstacles("never") == {}
+    for name in ("lock", "state.json", "token"):
+        (store.folder("p") / name).mkdir()
+    assert store.obstacles("p") == {
+        name: f"{store.folder('p') / name} is no regular file: remove it" for name in ("lock", "state.json")
+    }
+
+
+# The last attempt of a caller
+
+
+def test_an_attempt_is_recorded_in_the_lock_file(store: Store) -> None:
+    assert store.last_attempt("p") is None
+    store.record_attempt("p", CallerAttempt(1500.0, 1, "0123abcd"))  # there is no lock file yet
+    assert store.last_attempt("p") is None
+    with store.lock("p", never, not_cancelled):
+        for attempt in (CallerAttempt(1500.0, 12, "0123abcd"), CallerAttempt(1600.0, 3, "89ef0123")):
+            store.record_attempt("p", attempt)
+            assert store.last_attempt("p") == attempt
+        store.record_attempt("p", CallerAttempt(1600.0, 123456, "89ef0123"))
+        assert store.last_attempt("p") == CallerAttempt(1600.0, 1000, "89ef0123")
+
+
+@pytest.mark.parametrize("content", ["", "1", "one 0123abcd", "1 0123abcd more", "\xff"])
+def test_a_lock_file_of_another_form_records_nothing(store: Store, content: str) -> None:
+    path = store.folder("p") / "lock"
+    path.touch(mode=0o600)
+    path.write_bytes(content.encode("latin-1"))
+    assert store.last_attempt("p") is None
+
+
+def test_a_lock_file_that_others_may_read_is_made_private(store: Store) -> None:
+    path = store.folder("p") / "lock"
+    path.touch()
+    path.chmod(0o666)
+    with store.lock("p", never, not_cancelled):
+        assert path.stat().st_mode & 0o777 == 0o600
+    path.unlink()
+    path.symlink_to("state.json")
+    with pytest.raises(OSError, match="symbolic links"), store.lock("p", never, not_cancelled):
+        pass
+
+
+# The link `default`
+
+
+def test_the_state_of_default_is_not_read_through_the_link(store: Store) -> None:
+    store.write("p", FULL)
+    store.link_default("p")
+    assert store.read("default") == State()
+    assert store.known() == ["p"]
+
+
+def test_what_a_profile_named_default_left_gives_way_to_the_link_and_the_link_to_such_a_profile(store: Store) -> None:
+    store.write("p", FULL)
+    store.prepare("default")
+    store.write("default", NEWER)
+    store.link_default("p")
+    assert (store.root / "default").readlink() == Path("p")
+    inode = (store.root / "default").lstat().st_ino
+    store.link_default("p")
+    assert (store.root / "default").lstat().st_ino == inode  # a link that is right stays
+    store.link_default("default")
+    assert not (store.root / "default").exists()
+    assert store.read("p") == FULL

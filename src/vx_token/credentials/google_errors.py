@@ -42,11 +42,11 @@ class Answer:
 
     host: str
     status: int
-    retry_after: float | None = None
-    code: str = ""
-    subtype: str = ""
-    text: str = ""
-    iam: bool = False
+    retry_after: float | None
+    code: str
+    subtype: str
+    text: str
+    iam: bool
 
 
 @dataclass(frozen=True, slots=True)
