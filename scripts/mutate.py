@@ -25,8 +25,8 @@ BEGIN, END = "<!-- scripts/mutate --write writes this table. -->\n", "<!-- End o
 # Each module that decides, and the quick tests that must notice a change of it.
 TESTS: dict[str, list[str]] = {
     "tokens/schedule": ["tests/tokens/test_schedule.py"],
-    "tokens/refresh": ["tests/tokens/test_refresher.py", "tests/tokens/test_accounts.py"],
-    "tokens/store": ["tests/tokens/test_store.py", "tests/tokens/test_refresher.py"],
+    "tokens/refresh": ["tests/tokens/test_refresher.py"],
+    "tokens/store": ["tests/tokens/test_store.py"],
     "tokens/ownership": ["tests/tokens/test_refresher.py", "tests/tokens/test_accounts.py"],
     "credentials/google_errors": ["tests/credentials/test_google_errors.py"],
     "gateway/guard": ["tests/gateway/test_guard_rules.py"],
