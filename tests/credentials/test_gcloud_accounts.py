@@ -82,6 +82,22 @@ def test_the_active_account_is_that_of_gclouds_configuration(folder: Path, googl
     assert credential_file.find(active, environment(folder, CLOUDSDK_CORE_ACCOUNT=first))[0].account == first
 
 
+def test_an_impersonation_of_gclouds_configuration_is_refused_with_the_setting_that_follows_it(
+    folder: Path, google: Emulator
+) -> None:
+    account, target = google.gcloud_login(folder), "robot@demo.iam.gserviceaccount.com"
+    activate(folder, account)
+    environ = environment(folder)
+    with (folder / "configurations/config_default").open("a") as file:
+        file.write(f"[auth]\nimpersonate_service_account = {target}\n")
+    with pytest.raises(ConfigError, match=f"active configuration impersonates {target}") as raised:
+        credential_file.find(profile("active"), environ)
+    assert f'set impersonate = "{target}" in the profile' in raised.value.hint
+    assert credential_file.find(profile("active", impersonate=target), environ)[0].target == target
+    # A named account is that account, whatever is active.
+    assert credential_file.find(profile(account), environ)[0].target == ""
+
+
 def test_no_active_account_is_told_with_the_command_that_helps(folder: Path, google: Emulator) -> None:
     google.gcloud_login(folder)
     with pytest.raises(LoginNeededError, match="gcloud has no active account") as raised:
@@ -186,9 +202,10 @@ PROBLEMS: dict[str, tuple[Callable[[Path], object], type[VxTokenError], str, str
     "a key of the old kind": (
         lambda f: add(f, ME, '{"type": "service_account_p12"}'),
         ConfigError,
-        "'service_account_p12'",
-        "remove `account`",
+        "is a P12 key",
+        f"gcloud auth activate-service-account {ME} --key-file=KEY.json",
     ),
+    "a new kind": (lambda f: add(f, ME, '{"type": "retina"}'), ConfigError, "'retina'", "remove `account`"),
     "interrupted": (interrupted, TemporaryError, "interrupted", "gcloud auth list"),
 }  # fmt: skip
 

@@ -133,8 +133,17 @@ def _account_login(profile: Profile, environ: Mapping[str, str]) -> tuple[Login,
     if not account:
         hint = f"run: {gcloud_accounts.LOGIN}, or name one: gcloud config set account ACCOUNT"
         raise LoginNeededError("gcloud has no active account", hint)
+    target = gcloud.active(environ).impersonate if profile.account == gcloud.ACTIVE else ""
+    if target and not profile.impersonate:  # the token would be another identity's than that of gcloud
+        hint = (
+            f"set impersonate = {json.dumps(target)} in the profile, or account = {json.dumps(account)} to be that user"
+        )
+        raise ConfigError(f"gcloud's active configuration impersonates {printable(target)}", printable(hint))
     content = gcloud_accounts.login(path, account)
     login = Login(_string(content, "type"), str(path), printable(account.partition("#")[0]), gcloud=True)
+    if login.kind == "service_account_p12":
+        hint = f"create a JSON key, then run: gcloud auth activate-service-account {login.account} --key-file=KEY.json"
+        raise ConfigError(f"{login.name} is a P12 key, which google-auth cannot use", hint)
     if login.kind not in KINDS:
         hint = "use Application Default Credentials: remove `account` from the profile"
         raise ConfigError(f"{login.name} has a type that vx-token does not know: {login.kind[:40]!r}", hint)

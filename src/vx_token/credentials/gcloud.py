@@ -27,6 +27,7 @@ class Active:
     project: str = ""
     region: str = ""
     account: str = ""
+    impersonate: str = ""
 
 
 def active(environ: Mapping[str, str]) -> Active:
@@ -46,6 +47,7 @@ def active(environ: Mapping[str, str]) -> Active:
         environ.get("CLOUDSDK_AI_REGION") or parsed.get("ai", {}).get("region", ""),
         # The form of the database's key, as in googlecloudsdk/core/credentials/creds.py of gcloud 528.
         f"{account}#{universe}" if account and universe != _GOOGLE else account,
+        parsed.get("auth", {}).get("impersonate_service_account", ""),
     )
 
 
