@@ -27,7 +27,7 @@ from vx_token.install import shell_startup
 from vx_token.install.service import ServiceStatus
 from vx_token.outputs.publisher import Publisher
 from vx_token.report import doctor, doctor_live, doctor_token
-from vx_token.report.doctor_facts import Check, Surroundings, gather, llm_files
+from vx_token.report.doctor_facts import Check, DoctorFacts, gather, llm_files
 from vx_token.system.clock import SystemClock
 from vx_token.tokens.store import Store
 from vx_token.vertex import diagnosis, request
@@ -52,7 +52,7 @@ def checks(box: Box, name: str, *words: str) -> list[tuple[str, str, str]]:
     return [(check["ok"], check["detail"], check["hint"]) for check in found if check["name"] == name]
 
 
-def around(box: Box) -> Surroundings:
+def gathered(box: Box) -> DoctorFacts:
     """What doctor sees in the box, in this process."""
     try:
         settings: Config | ConfigError = load_config(box.environ)
@@ -65,8 +65,8 @@ def around(box: Box) -> Surroundings:
     return gather(settings, store, clock, publisher, box.environ, box.root, None)
 
 
-def found(scene: Surroundings, name: str) -> list[Check]:
-    return [check for check in with_hints(doctor.examine(scene)) if check.name == name]
+def named(facts: DoctorFacts, name: str) -> list[Check]:
+    return [check for check in with_hints(doctor.examine(facts)) if check.name == name]
 
 
 def with_hints(checks: list[Check]) -> list[Check]:
@@ -166,19 +166,19 @@ def test_a_missing_login_names_the_command(box: Box) -> None:
 
 def test_a_credential_file_is_looked_at_closely(signed_in: Box) -> None:
     signed_in.key.chmod(0o644)
-    [readable] = found(around(signed_in), "credentials gemini")
+    [readable] = named(gathered(signed_in), "credentials gemini")
     assert (readable.ok, readable.hint) == ("warn", f"run: chmod 600 {signed_in.key}")
     signed_in.key.chmod(0o600)
 
     old = time.time() - 100 * 86400
     os.utime(signed_in.key, (old, old))
-    [aged] = found(around(signed_in), "credentials gemini")
+    [aged] = named(gathered(signed_in), "credentials gemini")
     assert (aged.ok, aged.hint) == ("warn", "replace this key, because it is more than 90 days old")
     assert "written 100 days ago" in aged.detail
 
     for content, wrong in (("{", "is not JSON"), ('{"type": "x"}', "has an unknown type: 'x'")):
         signed_in.key.write_text(content)
-        [broken] = found(around(signed_in), "credentials gemini")
+        [broken] = named(gathered(signed_in), "credentials gemini")
         assert (broken.ok, broken.detail) == ("fail", f"{signed_in.key} {wrong}")
 
 
@@ -201,7 +201,7 @@ def test_a_login_of_another_universe_fails_at_googles_own_hosts(box: Box, google
     google.service_account(box.key)
     box.key.write_text(json.dumps(json.loads(box.key.read_text()) | {"universe_domain": "apis.example"}))
     box.profile(url="https://u-x1-aiplatform.googleapis.com/v1/projects/p/locations/u-x1/endpoints/openapi")
-    [check] = found(around(box), "url gemini")
+    [check] = named(gathered(box), "url gemini")
     assert (check.ok, "https://u-x1-aiplatform.apis.example/v1/" in check.hint) == ("fail", True)
 
 
@@ -209,13 +209,13 @@ def test_an_account_of_gcloud_is_named_and_its_database_is_private(box: Box, goo
     folder = box.home / ".config/gcloud"
     name = google.gcloud_login(folder)
     box.profile(url=google.base_url(), credentials=None, account=name)
-    [check] = found(around(box), "credentials gemini")
+    [check] = named(gathered(box), "credentials gemini")
     assert (check.ok, check.detail) == ("ok", f"authorized_user, gcloud's login of {name}")
     (folder / "credentials.db").chmod(0o644)
-    [check] = found(around(box), "credentials gemini")
+    [check] = named(gathered(box), "credentials gemini")
     assert (check.ok, check.fix) == ("warn", ("chmod", "600", f"{folder}/credentials.db"))
     (folder / "credentials.db").unlink()
-    [check] = found(around(box), "credentials gemini")
+    [check] = named(gathered(box), "credentials gemini")
     assert (check.ok, check.hint) == ("fail", f"run: gcloud auth login {name}")
 
 
@@ -223,23 +223,23 @@ def test_a_url_that_cannot_work_fails_and_an_unknown_location_is_a_warning(signe
     signed_in.environ["VX_TOKEN_BASE_URL"] = (
         "https://eu-aiplatform.googleapis.com/v1/projects/p/locations/eu/endpoints/1"
     )
-    assert found(around(signed_in), "url gemini")[0].ok == "fail"
+    assert named(gathered(signed_in), "url gemini")[0].ok == "fail"
     signed_in.environ["VX_TOKEN_BASE_URL"] = ""
     box_without_url = signed_in.config.read_text().replace("base_url", "# base_url")
     signed_in.config.write_text(box_without_url)
     signed_in.environ["VX_TOKEN_LOCATION"] = "us-centrall1"
-    [check] = found(around(signed_in), "url gemini")
+    [check] = named(gathered(signed_in), "url gemini")
     assert (check.ok, check.hint) == ("warn", "did you mean us-central1?")
 
 
 def test_a_model_needs_its_publisher(signed_in: Box) -> None:
     signed_in.environ["VX_TOKEN_MODEL"] = "gemini-2.5-flash"
-    [check] = found(around(signed_in), "model gemini")
+    [check] = named(gathered(signed_in), "model gemini")
     assert (check.ok, check.hint) == ("warn", 'try: model = "google/gemini-2.5-flash"')
     signed_in.environ["VX_TOKEN_BASE_URL"] = (
         "http://127.0.0.1/v1/projects/p/locations/us-central1/endpoints/7/invoke/v1"
     )
-    assert found(around(signed_in), "model gemini") == []  # an endpoint's own model has none
+    assert named(gathered(signed_in), "model gemini") == []  # an endpoint's own model has none
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_the_token_tells_how_it_stands(signed_in: Box, google: Emulator) -> None
     assert checks(signed_in, "token gemini") == [("warn", "none yet", "run: vx-token refresh --profile gemini")]
     google.lifetime = 1.5
     signed_in.refresh()
-    until(lambda: found(around(signed_in), "token gemini")[0].detail == "expired, and no daemon is running")
+    until(lambda: named(gathered(signed_in), "token gemini")[0].detail == "expired, and no daemon is running")
 
     google.revoke_identity(google.issued[-1].identity)
     signed_in.refresh()
@@ -277,20 +277,20 @@ def test_a_failed_refresh_with_a_live_token_is_a_warning(signed_in: Box, google:
     signed_in.refresh()
     google.fail("token", status=503, times=None)
     signed_in.refresh()
-    [check] = found(around(signed_in), "token gemini")
+    [check] = named(gathered(signed_in), "token gemini")
     assert (check.ok, check.detail.partition("; ")[2]) == ("warn", "127.0.0.1 answered HTTP 503")
 
 
 def test_another_version_in_the_service_is_a_failure(signed_in: Box) -> None:
-    scene = replace(around(signed_in), daemon={"version": "0.0.1", "pid": 1})
-    [check] = found(scene, "service")
+    facts = replace(gathered(signed_in), daemon={"version": "0.0.1", "pid": 1})
+    [check] = named(facts, "service")
     assert (check.ok, check.hint) == ("fail", "run: vx-token service install")
     assert check.detail.startswith("the daemon is version 0.0.1, this command is ")
     assert check.fix == ()  # a daemon that was started by hand is not ours to restart
     installed = ServiceStatus(Path("/unit"), True, "active")
-    [check] = found(replace(scene, standing=installed), "service")
+    [check] = named(replace(facts, standing=installed), "service")
     assert check.fix == ("vx-token", "service", "restart")
-    [check] = found(replace(scene, daemon=None, standing=replace(installed, active="failed")), "service")
+    [check] = named(replace(facts, daemon=None, standing=replace(installed, active="failed")), "service")
     assert check.fix == ("vx-token", "service", "start")
 
 
@@ -303,14 +303,14 @@ def test_an_environment_that_the_service_does_not_share_is_named_without_its_val
 
 
 def test_a_configuration_that_the_daemon_refuses_is_told(signed_in: Box) -> None:
-    scene = replace(around(signed_in), daemon={"config_error": "bad", "version": "1"})
-    assert "an older configuration: bad" in found(scene, "config")[1].detail
+    facts = replace(gathered(signed_in), daemon={"config_error": "bad", "version": "1"})
+    assert "an older configuration: bad" in named(facts, "config")[1].detail
 
 
 def test_a_runtime_folder_that_others_can_change_is_a_failure(signed_in: Box) -> None:
     signed_in.runtime.mkdir(0o700)
     signed_in.runtime.chmod(0o777)
-    [check] = found(around(signed_in), "runtime")
+    [check] = named(gathered(signed_in), "runtime")
     assert check.ok == "fail"
     assert check.detail.endswith("can be written by others")
     assert check.hint == f"make it yours alone: chmod 700 {signed_in.runtime}"
@@ -319,7 +319,7 @@ def test_a_runtime_folder_that_others_can_change_is_a_failure(signed_in: Box) ->
 def test_a_token_file_that_lost_its_content_is_a_failure(signed_in: Box) -> None:
     signed_in.refresh()
     (signed_in.runtime / "gemini/token").write_text("")
-    [check] = found(around(signed_in), "runtime")
+    [check] = named(gathered(signed_in), "runtime")
     assert (check.ok, check.hint) == ("fail", "run: vx-token refresh")
 
 
@@ -352,10 +352,10 @@ def test_a_key_that_is_set_after_the_hook_is_named_by_its_line(signed_in: Box, l
     hook = 'eval "$(vx-token hook bash)"'
     rc = signed_in.home / ".bashrc"
     rc.write_text(f"{hook}\n# export OPENAI_API_KEY=no\necho $OPENAI_API_KEY\n{line}\n")
-    [check] = found(around(signed_in), "start-up file")
+    [check] = named(gathered(signed_in), "start-up file")
     assert (check.ok, check.detail) == ("fail", f"{rc} line 4 sets OPENAI_API_KEY after the hook is loaded")
     rc.write_text(f"{line}\n{hook}\n")
-    assert found(around(signed_in), "start-up file") == []
+    assert named(gathered(signed_in), "start-up file") == []
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ def test_a_key_is_found_in_a_file_that_is_read_after_the_one_with_the_hook(signe
     for name, text in files.items():
         (signed_in.home / name).parent.mkdir(parents=True, exist_ok=True)
         (signed_in.home / name).write_text(text)
-    [check] = found(around(signed_in), "start-up file")
+    [check] = named(gathered(signed_in), "start-up file")
     last = signed_in.home / list(files)[-1]
     assert check.detail == f"{last} line {number} sets OPENAI_API_KEY after the hook is loaded"
 
@@ -396,12 +396,12 @@ def test_a_key_is_found_in_a_file_that_is_read_after_the_one_with_the_hook(signe
 def test_a_key_above_the_reading_of_the_hook_is_no_trouble(signed_in: Box) -> None:
     (signed_in.home / ".bashrc").write_text(HOOK)
     (signed_in.home / ".bash_profile").write_text('export OPENAI_API_KEY=sk\n. "$HOME/.bashrc"\n')
-    assert found(around(signed_in), "start-up file") == []
+    assert named(gathered(signed_in), "start-up file") == []
 
 
 def test_a_paused_hook_is_told(signed_in: Box) -> None:
     signed_in.environ |= {"VX_TOKEN_STATUS": "gemini paused", "VX_TOKEN_HOOK": "1 "}
-    [check] = found(around(signed_in), "hook")
+    [check] = named(gathered(signed_in), "hook")
     assert (check.ok, check.hint) == ("warn", "run vx-token-on to resume")
 
 
@@ -409,7 +409,7 @@ def test_fish_is_read_as_fish(signed_in: Box) -> None:
     folder = signed_in.home / ".config/fish/conf.d"
     folder.mkdir(parents=True)
     (folder / "keys.fish").write_text("vx-token hook fish | source\nset -gx OPENAI_API_KEY sk-1\n")
-    [check] = found(around(signed_in), "start-up file")
+    [check] = named(gathered(signed_in), "start-up file")
     assert "keys.fish line 2 sets OPENAI_API_KEY" in check.detail
 
 
@@ -447,7 +447,7 @@ def at_home(box: Box) -> Box:
 )
 def test_variables_that_mislead_tools_are_told(at_home: Box, more: dict[str, str], ok: str, detail: str) -> None:
     at_home.environ |= GOOD | more
-    check = found(around(at_home), "variables")[-1]
+    check = named(gathered(at_home), "variables")[-1]
     assert (check.ok, check.detail.startswith(detail)) == (ok, True)
     assert API_KEY not in repr(check)
 
@@ -467,14 +467,14 @@ def test_variables_that_mislead_tools_are_told(at_home: Box, more: dict[str, str
 def test_the_remedy_for_a_wrong_url_replaces_every_url(at_home: Box, more: dict[str, str]) -> None:
     # To unset one of them would leave the token to another's host, or to a tool's own default, api.openai.com.
     at_home.environ |= GOOD | more
-    hints = [check.hint for check in found(around(at_home), "variables")]
+    hints = [check.hint for check in named(gathered(at_home), "variables")]
     assert hints
     assert all(RESET in hint and "unset" not in hint for hint in hints)
 
 
 def test_a_google_token_without_a_base_url_is_told(signed_in: Box) -> None:
     signed_in.environ |= {"OPENAI_API_KEY": "k", "VX_TOKEN_EXPIRES_AT": "9999999999"}
-    [check] = found(around(signed_in), "variables")
+    [check] = named(gathered(signed_in), "variables")
     assert check.ok == "fail"
     assert "tools send it to api.openai.com" in check.detail
 
@@ -482,17 +482,17 @@ def test_a_google_token_without_a_base_url_is_told(signed_in: Box) -> None:
 def test_a_local_key_set_by_hand_needs_every_name_of_the_url(at_home: Box) -> None:
     url = "http://127.0.0.1:8490/v1"
     at_home.environ |= {"OPENAI_API_KEY": "vx-local-1", "OPENAI_BASE_URL": url}
-    [check] = found(around(at_home), "variables")
+    [check] = named(gathered(at_home), "variables")
     assert check.ok == "warn"
     assert check.detail.startswith("OPENAI_API_BASE, OPENAI_API_BASE_URL not set: tools that read it send the gateway")
     assert check.hint == f"export OPENAI_API_BASE={url} OPENAI_API_BASE_URL={url}"
     at_home.environ |= {"OPENAI_API_BASE": url, "OPENAI_API_BASE_URL": url}
-    assert [check.ok for check in found(around(at_home), "variables")] == ["ok"]
+    assert [check.ok for check in named(gathered(at_home), "variables")] == ["ok"]
 
 
 def test_in_gateway_mode_the_exported_key_outlives_every_token(at_home: Box) -> None:
     at_home.environ |= GOOD | {"VX_TOKEN_EXPIRES_AT": "1000", "VX_TOKEN_MODE": "gateway"}
-    assert found(around(at_home), "variables")[0].ok == "ok"
+    assert named(gathered(at_home), "variables")[0].ok == "ok"
 
 
 @pytest.mark.parametrize(
@@ -507,7 +507,7 @@ def test_in_gateway_mode_the_exported_key_outlives_every_token(at_home: Box) -> 
 def test_a_key_in_a_file_that_a_tool_prefers_is_told(signed_in: Box, name: str, text: str, where: str) -> None:
     for folder in (signed_in.root, signed_in.home):
         (folder / name).write_text(text)
-        told = found(around(signed_in), "key files")
+        told = named(gathered(signed_in), "key files")
         assert [where in check.detail for check in told] == ([True] if where else [])
         assert "sk-1" not in repr(told)
         (folder / name).unlink()
@@ -555,17 +555,17 @@ def test_another_providers_url_is_a_failure_and_comes_before_its_key(at_home: Bo
 )
 def test_an_api_key_in_a_tools_file_is_told(at_home: Box, name: str, text: str) -> None:
     (at_home.root / name).write_text(text)
-    [check] = found(around(at_home), "key files")
+    [check] = named(gathered(at_home), "key files")
     assert "to a Google API key (AIza…), and Vertex AI takes only access tokens; aider prefers it" in check.detail
     assert API_KEY not in repr(check)
 
 
 @pytest.mark.parametrize(("inside", "ok"), [("1", "warn"), ("", "ok")])
 def test_cursor_is_told_that_its_servers_send_the_requests(at_home: Box, inside: str, ok: str) -> None:
-    assert not found(around(at_home), "Cursor")
+    assert not named(gathered(at_home), "Cursor")
     (at_home.home / ".config/Cursor").mkdir(parents=True)
     at_home.environ["CURSOR_TRACE_ID"] = inside
-    [check] = found(around(at_home), "Cursor")
+    [check] = named(gathered(at_home), "Cursor")
     assert (check.ok, "from Cursor's servers" in check.detail) == (ok, True)
 
 
@@ -588,15 +588,15 @@ def test_only_a_url_that_leads_elsewhere_is_a_failure(at_home: Box, name: str, t
     at_home.environ["OPENAI_BASE_URL"] = OURS
     (at_home.root / name).write_text(text)
     told = [
-        (check.ok, check.hint) for check in found(around(at_home), "key files") if f" to {stranger};" in check.detail
+        (check.ok, check.hint) for check in named(gathered(at_home), "key files") if f" to {stranger};" in check.detail
     ]
     assert told == ([("fail", "remove that line")] if stranger else [])
-    assert bool(found(around(at_home), "key files")) == bool(stranger)
+    assert bool(named(gathered(at_home), "key files")) == bool(stranger)
 
 
 def test_a_start_up_file_is_told_of_its_url_before_its_key(at_home: Box) -> None:
     (at_home.home / ".bashrc").write_text(f"{HOOK}export OPENAI_API_KEY=sk-1\nexport OPENAI_BASE_URL={THEIRS}\n")
-    names = [check.detail.split(" sets ")[1].split()[0] for check in found(around(at_home), "start-up file")]
+    names = [check.detail.split(" sets ")[1].split()[0] for check in named(gathered(at_home), "start-up file")]
     assert names == ["OPENAI_BASE_URL", "OPENAI_API_KEY"]
 
 
@@ -646,7 +646,7 @@ def test_a_key_that_llm_keeps_is_told(at_home: Box) -> None:
 )
 def test_a_proxy_must_spare_this_machine(signed_in: Box, more: dict[str, str], ok: str) -> None:
     signed_in.environ |= {"HTTP_PROXY": "http://me:secret@proxy.example:1"} | more
-    [check] = found(around(signed_in), "proxies")
+    [check] = named(gathered(signed_in), "proxies")
     assert check.ok == ok
     assert "secret" not in repr(check)
 
@@ -655,12 +655,12 @@ def test_the_gateway_must_take_connections(signed_in: Box) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     signed_in.config.write_text(signed_in.config.read_text() + f"\n[gateway]\nport = {port}\nenabled = true\n")
-    [check] = found(around(signed_in), "gateway")
+    [check] = named(gathered(signed_in), "gateway")
     assert (check.ok, check.detail) == ("fail", "the gateway is unreachable: Connection refused")
     assert check.hint == "run: vx-token service install"
     with signed_in.start("gateway", stderr=subprocess.DEVNULL) as process:
         try:
-            until(lambda: found(around(signed_in), "gateway") == [Check("gateway", "ok", "accepts connections")])
+            until(lambda: named(gathered(signed_in), "gateway") == [Check("gateway", "ok", "accepts connections")])
         finally:
             process.terminate()
 
@@ -680,7 +680,7 @@ def test_another_program_on_the_gateways_port_is_a_failure(signed_in: Box, answe
 
         stranger = threading.Thread(target=serve)
         stranger.start()
-        [check] = found(around(signed_in), "gateway")
+        [check] = named(gathered(signed_in), "gateway")
         stranger.join(10)
     assert (check.ok, check.detail) == ("fail", f"another program listens on port {port}")
     assert "`gateway.port`" in check.hint
@@ -698,7 +698,7 @@ def test_another_users_program_on_the_gateways_port_is_named(signed_in: Box) -> 
         assert process.stdout is not None
         port = int(process.stdout.readline())
         signed_in.config.write_text(signed_in.config.read_text() + f"\n[gateway]\nport = {port}\nenabled = true\n")
-        [check] = found(around(signed_in), "gateway")
+        [check] = named(gathered(signed_in), "gateway")
         process.communicate("")
     assert (check.ok, check.detail) == ("fail", f"another user (uid 65534) listens on port {port}")
     assert "`gateway.port`" in check.hint
@@ -708,7 +708,7 @@ def test_another_users_program_on_the_gateways_port_is_named(signed_in: Box) -> 
 
 
 def live(box: Box) -> dict[str, Check]:
-    return {check.name: check for check in with_hints(doctor_live.examine(around(box)))}
+    return {check.name: check for check in with_hints(doctor_live.examine(gathered(box)))}
 
 
 def test_without_a_token_there_is_nothing_to_ask_with(signed_in: Box) -> None:
@@ -745,7 +745,7 @@ def test_a_certificate_that_a_refresh_would_trust_is_trusted(signed_in: Box) -> 
         signed_in.environ["VX_TOKEN_BASE_URL"] = server.url
         assert "certificate" in live(signed_in)["live completion"].detail.lower()
         for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-            trusting = replace(around(signed_in), environ=signed_in.environ | {name: str(authority)})
+            trusting = replace(gathered(signed_in), environ=signed_in.environ | {name: str(authority)})
             doctor_live.examine(trusting)
         assert [seen.path for seen in server.seen] == ["/v1/projects/p/endpoints/openapi/chat/completions"] * 2
 

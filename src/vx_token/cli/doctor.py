@@ -22,7 +22,7 @@ from vx_token.tokens.store import Store
 if TYPE_CHECKING:
     from vx_token.config.model import Config
     from vx_token.install.service import ServiceStatus
-    from vx_token.report.doctor_facts import Check, Surroundings
+    from vx_token.report.doctor_facts import Check, DoctorFacts
 
 
 @click.command(cls=cli_help.Command)
@@ -66,13 +66,13 @@ def doctor(
 def _examined(profile: str | None, *, live: bool) -> "list[Check]":
     from vx_token.report import doctor as work
 
-    around = _surroundings(profile)
-    checks = work.examine(around)
+    facts = _facts(profile)
+    checks = work.examine(facts)
     if live:
         from vx_token.report import doctor_live
 
         with waiting("waiting for Google's answers"):
-            checks += doctor_live.examine(around)
+            checks += doctor_live.examine(facts)
     return checks
 
 
@@ -97,7 +97,7 @@ def _fix(checks: "list[Check]", *, yes: bool) -> bool:
     return True
 
 
-def _surroundings(profile: str | None) -> "Surroundings":
+def _facts(profile: str | None) -> "DoctorFacts":
     from vx_token.report.doctor_facts import gather
 
     environ, store = dict(os.environ), Store(paths.runtime_dir(os.environ))

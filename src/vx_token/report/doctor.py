@@ -8,11 +8,11 @@ from vx_token import __version__
 from vx_token.errors import printable
 from vx_token.report import doctor_shell, doctor_token
 from vx_token.report.color import Paint, plain
-from vx_token.report.doctor_facts import Check, Surroundings
+from vx_token.report.doctor_facts import Check, DoctorFacts
 
 SCHEMA = 1
 
-CHECKS: tuple[Callable[[Surroundings], Iterable[Check]], ...] = (
+CHECKS: tuple[Callable[[DoctorFacts], Iterable[Check]], ...] = (
     doctor_token.configuration,
     doctor_token.credentials,
     doctor_token.urls,
@@ -29,9 +29,9 @@ CHECKS: tuple[Callable[[Surroundings], Iterable[Check]], ...] = (
 """The checks, each of which gives any number of results; none makes a request."""
 
 
-def examine(around: Surroundings) -> list[Check]:
+def examine(facts: DoctorFacts) -> list[Check]:
     """Run every check, in order."""
-    return [result for check in CHECKS for result in check(around)]
+    return [result for check in CHECKS for result in check(facts)]
 
 
 def failed(checks: Iterable[Check]) -> bool:

@@ -55,7 +55,7 @@ class ProfileFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class DoctorFacts:
     """The facts that the checks use.
 
     Attributes:
@@ -109,11 +109,11 @@ def gather(
     cwd: Path,
     wanted: str | None,
     ask: Callable[[], service.ServiceStatus | None] = lambda: None,
-) -> Surroundings:
+) -> DoctorFacts:
     """Gather the facts on this machine, without changes and requests; `ask` asks the service manager."""
     running = info.read(store.root)
     good = settings if isinstance(settings, Config) else None
-    return Surroundings(
+    return DoctorFacts(
         environ=environ,
         now=clock.now(),
         version=__version__,

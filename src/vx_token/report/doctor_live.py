@@ -10,7 +10,7 @@ from vx_token.config.model import CLOUD_PLATFORM
 from vx_token.credentials import credential_file
 from vx_token.credentials.token import Token
 from vx_token.errors import VxTokenError
-from vx_token.report.doctor_facts import Check, ProfileFacts, Surroundings, on_loopback
+from vx_token.report.doctor_facts import Check, DoctorFacts, ProfileFacts, on_loopback
 from vx_token.vertex.probe import probe
 from vx_token.vertex.request import HttpResponse, post
 
@@ -22,17 +22,17 @@ SKEW_WARN, SKEW_FAIL = 30.0, 300.0
 """Seconds of difference to Google's clock for a warning and a failure; Google refuses assertions from the future."""
 
 
-def examine(around: Surroundings) -> list[Check]:
+def examine(facts: DoctorFacts) -> list[Check]:
     """Run the live checks for the profile that this shell uses."""
-    each = around.profile_in_use
+    each = facts.profile_in_use
     if each is None:
         return [Check("live", "fail", "no profile is configured", "see the check `config`")]
-    token = each.state.live(around.now)
+    token = each.state.live(facts.now)
     body = urlencode({"access_token": token.value if token else ""}).encode()
-    info = post(around.environ, tokeninfo_url(each), {}, body)
+    info = post(facts.environ, tokeninfo_url(each), {}, body)
     if token is None:  # a wrong clock may be the cause
         return [Check("live", "fail", "there is no live token", *_REFRESH), *_skew(info)]
-    return [*_scopes(info, token, around.now), *_skew(info), _completion(around, each, token)]
+    return [*_scopes(info, token, facts.now), *_skew(info), _completion(facts, each, token)]
 
 
 def tokeninfo_url(each: ProfileFacts) -> str:
@@ -72,10 +72,10 @@ def _skew(info: HttpResponse) -> Iterator[Check]:
         yield Check("live clock", ok, "correct" if ok == "ok" else f"{off:.0f} s {ahead} Google's", hint)
 
 
-def _completion(around: Surroundings, each: ProfileFacts, token: Token) -> Check:
+def _completion(facts: DoctorFacts, each: ProfileFacts, token: Token) -> Check:
     login = None
     with contextlib.suppress(VxTokenError):  # another check reports it
-        login, _ = credential_file.find(each.profile, around.environ)
-    result = probe(around.environ, each.profile, token, login)
+        login, _ = credential_file.find(each.profile, facts.environ)
+    result = probe(facts.environ, each.profile, token, login)
     hint = f"run: vx-token refresh; if that does not help, {result.hint}" if result.status == 401 else result.hint
     return Check("live completion", "ok" if result.ok else "fail", result.detail, hint)

@@ -13,7 +13,7 @@ from vx_token.errors import did_you_mean
 from vx_token.gateway import address
 from vx_token.gateway.key_file import LOCAL_KEY_PREFIX
 from vx_token.install import shell_startup
-from vx_token.report.doctor_facts import LLM_KEYS, LLM_MODELS, Check, Surroundings, on_loopback
+from vx_token.report.doctor_facts import LLM_KEYS, LLM_MODELS, Check, DoctorFacts, on_loopback
 
 API_KEY = "AIza"
 """How Google's API keys begin; https://docs.cloud.google.com/docs/authentication/api-keys."""
@@ -23,12 +23,12 @@ _WRONG_KIND = "a Google API key (AIza…), and Vertex AI takes only access token
 ALIASES = ("OPENAI_API_BASE", "OPENAI_API_BASE_URL")
 
 
-def hook(around: Surroundings) -> Iterator[Check]:
+def hook(facts: DoctorFacts) -> Iterator[Check]:
     """Check that this shell has the hook, and that no start-up file replaces its variables."""
-    where = {path: shell_startup.scan(text) for path, text in around.texts.items() if path in _startup_files(around)}
+    where = {path: shell_startup.scan(text) for path, text in facts.texts.items() if path in _startup_files(facts)}
     loads = [f"{path} line {scan.loads}" for path, scan in where.items() if scan.loads]
-    here = bool(around.environ.get("VX_TOKEN_STATUS") or around.environ.get("VX_TOKEN_HOOK"))
-    if here and around.environ.get("VX_TOKEN_STATUS", "").endswith(" paused"):
+    here = bool(facts.environ.get("VX_TOKEN_STATUS") or facts.environ.get("VX_TOKEN_HOOK"))
+    if here and facts.environ.get("VX_TOKEN_STATUS", "").endswith(" paused"):
         detail = "paused in this shell, because a variable was set by hand or is read-only"
         yield Check("hook", "warn", detail, "run vx-token-on to resume")
     elif here:
@@ -38,28 +38,28 @@ def hook(around: Surroundings) -> Iterator[Check]:
     else:
         hint = "run: vx-token setup (or use: vx-token exec -- COMMAND)"
         yield Check("hook", "warn", "no start-up file loads it", hint)
-    late = dict.fromkeys(shell_startup.settings_after_hook(around.environ, where))
+    late = dict.fromkeys(shell_startup.settings_after_hook(facts.environ, where))
     for path, number, name in sorted(late, key=lambda line: line[2].endswith("_KEY")):  # URLs first, see `key_files`
         detail = f"{path} line {number} sets {name} after the hook is loaded"
         yield Check("start-up file", "fail", detail, "remove that line, or move it above the hook")
 
 
-def _startup_files(around: Surroundings) -> set[object]:
-    return set(shell_startup.files(around.environ))
+def _startup_files(facts: DoctorFacts) -> set[object]:
+    return set(shell_startup.files(facts.environ))
 
 
-def variables(around: Surroundings) -> Iterator[Check]:
+def variables(facts: DoctorFacts) -> Iterator[Check]:
     """Check the variables that this shell exports to tools."""
-    problems = [*_key(around), *_base_url(around), *_others(around)]
-    detail = "consistent" if around.environ.get("OPENAI_API_KEY") else "OPENAI_API_KEY is not set"
+    problems = [*_key(facts), *_base_url(facts), *_others(facts)]
+    detail = "consistent" if facts.environ.get("OPENAI_API_KEY") else "OPENAI_API_KEY is not set"
     yield from problems or [Check("variables", "ok", detail)]
 
 
-def _key(around: Surroundings) -> Iterator[Check]:
-    key, end = around.environ.get("OPENAI_API_KEY"), around.environ.get("VX_TOKEN_EXPIRES_AT", "")
+def _key(facts: DoctorFacts) -> Iterator[Check]:
+    key, end = facts.environ.get("OPENAI_API_KEY"), facts.environ.get("VX_TOKEN_EXPIRES_AT", "")
     if key is None:
         return
-    if key.startswith(API_KEY) and not _leads_to_gemini_api(around):
+    if key.startswith(API_KEY) and not _leads_to_gemini_api(facts):
         hint = f"remove it where you set it, and open a new shell with the hook; or now: {RESET}"
         yield Check("variables", "fail", f"OPENAI_API_KEY is {_WRONG_KIND}", hint)
         return
@@ -71,23 +71,23 @@ def _key(around: Surroundings) -> Iterator[Check]:
     if not end.isdigit():
         hint = f"open a shell with the hook, or run: {RESET} (it replaces the URLs as well as the key)"
         yield Check("variables", "warn", "OPENAI_API_KEY was not set by vx-token", hint)
-    elif _direct(around) and int(end) <= around.now:
+    elif _direct(facts) and int(end) <= facts.now:
         hint = f"load the hook (vx-token setup), or now: {RESET}"
         yield Check("variables", "fail", "the token that this shell exports has expired", hint)
 
 
-def _leads_to_gemini_api(around: Surroundings) -> bool:
+def _leads_to_gemini_api(facts: DoctorFacts) -> bool:
     """Whether this shell's tools are set up for the Gemini API, whose keys these are."""
-    return _host(around.environ.get("OPENAI_BASE_URL", "")) == "generativelanguage.googleapis.com"
+    return _host(facts.environ.get("OPENAI_BASE_URL", "")) == "generativelanguage.googleapis.com"
 
 
-def _direct(around: Surroundings) -> bool:
-    return around.profile_in_use is None or around.profile_in_use.profile.mode == "direct"
+def _direct(facts: DoctorFacts) -> bool:
+    return facts.profile_in_use is None or facts.profile_in_use.profile.mode == "direct"
 
 
-def _base_url(around: Surroundings) -> Iterator[Check]:
+def _base_url(facts: DoctorFacts) -> Iterator[Check]:
     """Check the URLs; each hint replaces all of them, because without a URL a tool sends the token to its default."""
-    environ = around.environ
+    environ = facts.environ
     base = environ.get("OPENAI_BASE_URL")
     ours = "OPENAI_API_KEY" in environ and "VX_TOKEN_EXPIRES_AT" in environ
     for name in ("OPENAI_BASE_URL", *ALIASES):
@@ -95,7 +95,7 @@ def _base_url(around: Surroundings) -> Iterator[Check]:
         if value == "":
             detail = f"{name} is set but empty; some tools then send the token to api.openai.com"
             yield Check("variables", "fail", detail, RESET)
-        elif ours and value and not on_loopback(value) and _host(value) not in _hosts(around):
+        elif ours and value and not on_loopback(value) and _host(value) not in _hosts(facts):
             detail = f"{name} leads to {_host(value)}, and OPENAI_API_KEY is a Google token: tools send it there"
             yield Check("variables", "fail", detail, RESET)
         elif value and value != base:
@@ -106,7 +106,7 @@ def _base_url(around: Surroundings) -> Iterator[Check]:
     missing = [name for name in ("OPENAI_BASE_URL", *ALIASES) if name not in environ]
     if missing and _is_local(environ.get("OPENAI_API_KEY", "")):
         detail = f"{', '.join(missing)} not set: tools that read it send the gateway's key to api.openai.com"
-        hint = " ".join(["export", *(f"{name}={_gateway_url(around)}" for name in missing)])
+        hint = " ".join(["export", *(f"{name}={_gateway_url(facts)}" for name in missing)])
         yield Check("variables", "warn", detail, hint)
 
 
@@ -115,23 +115,23 @@ def _is_local(key: str) -> bool:
     return key.startswith(LOCAL_KEY_PREFIX)
 
 
-def _gateway_url(around: Surroundings) -> str:
+def _gateway_url(facts: DoctorFacts) -> str:
     """Return the URL that goes with a local key: the one that another variable has, else the default profile's."""
-    if base := around.environ.get("OPENAI_BASE_URL"):
+    if base := facts.environ.get("OPENAI_BASE_URL"):
         return base
-    config = around.config
+    config = facts.config
     return address.base_url(config, config.default_profile) if isinstance(config, Config) else "URL"
 
 
 RESET = 'eval "$(vx-token env)"'
 
 
-def _hosts(around: Surroundings) -> set[str]:
+def _hosts(facts: DoctorFacts) -> set[str]:
     """Return the hosts that may get a key from vx-token: each profile's host at Google, and the gateway."""
-    profiles = [each.profile for each in around.profiles]
+    profiles = [each.profile for each in facts.profiles]
     urls = [profile.url for profile in profiles]
-    if isinstance(around.config, Config):
-        urls += [address.base_url(around.config, profile.name) for profile in profiles]
+    if isinstance(facts.config, Config):
+        urls += [address.base_url(facts.config, profile.name) for profile in profiles]
     return {_host(url) for url in urls}
 
 
@@ -146,14 +146,14 @@ def _host(url: str) -> str:
     return host if port == 443 else f"{host}:{port}"
 
 
-def _others(around: Surroundings) -> Iterator[Check]:
-    if re.search(r"(?im)^\s*authorization\s*:", around.environ.get("OPENAI_CUSTOM_HEADERS", "")):
+def _others(facts: DoctorFacts) -> Iterator[Check]:
+    if re.search(r"(?im)^\s*authorization\s*:", facts.environ.get("OPENAI_CUSTOM_HEADERS", "")):
         detail = "OPENAI_CUSTOM_HEADERS contains an Authorization line, which overrides OPENAI_API_KEY"
         yield Check("variables", "fail", detail, "unset OPENAI_CUSTOM_HEADERS")
-    if around.environ.get("AZURE_OPENAI_KEY"):
+    if facts.environ.get("AZURE_OPENAI_KEY"):
         detail = "AZURE_OPENAI_KEY is set; openai-java refuses to work with both keys"
         yield Check("variables", "warn", detail, "unset AZURE_OPENAI_KEY")
-    for name in sorted(set(around.environ) - VARIABLES):
+    for name in sorted(set(facts.environ) - VARIABLES):
         prefix, _, setting = name.partition("VX_TOKEN_")
         similar = did_you_mean(setting, {each.removeprefix("VX_TOKEN_") for each in VARIABLES})
         if not prefix and similar:
@@ -180,13 +180,13 @@ class Line:
     api_key: bool = False
 
 
-def key_files(around: Surroundings) -> Iterator[Check]:
+def key_files(facts: DoctorFacts) -> Iterator[Check]:
     """Check for keys and URLs in files that a tool prefers to the environment.
 
     A URL of another provider is a failure and comes first: without the key beside it, the tool sends the Google token
     from the environment to that provider.
     """
-    lines = [line for path, text in around.texts.items() for line in _lines(around, path, text)]
+    lines = [line for path, text in facts.texts.items() for line in _lines(facts, path, text)]
     urls = [line for line in lines if line.stranger]
     keys = [line for line in lines if line.name in _KEYS]
     for line in urls:
@@ -214,28 +214,28 @@ _LLM_BASE = re.compile(r"(?m)^[ \t-]*(api_base)[ \t]*:(.*)")
 _LLM_KEY = re.compile(r"""(?m)^[ \t-]*api_key_name[ \t]*:[ \t]*["']?openai\b""")
 
 
-def _lines(around: Surroundings, path: Path, text: str) -> Iterator[Line]:
+def _lines(facts: DoctorFacts, path: Path, text: str) -> Iterator[Line]:
     if path.name in (".env", ".aider.conf.yml"):
         for match in (_DOTENV if path.name == ".env" else _AIDER).finditer(text):
-            yield _line(around, path, text, match, "aider")
+            yield _line(facts, path, text, match, "aider")
     elif path.name == LLM_MODELS:
         for model in _LLM_MODEL.finditer(text):
             base = _LLM_BASE.search(text, model.start(), model.end())
             if base and _LLM_KEY.search(text, model.start(), model.end()):
-                yield _line(around, path, text, base, "llm")
+                yield _line(facts, path, text, base, "llm")
     elif path.name == LLM_KEYS and _has_openai(text):
         yield Line(str(path), _LLM_NAME, "llm", api_key=f'"{API_KEY}' in text)
 
 
-def _line(around: Surroundings, path: Path, text: str, match: re.Match[str], tool: str) -> Line:
+def _line(facts: DoctorFacts, path: Path, text: str, match: re.Match[str], tool: str) -> Line:
     place = f"{path} line {text.count(chr(10), 0, match.start(1)) + 1}"
     value = match[2].strip()
     if match[1] in _KEYS:
         return Line(place, match[1], tool, api_key=value.lstrip("'\"").startswith(API_KEY))
     value = value[1:].partition(value[0])[0] if value[:1] in ("'", '"') else value.partition(" #")[0].strip()
-    value = re.sub(r"\$\{(\w+)\}", lambda name: around.environ.get(name[1], ""), value)
+    value = re.sub(r"\$\{(\w+)\}", lambda name: facts.environ.get(name[1], ""), value)
     host = _host(value or "https://api.openai.com")  # the default of tools for an empty URL
-    return Line(place, match[1], tool, "" if host in _hosts(around) else host)
+    return Line(place, match[1], tool, "" if host in _hosts(facts) else host)
 
 
 def _has_openai(text: str) -> bool:
@@ -246,23 +246,23 @@ def _has_openai(text: str) -> bool:
     return isinstance(content, dict) and "openai" in content
 
 
-def cursor(around: Surroundings) -> Iterator[Check]:
+def cursor(facts: DoctorFacts) -> Iterator[Check]:
     """Check for Cursor, whose models cannot be served from this machine."""
-    inside = bool(around.environ.get("CURSOR_TRACE_ID"))  # set in its terminals
-    if not (inside or around.cursor):
+    inside = bool(facts.environ.get("CURSOR_TRACE_ID"))  # set in its terminals
+    if not (inside or facts.cursor):
         return
     detail = "its own chat sends requests from Cursor's servers: they reach no gateway here, and a pasted token expires"
     hint = "use a tool in its terminal, or an extension that sends requests from this machine (Cline, Continue)"
     yield Check("Cursor", "warn" if inside else "ok", detail, hint)
 
 
-def proxies(around: Surroundings) -> Iterator[Check]:
+def proxies(facts: DoctorFacts) -> Iterator[Check]:
     """Check that proxies are not used for addresses on this machine, which they cannot reach."""
-    names = [name for name in address.PROXIES if around.environ.get(name)]
+    names = [name for name in address.PROXIES if facts.environ.get(name)]
     if not names:
         return
-    local = [each for each in around.profiles if each.profile.mode == "gateway" or on_loopback(each.profile.url)]
-    direct = {item.strip() for name in ("NO_PROXY", "no_proxy") for item in around.environ.get(name, "").split(",")}
+    local = [each for each in facts.profiles if each.profile.mode == "gateway" or on_loopback(each.profile.url)]
+    direct = {item.strip() for name in ("NO_PROXY", "no_proxy") for item in facts.environ.get(name, "").split(",")}
     if local and "*" not in direct and not direct.issuperset(address.LOOPBACK_NAMES):
         detail = f"{', '.join(names)} set without NO_PROXY: requests to this machine go to the proxy"
         hint = "export NO_PROXY=127.0.0.1,localhost no_proxy=127.0.0.1,localhost"
@@ -271,14 +271,14 @@ def proxies(around: Surroundings) -> Iterator[Check]:
         yield Check("proxies", "ok", f"{', '.join(names)} set")
 
 
-def gateway(around: Surroundings) -> Iterator[Check]:
+def gateway(facts: DoctorFacts) -> Iterator[Check]:
     """Check that the user's own gateway, and no other program, answers at its address."""
-    if around.gateway_problem is not None:
-        detail, hint = around.gateway_problem
-        if not detail and any(each.profile.mode == "gateway" for each in around.profiles):
+    if facts.gateway_problem is not None:
+        detail, hint = facts.gateway_problem
+        if not detail and any(each.profile.mode == "gateway" for each in facts.profiles):
             hint = "; ".join(filter(None, [hint, "tools with a key command take: vx-token gateway key"]))
         yield Check("gateway", "fail" if detail else "ok", detail or "accepts connections", hint)
-    for place, exists in around.gateway_addresses.items():
+    for place, exists in facts.gateway_addresses.items():
         if exists:
             detail = f"also listens at http://{place}: unencrypted, for every program that reaches this address"
             yield Check("gateway", "ok", detail, "each request needs the local key")

@@ -11,7 +11,7 @@ from vx_token.credentials import google_errors
 from vx_token.credentials.credential_file import CredentialFile
 from vx_token.errors import ConfigError, VxTokenError
 from vx_token.install import service as install_service
-from vx_token.report.doctor_facts import Check, ProfileFacts, Surroundings
+from vx_token.report.doctor_facts import Check, DoctorFacts, ProfileFacts
 from vx_token.tokens import model
 
 DAY = 86400.0
@@ -19,37 +19,37 @@ OLD_KEY = 90 * DAY
 """Seconds after which Google recommends to replace a service account's key."""
 
 
-def configuration(around: Surroundings) -> Iterator[Check]:
+def configuration(facts: DoctorFacts) -> Iterator[Check]:
     """Check the configuration, and the error of a daemon that could not reload it."""
-    config = around.config
+    config = facts.config
     if isinstance(config, ConfigError):
         yield Check("config", "fail", config.message, config.hint)
         return
     names = ", ".join(config.profiles)
     where = str(config.path) if config.stamp else "no file; made from the variables GOOGLE_CLOUD_*"
     yield Check("config", "ok", f"{where}; profiles: {names}")
-    if error := str((around.daemon or {}).get("config_error") or ""):
+    if error := str((facts.daemon or {}).get("config_error") or ""):
         yield Check("config", "fail", f"the daemon still uses an older configuration: {error}", "correct the file")
 
 
-def credentials(around: Surroundings) -> Iterator[Check]:
+def credentials(facts: DoctorFacts) -> Iterator[Check]:
     """Check each profile's credential file: it exists, is readable, private, and not too old."""
-    for each in around.profiles:
-        yield _credential(each, around)
+    for each in facts.profiles:
+        yield _credential(each, facts)
 
 
-def _credential(each: ProfileFacts, around: Surroundings) -> Check:
+def _credential(each: ProfileFacts, facts: DoctorFacts) -> Check:
     name, login = f"credentials {each.profile.name}", each.login
     if login is not None and each.profile.account:
         return _gcloud_login(name, login)
-    if login is None and (around.metadata or each.profile.credentials == METADATA):
+    if login is None and (facts.metadata or each.profile.credentials == METADATA):
         return Check(name, "ok", "from the metadata server")
     if login is None:
         return Check(name, "fail", "no Google login was found", f"run: {google_errors.LOGIN}")
     if login.problem:
         hint = f"set `credentials` to another file, or run: {google_errors.LOGIN}"
         return Check(name, "fail", f"{login.path} {login.problem}", hint)
-    age = max(0.0, around.now - login.modified_at)
+    age = max(0.0, facts.now - login.modified_at)
     days = f"{age / DAY:.0f} days" if age >= 2 * DAY else shown(age)
     detail = f"{login.kind}, {login.path}, written {days} ago"
     if login.mode & 0o077:
@@ -70,9 +70,9 @@ def _gcloud_login(name: str, login: CredentialFile) -> Check:
     return Check(name, "ok", detail)
 
 
-def urls(around: Surroundings) -> Iterator[Check]:
+def urls(facts: DoctorFacts) -> Iterator[Check]:
     """Check each profile's URL and model, without a request."""
-    for each in around.profiles:
+    for each in facts.profiles:
         name, url = f"url {each.profile.name}", each.profile.url
         problem, hint = vertex.problem(url)
         if not problem and each.login is not None and not each.login.problem:
@@ -109,67 +109,67 @@ def _global_models(profile: Profile) -> Iterator[Check]:
         yield Check(f"model {profile.name}", "warn", detail, hint)
 
 
-def runtime(around: Surroundings) -> Iterator[Check]:
+def runtime(facts: DoctorFacts) -> Iterator[Check]:
     """Check the runtime folder and the files in it."""
-    if around.runtime_problem:
-        yield Check("runtime", "fail", around.runtime_problem.message, around.runtime_problem.hint)
+    if facts.runtime_problem:
+        yield Check("runtime", "fail", facts.runtime_problem.message, facts.runtime_problem.hint)
         return
-    problems = [problem for each in around.profiles for problem in each.problems]
+    problems = [problem for each in facts.profiles for problem in each.problems]
     if problems:
-        fix = ("vx-token", "refresh", *(["--all"] if len(around.profiles) > 1 else []))
+        fix = ("vx-token", "refresh", *(["--all"] if len(facts.profiles) > 1 else []))
         yield Check("runtime", "fail", "; ".join(problems), f"run: {shlex.join(fix)}", fix)
     else:
-        yield Check("runtime", "ok", str(around.runtime))
+        yield Check("runtime", "ok", str(facts.runtime))
 
 
-def tokens(around: Surroundings) -> Iterator[Check]:
+def tokens(facts: DoctorFacts) -> Iterator[Check]:
     """Check each profile's token: its remaining lifetime, and the last failure."""
-    for each in around.profiles:
-        yield _token(each, around)
+    for each in facts.profiles:
+        yield _token(each, facts)
 
 
-def _token(each: ProfileFacts, around: Surroundings) -> Check:
+def _token(each: ProfileFacts, facts: DoctorFacts) -> Check:
     name, state = f"token {each.profile.name}", each.state
     refresh = ("vx-token", "refresh", "--profile", each.profile.name)
     if not state.attempts:
         return Check(name, "warn", "none yet", f"run: {shlex.join(refresh)}", refresh)
-    word, live, failure = model.condition(state, around.now), state.live(around.now), state.failure
-    left = f"{shown(live.remaining(around.now))} left" if live else "no live token"
+    word, live, failure = model.condition(state, facts.now), state.live(facts.now), state.failure
+    left = f"{shown(live.remaining(facts.now))} left" if live else "no live token"
     if failure is not None:
         return Check(name, "warn" if word == "retrying" else "fail", f"{left}; {failure.message}", failure.hint)
     if live is not None:
         return Check(name, "ok", f"{left}, {live.account or live.kind}" + (f"; {live.note}" if live.note else ""))
-    if around.daemon is None:
+    if facts.daemon is None:
         return Check(name, "warn", "expired, and no daemon is running", "run: vx-token service install", refresh)
     return Check(name, "fail", "expired, though a daemon is running", "see: vx-token service logs")
 
 
-def service(around: Surroundings) -> Iterator[Check]:
+def service(facts: DoctorFacts) -> Iterator[Check]:
     """Check that a daemon is running, has this version, and has the same environment as this shell."""
-    if around.daemon is None:
-        yield _no_daemon(around)
+    if facts.daemon is None:
+        yield _no_daemon(facts)
         return
-    theirs = str(around.daemon.get("version", "?"))
-    if theirs != around.version:
-        detail = f"the daemon is version {theirs}, this command is {around.version}"
-        ours = around.standing is not None and around.standing.running
+    theirs = str(facts.daemon.get("version", "?"))
+    if theirs != facts.version:
+        detail = f"the daemon is version {theirs}, this command is {facts.version}"
+        ours = facts.standing is not None and facts.standing.running
         fix = ("vx-token", "service", "restart") if ours else ()
         yield Check("service", "fail", detail, "run: vx-token service install", fix)
     else:
-        yield Check("service", "ok", f"running, process {around.daemon.get('pid', '?')}, version {theirs}")
-    if around.differs:
-        detail = f"this shell and the daemon differ in {', '.join(around.differs)}"
+        yield Check("service", "ok", f"running, process {facts.daemon.get('pid', '?')}, version {theirs}")
+    if facts.differs:
+        detail = f"this shell and the daemon differ in {', '.join(facts.differs)}"
         yield Check("service environment", "warn", detail, "if this shell is right, run: vx-token service install")
 
 
-def _no_daemon(around: Surroundings) -> Check:
+def _no_daemon(facts: DoctorFacts) -> Check:
     """Return why no daemon serves this runtime folder: none is installed, it has stopped, or it serves another one."""
-    if around.standing is None or not around.standing.installed:
+    if facts.standing is None or not facts.standing.installed:
         hint = "run: vx-token service install"
         return Check("service", "warn", "no daemon is running; tokens are refreshed only by commands", hint)
     try:
-        install_service.require_running(around.standing)
+        install_service.require_running(facts.standing)
     except VxTokenError as error:
         return Check("service", "fail", error.message, error.hint, ("vx-token", "service", "start"))
     hint = "set VX_TOKEN_RUNTIME_DIR here as it is there, or run: vx-token service install"
-    return Check("service", "warn", f"the service is running, but not for {around.runtime}", hint)
+    return Check("service", "warn", f"the service is running, but not for {facts.runtime}", hint)
