@@ -8,12 +8,17 @@ import time
 from collections.abc import Callable
 
 from reliability import page
+from reliability.concurrency import concurrency
 from reliability.context import Context, isolate
 from reliability.page import Section
+from reliability.process_and_disk import crash, process_and_disk
 from reliability.token_endpoint import token_endpoint
 
 GROUPS: dict[str, Callable[[Context], Section]] = {
     "token-endpoint": token_endpoint,
+    "crashes": crash,
+    "process-and-disk": process_and_disk,
+    "concurrency": concurrency,
 }
 
 

@@ -64,11 +64,15 @@ def isolated() -> bool:
     return bool(os.environ.get(ISOLATED))
 
 
+def room() -> str | None:
+    """Return the folder for temporary files: in memory where possible, because much is synced to disk."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - each makes a private folder below it
+
+
 @contextmanager
 def boxed(executed: bool = True) -> Iterator[Box]:
     """A user with an empty home, for one case."""
-    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a private folder below it
-    with tempfile.TemporaryDirectory(prefix="vx-", dir=base) as folder:
+    with tempfile.TemporaryDirectory(prefix="vx-", dir=room()) as folder:
         root = Path(folder) / "user"
         root.mkdir()
         yield Box(root, executed=executed)

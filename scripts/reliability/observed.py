@@ -1,8 +1,8 @@
 """A user with one profile and a daemon, watched by a reader and by `vx-token print` while something goes wrong."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from reliability.context import boxed, repeated
@@ -18,6 +18,7 @@ class Observed:
     """What the profile's files and commands showed.
 
     Attributes:
+        kept: whether the token in the file must be printed while it lives.
         start: seconds that a command takes on this machine now.
         dead: worst seconds for which the token file held a token after its expiry.
         prints: number of prints.
@@ -28,6 +29,7 @@ class Observed:
 
     box: Box
     google: Emulator
+    kept: bool = True
     start: float = 0.0
     dead: float = 0.0
     prints: int = 0
@@ -57,10 +59,12 @@ class Observed:
 
     def print(self) -> None:
         """Run `vx-token print` once."""
-        started = time.time()
+        started, lives = time.time(), self.box.read("token") if self.kept else ""
         done = self.box.vx("print", timeout=120)
         took, token = time.time() - started, done.stdout.rstrip("\n")
         self.prints, self.slowest = self.prints + 1, max(self.slowest, took)
+        if done.returncode and self.end(lives) > started + took:
+            self.wrong.append("print had no token while one lived")
         if done.returncode:
             self.errors.append(done.stderr.partition("\n")[0].removeprefix("vx-token: "))
         if (token and self.end(token) <= started) or bool(token) == bool(done.returncode):
@@ -83,13 +87,13 @@ class Observed:
         until(lambda: self.live, seconds, "a live token")
         return time.monotonic() - started
 
-    def short(self, *, tokens: bool = True) -> list[str]:
-        """What fell short; with `tokens`, every print must have had one."""
+    def short(self, *, tokens: bool = True, withdrawn: bool = True) -> list[str]:
+        """What fell short: `tokens`: every print must have had one; `withdrawn`: from the file when it expires."""
         short = sorted(set(self.wrong))
-        if self.dead > 2.0 + self.start:
+        if withdrawn and self.dead > 2.0 + self.start:
             short.append(f"the token file held a token {self.dead:.1f} s after its expiry")
         limit = max(PRINT_LIMIT, 2 + 6 * self.start)
-        if tokens and self.slowest > limit:
+        if self.slowest > limit:
             short.append(f"a print took {self.slowest:.1f} s of {limit:.0f} s")
         if tokens and self.errors:
             short.append(f"{len(self.errors)} of {self.prints} prints had no token: {self.errors[0]}")
@@ -97,12 +101,9 @@ class Observed:
 
 
 @contextmanager
-def observed(configure: Callable[[Box, Emulator], None] | None = None, lifetime: float = 3600.0) -> Iterator[Observed]:
-    """A user who has logged in by a service account's key."""
-    with ExitStack() as stack:
-        box, google = stack.enter_context(boxed()), stack.enter_context(running(lifetime=lifetime))
+def observed(lifetime: float = 3600.0) -> Iterator[Observed]:
+    """A user who has logged in by a service account's key; tokens live so many seconds."""
+    with boxed() as box, running(lifetime=lifetime) as google:
         google.service_account(box.key)
         box.profile(url=google.base_url())
-        if configure:
-            configure(box, google)
         yield Observed(box, google)
