@@ -160,7 +160,9 @@ def daemons(seen: Observed, scale: float) -> Case:
         until(lambda: seen.live, 120)
         before, started = seen.google.count("token"), time.monotonic()
         done = seen.box.vx("run")
-        case = Case(done.stderr.partition("\n")[0], seen.google.count("token") - before)
+        case = Case(
+            done.stderr.partition("\n")[0].replace(str(seen.box.root), "…"), seen.google.count("token") - before
+        )
         case.seconds = time.monotonic() - started
         case.expect(done.returncode == 5 and daemon.poll() is None, f"{done.returncode}: {done.stderr}")
     return case

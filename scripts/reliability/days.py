@@ -122,6 +122,7 @@ class Days(RuleBasedStateMachine):
         self.clock.look = self._look
         self.reachable_since = 0.0
         self.stale = 0.0
+        self.wake = Wake()
         self.keys = itertools.count()
         self.problems: list[str] = []  # judged after each rule, because the keeper outlives exceptions
 
@@ -152,11 +153,11 @@ class Days(RuleBasedStateMachine):
     )
     def live(self, hours: float, happenings: list[tuple[float, str, float, int]]) -> None:
         """A daemon runs for some hours, while this and that happens; it is a new process each time."""
-        wake = Wake()
+        self.wake = wake = Wake()
         begin = self.clock.elapsed
         for share, kind, span, sign in happenings:
             self.tally.happenings[kind] += 1
-            happen = functools.partial(self._happen, kind, span, sign, wake)
+            happen = functools.partial(self._happen, kind, span, sign)
             self.clock.at(begin + share * hours * HOUR, happen)
         self.clock.at(begin + hours * HOUR, wake.stop)
         publisher = Publisher(self.store, self.clock, self.config)
@@ -165,7 +166,7 @@ class Days(RuleBasedStateMachine):
         self.clock.disturbed_at = self.clock.awake  # the next process has not looked yet
         assert not self.problems, self.problems[0]
 
-    def _happen(self, kind: str, span: float, sign: int, wake: Wake) -> None:
+    def _happen(self, kind: str, span: float, sign: int) -> None:
         error: dict[str, TemporaryError | LoginNeededError] = {
             "outage": TemporaryError("Google cannot be reached"),
             "outage with Retry-After": TemporaryError("later", retry_after=min(span, HOUR)),
@@ -182,7 +183,7 @@ class Days(RuleBasedStateMachine):
             self.clock.set(sign * min(span, 1.0), noticed=False)
         elif kind in error:
             self.google.error = error[kind]
-            end = functools.partial(self._happen, "reachable", span, sign, wake)
+            end = functools.partial(self._happen, "reachable", span, sign)
             self.clock.at(self.clock.elapsed + min(span, LONGEST_OUTAGE), end)
         else:
             if self.google.error is not None:
@@ -191,7 +192,7 @@ class Days(RuleBasedStateMachine):
             new = self.key.with_name("new.json")
             new.write_text(f'{{"number": {next(self.keys)}}}')
             new.replace(self.key)
-            wake.nudge()  # as the watcher does
+            self.wake.nudge()  # as the watcher does
 
     def _look(self, seconds: float) -> None:
         path, tally = self.store.folder("gemini") / "token", self.tally
@@ -222,6 +223,7 @@ def simulate(days: float) -> tuple[Tally, str]:
         stateful_step_count=6,
         deadline=None,
         database=None,
+        phases=[hypothesis.Phase.generate],  # to shrink a failure would take minutes
         suppress_health_check=list(hypothesis.HealthCheck),
     )
     problem = ""

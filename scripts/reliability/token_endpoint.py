@@ -23,7 +23,7 @@ from vx_token.emulator import Emulator, running
 from vx_token.tokens.schedule import next_refresh
 from vx_token.tokens.store import Store
 
-LIFETIME = 45.0
+LIFETIME, QUICK_LIFETIME = 45.0, 22.0
 """Seconds that a token lives."""
 
 PRINT_LIMIT = 5.0
@@ -167,8 +167,10 @@ class Seen:
 class Scene:
     """A user with a profile for each type of credential, a daemon, and Google behind two fronts."""
 
-    def __init__(self, fault: Fault, box: Box, stack: contextlib.ExitStack, kinds: tuple[str, ...]) -> None:
-        self.fault, self.box = fault, box
+    def __init__(
+        self, fault: Fault, box: Box, stack: contextlib.ExitStack, kinds: tuple[str, ...], lifetime: float
+    ) -> None:
+        self.fault, self.box, self.lifetime = fault, box, lifetime
         self.authority = trustme.CA()
         self.host = f"{fault.dns}.google.test" if fault.dns else "127.0.0.1"
         self.tls = fault.front == "wrong certificate"
@@ -190,7 +192,7 @@ class Scene:
             box.environ |= {"REQUESTS_CA_BUNDLE": str(box.root / "ca.pem")}
 
     def _place(self, stack: contextlib.ExitStack, routes: tuple[str, ...]) -> Place:
-        google = stack.enter_context(running(lifetime=LIFETIME))
+        google = stack.enter_context(running(lifetime=self.lifetime))
         front = network.Front(google.port, self._context(self.authority) if self.tls else None)
         stack.callback(front.refuse)
         google.port, google.host, google.tls = front.port, self.host, front.tls  # all its URLs lead through the front
@@ -313,7 +315,7 @@ class Scene:
         """Give all types a new token at about the same time, and measure how quick this machine is meanwhile."""
 
         def fresh(kind: str) -> bool:
-            return self.ends(kind, self.box.read("token", kind)) - time.time() > 0.6 * LIFETIME
+            return self.ends(kind, self.box.read("token", kind)) - time.time() > 0.6 * self.lifetime
 
         others = [kind for kind in self.kinds if kind != "metadata"]  # a metadata server repeats its token
         daemon.send_signal(signal.SIGHUP)
@@ -406,11 +408,12 @@ def token_endpoint(context: Context) -> Section:
     if not isolated():
         section.skipped += [f"{fault.name} (needs root)" for fault in faults if fault.dns]
         faults = [fault for fault in faults if not fault.dns]
+    lifetime = QUICK_LIFETIME if context.quick else LIFETIME
     with named() as names:
 
         def run(fault: Fault) -> Outcome:
             with boxed() as box, contextlib.ExitStack() as stack:
-                outcome = Scene(fault, box, stack, kinds).run(names)
+                outcome = Scene(fault, box, stack, kinds, lifetime).run(names)
             context.say(" | ".join(outcome.row))
             for each in outcome.short:
                 context.say(f"  FELL SHORT: {each}")
