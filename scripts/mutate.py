@@ -206,6 +206,7 @@ def tested(module: str, tree: Path, *, unchanged: bool) -> int:
     import pytest
 
     os.setsid()
+    del sys.modules["__main__"].__file__  # multiprocessing would run this script again in the processes that tests fork
     output = os.open(tree / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)

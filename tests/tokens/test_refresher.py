@@ -1,5 +1,6 @@
 """The refresh path with its clock and Google faked: what is asked for, with how much patience, and what is returned."""
 
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,8 +11,8 @@ import pytest
 from fakes import NOON, FakeClock
 from vx_token.config.model import Config, Profile
 from vx_token.credentials.token import Token
-from vx_token.errors import LoginNeededError, TemporaryError, VxTokenError
-from vx_token.tokens.model import Origin, State
+from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
+from vx_token.tokens.model import CallerAttempt, Origin, State
 from vx_token.tokens.ownership import Ownership
 from vx_token.tokens.refresh import Refresher
 from vx_token.tokens.store import Store
@@ -191,3 +192,93 @@ def test_where_this_machine_has_a_login_of_its_own_another_logins_record_is_not_
     assert ownership.is_current(state, profile) == theirs
     assert ownership.outdated(state, profile) != theirs
     assert (ownership.same_login(state, profile) is True) == theirs
+
+
+# How often callers ask
+
+
+def test_no_caller_repeats_a_failure_within_five_seconds(refresher: Refresher, bank: Bank) -> None:
+    profile, bank.lifetime = profile_of(refresher), 200.0
+    refresher.refresh(profile)
+    bank.clock.pass_by(25)
+    bank.error = TemporaryError("Google cannot be reached")
+    for wait, asked in ((0.0, 2), (4.5, 2), (0.5, 3), (4.9, 3)):
+        bank.clock.pass_by(wait)
+        assert refresher.current(profile, min_ttl=180).value == "ya29.1"
+        assert len(bank.deadlines) == asked
+
+
+def test_a_caller_that_insists_waits_for_its_turn(refresher: Refresher, bank: Bank) -> None:
+    profile, bank.lifetime = profile_of(refresher), 3.0
+    refresher.refresh(profile)
+    bank.clock.pass_by(0.2)
+    started = time.monotonic()
+    assert refresher.current(profile, min_ttl=2.9, strict=True).value == "ya29.2"
+    assert time.monotonic() - started >= 0.09  # three tenths of a second after the attempt before
+
+
+def test_a_caller_with_a_live_token_does_not_wait_for_the_lock(refresher: Refresher, bank: Bank) -> None:
+    profile = profile_of(refresher)
+    refresher.refresh(profile)
+    bank.clock.pass_by(HOUR - 100)
+    looks: list[float] = []
+
+    def stop() -> bool:  # a caller that waits looks for a reason to stop again and again
+        looks.append(time.monotonic())
+        return False
+
+    brief = replace(refresher, cancelled=stop)
+    with refresher.store.lock("p", time.monotonic(), lambda: False):
+        assert brief.current(profile).value == "ya29.1"
+    assert looks == []
+
+
+def test_an_attempt_is_on_record_while_google_is_asked_and_answered_afterwards(refresher: Refresher) -> None:
+    profile = profile_of(refresher)
+    records: list[CallerAttempt | None] = []
+
+    def fetch(*_: object) -> Token:
+        records.append(refresher.store.last_attempt("p"))
+        now = refresher.clock.now()
+        return Token("ya29.x", now + HOUR, now, "service_account")
+
+    replace(refresher, fetch=fetch).current(profile)
+    assert records[0] is not None
+    assert (records[0].started_at, records[0].unanswered) == (refresher.clock.now(), 1)
+    assert refresher.store.last_attempt("p") == replace(records[0], unanswered=0)
+
+
+def test_attempts_without_an_answer_are_counted_and_hold_callers_off(refresher: Refresher, bank: Bank) -> None:
+    def killed(*_: object) -> Token:
+        raise KeyboardInterrupt
+
+    hanging = replace(refresher, fetch=killed)
+    for count, pause in ((1, 5.0), (2, 5.0), (3, 5.0), (4, 8.0)):
+        with pytest.raises(KeyboardInterrupt):
+            hanging.current(profile_of(refresher))
+        attempt = refresher.store.last_attempt("p")
+        assert attempt is not None
+        assert attempt.unanswered == count
+        bank.clock.pass_by(pause)
+    assert refresher.current(profile_of(refresher)).value == "ya29.1"
+
+
+def test_only_the_daemon_refreshes_without_a_lock(refresher: Refresher, bank: Bank) -> None:
+    (refresher.store.prepare("p") / "lock").mkdir()
+    for ask in (refresher.refresh, refresher.current):
+        with pytest.raises(ConfigError, match=r"cannot write in .*: Is a directory"):
+            ask(profile_of(refresher))
+    assert bank.deadlines == []
+    token = replace(refresher, lockless=True).refresh(profile_of(refresher)).token
+    assert token is not None
+    assert token.value == "ya29.1"
+    bank.clock.pass_by(HOUR - 100)
+    assert refresher.current(profile_of(refresher)) == token  # a live one is good enough for now
+
+
+def test_a_state_is_written_once_publishing_has_made_room(refresher: Refresher) -> None:
+    path = refresher.store.prepare("p") / "state.json"
+    (path / "file").mkdir(parents=True)
+    state = replace(refresher, publish=lambda *_: shutil.rmtree(path)).refresh(profile_of(refresher))
+    assert refresher.store.unsaved("p") is None
+    assert Store(refresher.store.root).read("p") == state
