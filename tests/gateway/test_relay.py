@@ -223,6 +223,45 @@ def test_a_broken_stream_resets_a_client_that_knows_no_chunks(proxy: Front, serv
             read_all(raw)
 
 
+@pytest.fixture
+def impatient(server: Upstream) -> Iterator[Front]:
+    with front(Purse(), Route("p", server.url), limits=replace(BRISK, silence=2.0)) as running:
+        yield running
+
+
+def test_a_silent_upstream_is_a_504(impatient: Front, server: Upstream) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    server.handler = handler
+    answer = impatient.ask()
+    assert (answer.status, answer.error["code"]) == (504, "upstream_timeout")
+    until(lambda: server.open == 0)
+
+
+def test_a_stream_that_falls_silent_is_broken_off(impatient: Front, server: Upstream) -> None:
+    steps = server.handler = Steps(b"data: 1\n\n", b"never")
+    steps.go[0].set()
+    connection, response = start(impatient)
+    with pytest.raises(http.client.IncompleteRead) as broken:
+        response.read()
+    assert broken.value.partial == b"data: 1\n\n"
+    steps.go[1].set()
+    connection.close()
+
+
+def test_the_silence_that_a_slow_reader_causes_breaks_nothing(impatient: Front, server: Upstream) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=bytes(32 << 20))
+
+    server.handler = handler
+    connection, response = start(impatient)
+    threading.Event().wait(5.0)
+    assert len(response.read()) == 32 << 20
+    connection.close()
+
+
 def test_an_upstream_that_answers_nothing_is_a_502(proxy: Front, server: Upstream) -> None:
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         assert request.transport is not None

@@ -1,6 +1,7 @@
 """Corrections to the headers that aiohttp writes: bytes above 0x7F are kept, and no defaults are added."""
 
 import re
+from collections.abc import Iterable
 
 from aiohttp import http_writer, web
 from multidict import CIMultiDict
@@ -32,7 +33,16 @@ def keep_header_bytes() -> None:
 def _with_all_bytes(status_line: str, headers: CIMultiDict[str]) -> bytes:
     if status_line.isascii() and all(map(str.isascii, headers.values())):
         return _serialize(status_line, headers)
-    lines = [status_line, *(f"{name}: {value}" for name, value in headers.items())]
-    if any(map(_CONTROL.search, lines)):
+    return head_bytes(status_line, headers.items())
+
+
+def head_bytes(first_line: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    """Return the head of a request or response with its empty line.
+
+    Raises:
+        ValueError: a control character.
+    """
+    lines = [first_line, *[f"{name}: {value}" for name, value in headers]]
+    if _CONTROL.search("".join(lines)):
         raise ValueError("a control character in a header")
     return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")

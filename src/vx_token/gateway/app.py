@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import aiohttp
-from aiohttp import web
+from aiohttp import hdrs, web
+from multidict import istr
 
 from vx_token import __version__
 from vx_token.config.listen import is_loopback
@@ -32,6 +32,7 @@ from vx_token.gateway.guard import (
     is_preflight,
     parse_target,
 )
+from vx_token.gateway.http_client import Client
 from vx_token.gateway.metrics import CONTENT_TYPE, STATUS_PATH, Metrics, Snapshot, known_route
 from vx_token.gateway.models import model_entry, model_list
 from vx_token.gateway.relay import StreamedResponse, UpstreamClosedError
@@ -42,6 +43,7 @@ from vx_token.gateway.upstream import UpstreamRequest
 
 _log = logging.getLogger(__name__)
 _access = logging.getLogger(f"{__name__}.access")
+_FETCH_SITE = istr("Sec-Fetch-Site")
 _CLIENT_CLOSED_REQUEST = 499  # the non-standard code of nginx
 
 
@@ -86,15 +88,15 @@ class GatewayApp:
         """Return the request counters; thread-safe."""
         return self._metrics.snapshot()
 
-    async def handle(self, session: aiohttp.ClientSession, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request, count it, and write the access log; `session` sends requests to upstream."""
+    async def handle(self, client: Client, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request, count it, and write the access log; `client` sends requests to upstream."""
         exchange = Exchange(extra={"Connection": "close"} if self.connections.draining else {})
         transport = request.transport  # None at the end if the client disconnects
         self.connections.request_started(transport)
         self._metrics.request_started()
         response: web.StreamResponse | None = None
         try:
-            response = await self._respond(session, request, exchange)
+            response = await self._respond(client, request, exchange)
             return response
         except (asyncio.CancelledError, ConnectionError):
             exchange.status = _CLIENT_CLOSED_REQUEST
@@ -107,11 +109,9 @@ class GatewayApp:
             if self.settings.access_log:
                 _log_access(request.method, exchange, _size(response))
 
-    async def _respond(
-        self, session: aiohttp.ClientSession, request: web.BaseRequest, exchange: Exchange
-    ) -> web.StreamResponse:
+    async def _respond(self, client: Client, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
         try:
-            response = await self._dispatch(session, request, exchange)
+            response = await self._dispatch(client, request, exchange)
         except UpstreamClosedError as closed:
             exchange.status = 502
             return closed.response
@@ -129,21 +129,20 @@ class GatewayApp:
         exchange.status = response.status
         return response
 
-    async def _dispatch(
-        self, session: aiohttp.ClientSession, request: web.BaseRequest, exchange: Exchange
-    ) -> web.StreamResponse:
+    async def _dispatch(self, client: Client, request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
         settings = self.settings
+        headers = request.headers
         check_method(request.method)
-        check_framing(request.version, request.headers.getall("Transfer-Encoding", ()))
-        check_host(request.headers.getall("Host", ()), settings.hosts)
-        sites = request.headers.getall("Sec-Fetch-Site", ())
-        origin = check_origin(request.headers.getall("Origin", ()), sites, settings.origins)
-        exchange.extra.update(cors(origin))
-        if origin and is_preflight(request.method, request.headers):
-            return _response(204, b"", exchange.extra)
+        check_framing(request.version, headers.getall(hdrs.TRANSFER_ENCODING, ()))
+        check_host(headers.getall(hdrs.HOST, ()), settings.hosts)
+        origin = check_origin(headers.getall(hdrs.ORIGIN, ()), headers.getall(_FETCH_SITE, ()), settings.origins)
+        if origin:
+            exchange.extra.update(cors(origin))
+            if is_preflight(request.method, headers):
+                return _response(204, b"", exchange.extra)
         public = self._public_response(request, settings)
         if public is not None:
-            exchange.path = request.path_qs
+            exchange.path = request.raw_path
             return public
         key = self._check_key(request, settings)
         exchange.key = key.name
@@ -161,11 +160,11 @@ class GatewayApp:
         if request.method in {"GET", "HEAD"} and target.path.partition("/")[0] == "models":
             return _models_response(route, target.path, exchange.extra)
         outgoing = UpstreamRequest(request.method, target, route)
-        return await self._forwarder.forward(session, request, outgoing, exchange)
+        return await self._forwarder.forward(client, request, outgoing, exchange)
 
     def _public_response(self, request: web.BaseRequest, settings: GatewaySettings) -> web.Response | None:
         """Answer public endpoints: health, readiness, and metrics on the Unix socket or if `metrics_open` is set."""
-        match request.path_qs:
+        match request.raw_path:
             case "/healthz":
                 return _json({"status": "ok", "version": __version__})
             case "/readyz":
@@ -175,7 +174,7 @@ class GatewayApp:
         return None
 
     def _check_key(self, request: web.BaseRequest, settings: GatewaySettings) -> LocalKey:
-        candidate = bearer(request.headers.getall("Authorization", ()))
+        candidate = bearer(request.headers.getall(hdrs.AUTHORIZATION, ()))
         if (key := settings.find_key(candidate)) is not None:
             return key
         what, hint = "this is not the local key of the vx-token gateway", "run vx-token env for the variables to set"

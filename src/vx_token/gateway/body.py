@@ -70,11 +70,11 @@ class RequestBody:
         self._size = 0
         self.buffered = b""
 
-    def payload(self) -> bytes | AsyncIterator[bytes] | None:
-        """Return the body for aiohttp; call it once per attempt, and only once if not `complete`."""
+    def payload(self) -> bytes | AsyncIterator[bytes]:
+        """Return the body; call it once per attempt, and only once if not `complete`."""
         if not self.complete:
             return self._rest()
-        return self._slices() if len(self.buffered) > _SLICE else self.buffered or None
+        return self._slices() if len(self.buffered) > _SLICE else self.buffered
 
     async def _slices(self) -> AsyncIterator[bytes]:
         for start in range(0, len(self.buffered), _SLICE):

@@ -48,27 +48,29 @@ class RecentRequests:
     """The last requests, numbered from 1."""
 
     def __init__(self) -> None:
-        self._kept: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+        self._kept: deque[tuple[int, float, float, str, Exchange]] = deque(maxlen=_KEPT)
         self._count = 0
 
     def add(self, exchange: Exchange, route: str) -> None:
         """Add a completed request."""
         self._count += 1
-        self._kept.append(
-            {
-                "number": self._count,
-                "time": time.time(),
-                "key": exchange.key,
-                "route": f"{exchange.profile}/{route}",
-                "model": exchange.model[:_MAX_MODEL],
-                "status": exchange.status,
-                "first_byte": None if exchange.first_byte is None else round(exchange.first_byte, 3),
-                "total": round(exchange.seconds, 3),
-                "prompt": exchange.usage.prompt,
-                "answer": exchange.usage.answer,
-            }
-        )
+        self._kept.append((self._count, time.time(), exchange.seconds, route, exchange))
 
     def after(self, number: int) -> list[dict[str, Any]]:
         """Return the kept requests with a higher number."""
-        return list(islice(self._kept, max(0, len(self._kept) - (self._count - number)), None))
+        return [_as_dict(*each) for each in islice(self._kept, max(0, len(self._kept) - (self._count - number)), None)]
+
+
+def _as_dict(number: int, ended_at: float, total: float, route: str, exchange: Exchange) -> dict[str, Any]:
+    return {
+        "number": number,
+        "time": ended_at,
+        "key": exchange.key,
+        "route": f"{exchange.profile}/{route}",
+        "model": exchange.model[:_MAX_MODEL],
+        "status": exchange.status,
+        "first_byte": None if exchange.first_byte is None else round(exchange.first_byte, 3),
+        "total": round(total, 3),
+        "prompt": exchange.usage.prompt,
+        "answer": exchange.usage.answer,
+    }

@@ -4,7 +4,7 @@ import time
 from http import HTTPStatus
 
 import aiohttp
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11, hdrs, web
 
 from vx_token.credentials.token import Token
 from vx_token.errors import VxTokenError
@@ -15,6 +15,7 @@ from vx_token.gateway.errors import GatewayError, token_error
 from vx_token.gateway.exchange import Exchange
 from vx_token.gateway.guard import bearer
 from vx_token.gateway.headers import to_upstream
+from vx_token.gateway.http_client import Client, Response
 from vx_token.gateway.metrics import Metrics
 from vx_token.gateway.models import model_id, needs_rewrite, rewrite
 from vx_token.gateway.relay import relay
@@ -22,7 +23,7 @@ from vx_token.gateway.settings import Limits
 from vx_token.gateway.signature_memory import Scope
 from vx_token.gateway.thought_signatures import ThoughtSignatures, caller_of, has_tools
 from vx_token.gateway.token_source import TokenSource
-from vx_token.gateway.upstream import UpstreamRequest, check_response, release, send, upstream_error
+from vx_token.gateway.upstream import UpstreamRequest, check_response, send, upstream_error
 from vx_token.gateway.usage import UsageMeter
 
 
@@ -47,7 +48,7 @@ class Forwarder:
 
     async def forward(
         self,
-        session: aiohttp.ClientSession,
+        client: Client,
         request: web.BaseRequest,
         outgoing: UpstreamRequest,
         exchange: Exchange,
@@ -62,14 +63,17 @@ class Forwarder:
         await _send_continue(request)
         try:
             await body.read_ahead()
-            if needs_rewrite(outgoing.route) and _is_plain_json(request):
-                body.replace_buffered(rewrite(body.buffered, outgoing.route, outgoing.target.path, whole=body.complete))
-            exchange.model = model_id(body.buffered) if _is_plain_json(request) else ""
+            if _is_plain_json(request):
+                if needs_rewrite(outgoing.route):
+                    body.replace_buffered(
+                        rewrite(body.buffered, outgoing.route, outgoing.target.path, whole=body.complete)
+                    )
+                exchange.model = model_id(body.buffered)
             token = await self._token(outgoing.target.profile)
             scope = self._signature_scope(request, outgoing, body, token)
             if scope is not None:
                 body.replace_buffered(self._signatures.restore(body.buffered, scope))
-            upstream = await self._send_with_retry(session, request, outgoing, body, token, scope)
+            upstream = await self._send_with_retry(client, request, outgoing, body, token, scope)
             exchange.first_byte = exchange.seconds
         finally:
             body.release()  # free the memory before the response, which may take minutes
@@ -77,21 +81,21 @@ class Forwarder:
 
     async def _send_with_retry(
         self,
-        session: aiohttp.ClientSession,
+        client: Client,
         request: web.BaseRequest,
         outgoing: UpstreamRequest,
         body: RequestBody,
         token: Token,
         scope: Scope | None,
-    ) -> aiohttp.ClientResponse:
+    ) -> Response:
         profile = outgoing.target.profile
 
-        async def attempt(token: Token) -> aiohttp.ClientResponse:
+        async def attempt(token: Token) -> Response:
             headers = to_upstream(request.headers.items(), token, outgoing.route.extra_headers)
             if scope is not None:
                 headers = accept_readable(headers)
             started = time.monotonic()
-            response = await send(session, outgoing, headers, body)
+            response = await send(client, outgoing, headers, body)
             self._metrics.upstream_responded(profile, time.monotonic() - started)
             check_response(response)
             if response.status != HTTPStatus.UNAUTHORIZED:
@@ -104,7 +108,7 @@ class Forwarder:
         replacement = await self._replacement(profile, token, upstream)
         if replacement is None or not body.complete:
             return upstream
-        release(upstream)
+        upstream.close()
         return await attempt(replacement)
 
     async def _token(self, profile: str) -> Token:
@@ -113,14 +117,14 @@ class Forwarder:
         except VxTokenError as error:
             raise token_error(profile, error) from None
 
-    async def _replacement(self, profile: str, token: Token, upstream: aiohttp.ClientResponse) -> Token | None:
+    async def _replacement(self, profile: str, token: Token, upstream: Response) -> Token | None:
         try:
             return await self._token_source.replacement(profile, token.value)
         except VxTokenError as error:
-            release(upstream)
+            upstream.close()
             raise token_error(profile, error) from None
         except BaseException:
-            release(upstream)
+            upstream.close()
             raise
 
     def _signature_scope(
@@ -138,7 +142,7 @@ class Forwarder:
     async def _relay_response(
         self,
         request: web.BaseRequest,
-        upstream: aiohttp.ClientResponse,
+        upstream: Response,
         outgoing: UpstreamRequest,
         exchange: Exchange,
         scope: Scope | None,
@@ -152,16 +156,16 @@ class Forwarder:
                 request, upstream, outgoing, list(exchange.extra.items()), AnswerReaders(meter, calls)
             )
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, TimeoutError) as error:
-            raise upstream_error(error, upstream.url.host or "") from None
+            raise upstream_error(error, outgoing.route.base_url) from None
         finally:
-            release(upstream)
+            upstream.close()
             exchange.usage = meter.usage()
         self._metrics.tokens_used(outgoing.target.profile, exchange.usage)
         return response
 
 
 async def _send_continue(request: web.BaseRequest) -> None:
-    expected = request.headers.get("Expect", "").lower()
+    expected = request.headers.get(hdrs.EXPECT, "").lower()
     if not expected or request.version < HttpVersion11:
         return
     if expected != "100-continue":
@@ -171,5 +175,5 @@ async def _send_continue(request: web.BaseRequest) -> None:
 
 
 def _is_plain_json(request: web.BaseRequest) -> bool:
-    encoded = request.headers.get("Content-Encoding", "identity").lower() != "identity"
-    return request.method == "POST" and "json" in request.content_type and not encoded
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
+    return request.method == "POST" and "json" in request.content_type and encoding.lower() == "identity"

@@ -11,6 +11,7 @@ from vx_token.gateway.errors import GatewayError
 from vx_token.gateway.settings import LocalKey
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_VERSIONS = frozenset({(1, 0), (1, 1)})
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::\d{1,5})?")
 _PATH = re.compile(r"/[!$-;=@-Z\[\]_a-z~]*")  # ASCII characters allowed in a path (RFC 3986), and brackets
 _QUERY = re.compile(r"[!\"$-~]*")  # printable ASCII except #
@@ -30,7 +31,12 @@ class RequestTarget:
 
     def url(self, base_url: str) -> str:
         """Return the upstream URL."""
-        return f"{base_url.rstrip('/')}/{self.path}{'?' if self.query else ''}{self.query}"
+        return base_url.rstrip("/") + self.below_base_url
+
+    @property
+    def below_base_url(self) -> str:
+        """Path with its first slash, and query."""
+        return f"/{self.path}?{self.query}" if self.query else f"/{self.path}"
 
 
 def check_method(method: str) -> None:
@@ -43,13 +49,13 @@ def check_method(method: str) -> None:
         raise GatewayError(405, f"the gateway does not support {method} requests", "method_not_allowed")
 
 
-def check_framing(version: Sequence[int], encodings: Sequence[str]) -> None:
+def check_framing(version: tuple[int, int], encodings: Sequence[str]) -> None:
     """Reject other HTTP versions and transfer codings, which upstream could parse differently (request smuggling).
 
     Raises:
         GatewayError: 505 or 501.
     """
-    if tuple(version) not in {(1, 0), (1, 1)}:
+    if version not in _VERSIONS:
         raise GatewayError(505, "the gateway supports HTTP/1.1 and 1.0", "bad_version")
     if any(encoding.strip().lower() != "chunked" for encoding in encodings):
         raise GatewayError(501, "the gateway supports no transfer coding but chunked", "bad_encoding")
@@ -65,10 +71,10 @@ def check_host(hosts: Sequence[str], allowed: Collection[str] = ()) -> None:
     Raises:
         GatewayError: 400 if there is not exactly one, 403 for another name.
     """
-    match = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
-    if match is None:
+    name = _host_name(hosts[0]) if len(hosts) == 1 else ""
+    if not name:
         raise GatewayError(400, "a request needs one well-formed Host header", "bad_host")
-    if not _is_loopback(name := match[1].lower()) and name not in allowed:
+    if not _is_loopback(name) and name not in allowed:
         names = "127.0.0.1, [::1], localhost, or in gateway.allowed_hosts"
         raise GatewayError(403, f"the Host header must be {names}", "foreign_host")
 
@@ -119,7 +125,7 @@ def parse_target(raw: str, profiles: Collection[str], default: str) -> RequestTa
         GatewayError: 400 if the path could leave the base URL, 404 for an unknown profile.
     """
     path, _, query = raw.partition("?")
-    if not _QUERY.fullmatch(query):
+    if query and not _QUERY.fullmatch(query):
         raise GatewayError(400, _BAD_TARGET, "bad_target")
     profile, rest = _parse_path(path, default)
     if profile not in profiles:
@@ -162,6 +168,13 @@ def _is_plain(segment: str) -> bool:
 def _is_name(part: str) -> bool:
     """Return whether a part of a segment with encoded slashes, as in `google%2Fgemini`, leads to no other folder."""
     return part != "" and part.split(";", maxsplit=1)[0] not in {".", ".."}  # some servers read "..;x" as ".."
+
+
+@functools.lru_cache(maxsize=64)
+def _host_name(host: str) -> str:
+    """Return the name in a Host header in lower case, "" if it is malformed."""
+    match = _HOST.fullmatch(host)
+    return match[1].lower() if match else ""
 
 
 @functools.lru_cache(maxsize=64)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vx_token.errors import ConfigError
 from vx_token.gateway.key import KEY_FILE, PREVIOUS_FILE, read_key_file, read_previous_keys
-from vx_token.gateway.named_keys import NamedKey, folder_stamp, named_keys
+from vx_token.gateway.named_keys import FOLDER, NamedKey, folder_stamp, named_keys
 from vx_token.gateway.settings import DEFAULT_KEY, LocalKey
 
 
@@ -25,6 +25,8 @@ class LocalKeys:
         self, folder: Path, temporary: tuple[NamedKey, ...] = (), now: Callable[[], float] = time.time
     ) -> None:
         self._folder = folder
+        self._files = (folder / KEY_FILE, folder / PREVIOUS_FILE)  # joined once, not for each request
+        self._named_folder = folder / FOLDER
         self._temporary = [(key.value.encode(), float("inf"), key.owner) for key in temporary]
         self._now = now
         self._stamps: tuple[tuple[int, ...], ...] | None = None
@@ -42,8 +44,7 @@ class LocalKeys:
         return found
 
     def _reload(self) -> None:
-        files = (_stamp(self._folder / KEY_FILE), _stamp(self._folder / PREVIOUS_FILE))
-        stamps = (*files, folder_stamp(self._folder))
+        stamps = (*map(_stamp, self._files), folder_stamp(self._named_folder))
         if stamps == self._stamps:
             return
         # If a file is missing or invalid, the default keys already loaded stay valid.

@@ -85,9 +85,9 @@ def limits(key: LocalKey) -> str:
 
 
 def folder_stamp(folder: Path) -> tuple[int, ...]:
-    """Return a value that changes with each created or revoked key; a unique one right after a change."""
+    """Return a value that changes with each key created in or revoked from `folder`; a unique one after a change."""
     try:
-        status = (folder / FOLDER).stat()
+        status = folder.stat()
     except OSError:
         return ()
     stamp = (status.st_ino, status.st_mtime_ns)

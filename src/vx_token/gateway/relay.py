@@ -12,7 +12,8 @@ from vx_token.gateway.aiohttp_headers import RelayedResponse
 from vx_token.gateway.answer import AnswerReaders
 from vx_token.gateway.errors import MAX_ERROR_BODY, may_be_array, to_openai_error
 from vx_token.gateway.headers import Headers, redirect_target, to_client
-from vx_token.gateway.upstream import ConnectionMonitor, UpstreamRequest
+from vx_token.gateway.http_client import Response
+from vx_token.gateway.upstream import UpstreamRequest
 
 _ERROR_WAIT = 2.0  # seconds after which the beginning of an error body is sent on
 _FORMAT = frozenset({"content-length", "content-encoding", "content-type"})
@@ -46,7 +47,7 @@ class BufferedResponse(RelayedResponse, web.Response):
 
 async def relay(
     request: web.BaseRequest,
-    upstream: aiohttp.ClientResponse,
+    upstream: Response,
     outgoing: UpstreamRequest,
     extra: Headers,
     readers: AnswerReaders,
@@ -76,9 +77,7 @@ async def relay(
     return await _send_stream(request, upstream, headers, prefix, readers)
 
 
-def _send_buffered(
-    upstream: aiohttp.ClientResponse, headers: Headers, prefix: bytes, readers: AnswerReaders
-) -> web.StreamResponse:
+def _send_buffered(upstream: Response, headers: Headers, prefix: bytes, readers: AnswerReaders) -> web.StreamResponse:
     """Send a response that has arrived completely, in one write instead of three."""
     body = prefix + upstream.content.read_nowait()
     readers.feed(body)
@@ -87,14 +86,13 @@ def _send_buffered(
 
 
 async def _send_stream(
-    request: web.BaseRequest, upstream: aiohttp.ClientResponse, headers: Headers, prefix: bytes, readers: AnswerReaders
+    request: web.BaseRequest, upstream: Response, headers: Headers, prefix: bytes, readers: AnswerReaders
 ) -> web.StreamResponse:
     response = StreamedResponse(status=upstream.status, reason=upstream.reason, headers=CIMultiDict(headers))
     await response.prepare(request)
     content = upstream.content
     chunk = prefix
     readers.feed(chunk)
-    monitor = ConnectionMonitor(upstream)
     try:
         while not content.at_eof():
             if chunk:
@@ -105,11 +103,10 @@ async def _send_stream(
                 _abort_client(request)
                 raise UpstreamClosedError(response) from None
             readers.feed(chunk)
-        if monitor.reset:
+        if upstream.was_reset:
             _abort_client(request)
             raise UpstreamClosedError(response)
     finally:
-        monitor.stop()
         readers.end()
     response.size = readers.meter.size
     await response.write_eof(chunk)
@@ -133,7 +130,7 @@ def _location(value: str, outgoing: UpstreamRequest) -> tuple[str, str]:
     return "Location", redirect_target(value, outgoing.target.url(outgoing.route.base_url), outgoing.route)
 
 
-def _is_plain_error(upstream: aiohttp.ClientResponse) -> bool:
+def _is_plain_error(upstream: Response) -> bool:
     return upstream.status >= 400 and "event-stream" not in upstream.headers.get("Content-Type", "").lower()
 
 

@@ -17,10 +17,11 @@ from vx_token.gateway.aiohttp_headers import keep_header_bytes
 from vx_token.gateway.app import GatewayApp, malformed_response
 from vx_token.gateway.connections import Connections
 from vx_token.gateway.half_closed import HalfClosedConnections
+from vx_token.gateway.http_client import Client
 from vx_token.gateway.memory import trim_periodically
 from vx_token.gateway.settings import Limits
 from vx_token.gateway.sockets import client_url, max_connections, open_sockets
-from vx_token.gateway.upstream import open_session
+from vx_token.gateway.upstream import open_client
 
 _STALL_CHECK = 5.0  # maximum seconds between two checks for stalled clients
 _FORGET_INTERVAL = 60.0  # seconds between two searches for old thought signatures
@@ -53,8 +54,8 @@ async def serve(
     limit = max_connections()
     listening = list(sockets) or open_sockets(settings)
     base_url = client_url(listening)
-    async with open_session(settings.ca_file, settings.limits, limit) as session:
-        server = _server(gateway, session, settings.limits)
+    async with open_client(settings.ca_file, settings.limits, limit) as client:
+        server = _server(gateway, client, settings.limits)
         acceptor = Acceptor(server, listening, gateway.connections, limit)
         chores = [
             trim_periodically(gateway.take_peak),
@@ -180,8 +181,8 @@ class _RequestHandler(web.RequestHandler):
 class _Server(web.Server):
     """A server of aiohttp that closes connections without a first request; aiohttp has no such timeout."""
 
-    def __init__(self, gateway: GatewayApp, session: aiohttp.ClientSession, **options: Any) -> None:
-        super().__init__(functools.partial(gateway.handle, session), request_factory=_new_request, **options)
+    def __init__(self, gateway: GatewayApp, client: Client, **options: Any) -> None:
+        super().__init__(functools.partial(gateway.handle, client), request_factory=_new_request, **options)
         self._gateway = gateway
         self._half_closed = HalfClosedConnections()
         self._first: dict[web.RequestHandler, tuple[asyncio.Transport, asyncio.TimerHandle]] = {}
@@ -222,10 +223,10 @@ def _new_request(
     return _Request(message, body, connection, writer, task, task.get_loop())
 
 
-def _server(gateway: GatewayApp, session: aiohttp.ClientSession, limits: Limits) -> web.Server:
+def _server(gateway: GatewayApp, client: Client, limits: Limits) -> web.Server:
     return _Server(
         gateway,
-        session,
+        client,
         handler_cancellation=True,  # a client that leaves ends its request upstream
         auto_decompress=False,
         keepalive_timeout=limits.idle,
