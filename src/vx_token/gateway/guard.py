@@ -49,13 +49,13 @@ def check_method(method: str) -> None:
         raise GatewayError(405, f"the gateway does not support {method} requests", "method_not_allowed")
 
 
-def check_framing(version: tuple[int, int], encodings: Sequence[str]) -> None:
+def check_framing(version: Sequence[int], encodings: Sequence[str]) -> None:
     """Reject other HTTP versions and transfer codings, which upstream could parse differently (request smuggling).
 
     Raises:
         GatewayError: 505 or 501.
     """
-    if version not in _VERSIONS:
+    if tuple(version) not in _VERSIONS:
         raise GatewayError(505, "the gateway supports HTTP/1.1 and 1.0", "bad_version")
     if any(encoding.strip().lower() != "chunked" for encoding in encodings):
         raise GatewayError(501, "the gateway supports no transfer coding but chunked", "bad_encoding")
