@@ -149,10 +149,14 @@ def main() -> None:
     """Run all, print the table, and write it into the page unless the run is a quick one."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
+    parser.add_argument(
+        "--inputs", type=int, default=5000, help="for each test of Hypothesis; atheris gets 100 times it"
+    )
+    arguments = parser.parse_args()
+    quick, inputs = arguments.quick, 100 if arguments.quick else arguments.inputs
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        run_tests(100 if quick else 5000, Path(folder, "report.xml"))
+        run_tests(inputs, Path(folder, "report.xml"))
         ran = list(cases(Path(folder, "report.xml")))
     sys.path.insert(0, str(REPOSITORY / "tests"))
     from fuzz_targets import TARGETS
@@ -160,7 +164,7 @@ def main() -> None:
     guided: list[tuple[str, int, bool]] = []
     if FUZZER.exists():
         with ThreadPoolExecutor(2) as pool:
-            guided = list(pool.map(lambda target: fuzz(target, 2000 if quick else 500_000), TARGETS))
+            guided = list(pool.map(lambda target: fuzz(target, 20 * inputs if quick else 100 * inputs), TARGETS))
     else:
         show("atheris is not installed: the coverage-guided half did not run")
     figures, good = table(ran, guided)
