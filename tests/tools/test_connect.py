@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pexpect
 import pytest
 from click.testing import CliRunner
 
@@ -290,3 +291,48 @@ def test_wrong_words(ready: Box) -> None:
         assert done.returncode == 2
         assert message in done.stderr
     assert "llm is not connected" in connect(ready, "--undo", "llm", "--yes").stderr
+
+
+def doctor(box: Box) -> list[tuple[str, str, str]]:
+    found = json.loads(box.vx("doctor", "--json").stdout)["checks"]
+    return [(check["ok"], check["detail"], check["hint"]) for check in found if check["name"] == "connect"]
+
+
+def test_doctor_names_a_tool_whose_key_was_revoked_or_whose_settings_were_changed(ready: Box) -> None:
+    assert doctor(ready) == []
+    connected(ready, "qwen-code", "--yes", "--offline")
+    assert doctor(ready) == [("ok", "qwen-code has its settings", "")]
+    path = ready.home / ".qwen" / "settings.json"
+    content = path.read_text()
+    path.write_text(content.replace("{", '{"theme": "dark",', 1))
+    assert doctor(ready) == [("ok", "qwen-code has its settings", "")]
+    path.write_text(content.replace("google/gemini-2.5-flash", "another"))
+    remedy = "run: vx-token connect qwen-code\nor take it back: vx-token connect --undo qwen-code"
+    changed = f"qwen-code: {path}: vx-token's setting model.name was changed or removed"
+    assert doctor(ready) == [("warn", changed, remedy)]
+    path.unlink()
+    assert doctor(ready) == [("warn", f"qwen-code: {path} is gone", remedy)]
+    path.write_text(content)
+    assert ready.vx("gateway", "revoke", "qwen-code").returncode == 0
+    assert doctor(ready) == [("warn", "qwen-code: its local key qwen-code was revoked", remedy)]
+    connected(ready, "qwen-code", "--yes", "--offline")
+    assert doctor(ready) == [("ok", "qwen-code has its settings", "")]
+
+
+@pytest.mark.parametrize("answer", ["n", "y"])
+def test_a_change_at_a_terminal_waits_for_the_answer(ready: Box, answer: str) -> None:
+    before, command = files(ready.home), ready.command("connect", "qwen-code", "--offline")
+    with pexpect.spawn(command[0], command[1:], env=ready.environ, encoding="utf-8", timeout=60) as terminal:
+        terminal.expect(r"Do this\? \[Y/n\]")
+        assert "qwen" in str(terminal.before)
+        assert files(ready.home) == before
+        terminal.sendline(answer)
+        terminal.expect(pexpect.EOF)
+        shown = str(terminal.before)
+    assert "vx-local-" not in shown
+    if answer == "n":
+        assert "nothing changed" in shown
+        assert files(ready.home) == before
+    else:
+        assert "connected; no request was made" in shown
+        assert files(ready.home) != before

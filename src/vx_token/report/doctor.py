@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from vx_token import __version__
 from vx_token.errors import printable
-from vx_token.report import doctor_shell, doctor_token
+from vx_token.report import doctor_shell, doctor_token, doctor_tools
 from vx_token.report.color import Paint, plain
 from vx_token.report.doctor_facts import Check, DoctorFacts
 
@@ -25,6 +25,7 @@ CHECKS: tuple[Callable[[DoctorFacts], Iterable[Check]], ...] = (
     doctor_shell.cursor,
     doctor_shell.proxies,
     doctor_shell.gateway,
+    doctor_tools.connections,
 )
 """The checks, each of which gives any number of results; none makes a request."""
 

@@ -23,6 +23,7 @@ from vx_token.system import atomic, paths
 from vx_token.system.clock import Clock
 from vx_token.tokens.model import State
 from vx_token.tokens.store import Store
+from vx_token.tools import connection, record
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class DoctorFacts:
         differs: the variables whose values differ between the daemon and this shell.
         cursor: whether this user has Cursor's settings.
         texts: contents of start-up files and of other tools' settings, by path.
+        connections: the connected tools, each with what has broken its connection, or "".
         gateway_problem: the gateway's problem and a hint, or "" and a remark; None when it is not enabled.
         gateway_addresses: the gateway's addresses beyond loopback, each as `ip:port`, and whether this machine has it.
     """
@@ -91,6 +93,7 @@ class DoctorFacts:
     differs: tuple[str, ...]
     cursor: bool
     texts: Mapping[Path, str] = field(repr=False)
+    connections: Mapping[str, str]
     gateway_problem: tuple[str, str] | None
     gateway_addresses: Mapping[str, bool]
 
@@ -128,6 +131,7 @@ def gather(
         differs=_differences(running, environ, cwd, _irrelevant(good)),
         cursor=any((paths.home_dir(environ) / place / "Cursor").is_dir() for place in _APPLICATIONS),
         texts=_texts([*shell_startup.files(environ), *dotenvs(environ, cwd), *llm_files(environ)]),
+        connections=_connections(environ),
         gateway_problem=_gateway_problem(good, running) if good and address.is_wanted(good) else None,
         gateway_addresses=_gateway_addresses(good) if good and address.is_wanted(good) else {},
     )
@@ -205,6 +209,16 @@ def _texts(files: list[Path]) -> dict[Path, str]:
             if path.is_file():
                 texts[path] = path.read_text(encoding="utf-8", errors="replace")
     return texts
+
+
+def _connections(environ: Mapping[str, str]) -> dict[str, str]:
+    names = record.connected(environ)
+    try:
+        keys = {key.name for key in address.key_owners(environ)} if names else set[str]()
+        made = [record.read(environ, name) for name in names]
+    except ConfigError as error:
+        return {"": error.message}
+    return {each.tool: connection.problem(each, keys) for each in made if each}
 
 
 def _gateway_problem(config: Config, daemon: Mapping[str, Any] | None) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,32 @@ def _planned(file: SettingsFile, access: Access, earlier: FileRecord | None) -> 
     entry = FileRecord(file.path, file.form, base, mode, checksum(new), tuple(applied), folders, file.only_secrets)
     hidden = _secrets(entry, old, new) | ({access.key} if access.key else set())
     return EditFile(file.path, old, new, new_mode=tightened, hidden=hidden), entry
+
+
+def problem(record: Record, keys: Container[str]) -> str:
+    """Return what has broken a tool's connection since; "" if nothing has.
+
+    Args:
+        record: the connection.
+        keys: the names of the local keys.
+    """
+    if record.key and record.key not in keys:
+        return f"its local key {record.key} was revoked"
+    return next(filter(None, map(_changed, record.files)), "")
+
+
+def _changed(file: FileRecord) -> str:
+    content = file_edit.read_if_exists(file.path)
+    if content is None:
+        return f"{file.path} is gone"
+    if checksum(content) == file.after:
+        return ""
+    try:
+        values = document.parsed(content, file.form)
+    except NotEditableError:
+        return f"{file.path} is no {file.form.upper()} that vx-token can read"
+    lost = [".".join(each.setting.path) for each in file.applied if not settings.is_present(values, each)]
+    return f"{file.path}: vx-token's setting {lost[0] or 'in the list'} was changed or removed" if lost else ""
 
 
 def _mode(path: Path) -> int | None:

@@ -128,10 +128,27 @@ def withdraw(document: Any, applied: Iterable[Applied], *, is_own_file: bool = F
     return kept
 
 
+def is_present(document: Any, entry: Applied) -> bool:
+    """Return whether a document still has a setting of ours."""
+    setting, holder = entry.setting, document
+    for key in setting.path:
+        if not isinstance(holder, dict) or key not in holder:
+            return False
+        holder = holder[key]
+    value = _without_volatile(setting)
+    if setting.is_item:
+        return isinstance(holder, list) and any(_contains(item, value) for item in holder)
+    return _contains(holder, value)
+
+
+def _without_volatile(setting: Setting) -> Any:
+    if not setting.volatile:
+        return setting.value
+    return {key: each for key, each in setting.value.items() if key not in setting.volatile}
+
+
 def _take(document: Any, entry: Applied) -> Iterator[str]:
-    path, value = entry.setting.path, entry.setting.value
-    if entry.setting.volatile:
-        value = {key: each for key, each in value.items() if key not in entry.setting.volatile}
+    path, value = entry.setting.path, _without_volatile(entry.setting)
     holders = [document]
     for key in path if entry.setting.is_item else path[:-1]:
         if not isinstance(holders[-1], dict) or key not in holders[-1]:
