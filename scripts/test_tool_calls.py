@@ -23,7 +23,7 @@ from pathlib import Path
 from vx_token.emulator import Emulator, running
 
 ROOT = Path(__file__).resolve().parent.parent
-INSTALLED = ROOT / ".tool-calls"
+INSTALLED = ROOT / ".tools"
 PAGE = ROOT / "docs" / "tools.md"
 BEGIN, END = "<!-- scripts/test-tool-calls writes this table. -->\n", "<!-- End of the table. -->\n"
 MODEL = "google/gemini-3-pro-preview"
@@ -57,7 +57,7 @@ class Tool:
         """Return the commands of one conversation."""
         if self.command:
             return [[*self.command, PROMPTS[0]], [*self.command, *self.again, PROMPTS[1]]]
-        clients = ROOT / "scripts" / "tool-calls"
+        clients = ROOT / "scripts" / "tools"
         if self.environment == "node":
             return [["node", str(clients / "clients.mjs"), self.package, way]]
         python = INSTALLED / self.environment / "bin" / "python"
@@ -112,10 +112,11 @@ class Stage:
         self._configure(home, url, key)
         environ = {**self.environ, "HOME": str(home), "OPENAI_BASE_URL": url, "OPENAI_API_KEY": key}
         refused, output = self.google.count("chat", 400), ""
+        lines = "" if tool.command else "\n".join([*PROMPTS, ""])
         for command in tool.commands(way):
             try:
                 done = subprocess.run(
-                    command, cwd=home / "work", env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                    command, cwd=home / "work", env=environ, input=lines, capture_output=True, text=True,
                     timeout=120, check=False,
                 )  # fmt: skip
             except subprocess.TimeoutExpired:

@@ -1,23 +1,27 @@
-// Node tools with two turns of tool calls in one conversation: `clients.mjs NAME plain|stream` prints both answers.
+// Node libraries in one conversation with tool calls: `clients.mjs NAME plain|stream` prints an answer to each line.
 // Key, URL and model come from OPENAI_API_KEY, OPENAI_BASE_URL and OPENAI_MODEL.
 // TOOLS is the folder whose node_modules has the tools.
+import { execFileSync } from "node:child_process";
 import { createRequire } from "node:module";
+import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 
-const { OPENAI_API_KEY: apiKey, OPENAI_BASE_URL: baseURL, OPENAI_MODEL: model, TOOLS } = process.env;
-const prompts = ["Look at the house.", "Look at the garden."];
+const { OPENAI_API_KEY: apiKey, OPENAI_BASE_URL: baseURL, OPENAI_MODEL: model, KEY_COMMAND, TOOLS } = process.env;
+const prompts = createInterface({ input: process.stdin });
 const description = "Look at a place.";
 const look = ({ place }) => `${place} is green`;
+const [program, ...words] = KEY_COMMAND?.split(" ") ?? [];
+const key = program ? async () => execFileSync(program, words, { encoding: "utf8" }).trim() : apiKey;
 const { resolve } = createRequire(`${TOOLS}/package.json`);
 const load = (name) => import(pathToFileURL(resolve(name)));
 
 async function openaiNode(stream) {
   const { default: OpenAI } = await load("openai");
-  const client = new OpenAI({ maxRetries: 0 });
+  const client = new OpenAI({ apiKey: key, maxRetries: 0 });
   const parameters = { type: "object", properties: { place: { type: "string" } } };
   const tools = [{ type: "function", function: { name: "look", description, parameters } }];
   const messages = [];
-  for (const content of prompts) {
+  for await (const content of prompts) {
     messages.push({ role: "user", content });
     for (;;) {
       const asked = { model, messages, tools };
@@ -45,7 +49,7 @@ async function langchain(stream) {
   const tools = [tool(look, { name: "look", description, schema: z.object({ place: z.string() }) })];
   const chat = new ChatOpenAI({ model, apiKey, configuration: { baseURL }, maxRetries: 0 }).bindTools(tools);
   const messages = [];
-  for (const prompt of prompts) {
+  for await (const prompt of prompts) {
     messages.push(new HumanMessage(prompt));
     for (;;) {
       let answer;
@@ -69,7 +73,7 @@ const aiSdk = (provider) => async (stream) => {
   const tools = { look: tool({ description, inputSchema: z.object({ place: z.string() }), execute: look }) };
   const chat = await provider();
   const messages = [];
-  for (const content of prompts) {
+  for await (const content of prompts) {
     messages.push({ role: "user", content });
     const asked = { model: chat, messages, tools, stopWhen: stepCountIs(5), maxRetries: 0 };
     let result;

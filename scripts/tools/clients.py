@@ -1,17 +1,17 @@
-"""Python tools with two turns of tool calls in one conversation: `clients.py NAME plain|stream` prints both answers.
+"""Python libraries in one conversation with tool calls: `clients.py NAME plain|stream` prints an answer to each line.
 
-Key, URL and model come from OPENAI_API_KEY, OPENAI_BASE_URL and OPENAI_MODEL.
+Key and URL are what a library finds in the environment; the model is OPENAI_MODEL.
 """
 
 import asyncio
 import json
 import os
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 KEY, URL, MODEL = (os.environ.get(name, "") for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"))
-PROMPTS = ("Look at the house.", "Look at the garden.")
 DECLARED = {
     "type": "function",
     "function": {
@@ -20,6 +20,16 @@ DECLARED = {
         "parameters": {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]},
     },
 }
+
+
+def prompts() -> Iterator[str]:
+    return (line.strip() for line in sys.stdin)
+
+
+def key() -> Any:
+    """Return a function that runs the key command, or else the key."""
+    command = os.environ.get("KEY_COMMAND", "").split()
+    return (lambda: subprocess.check_output(command, text=True).strip()) if command else KEY
 
 
 def look(place: str) -> str:
@@ -34,9 +44,9 @@ def look(place: str) -> str:
 def openai_python(stream: bool) -> None:
     import openai
 
-    client = openai.OpenAI(max_retries=0)
+    client = openai.OpenAI(api_key=key(), max_retries=0)
     messages: list[Any] = []
-    for prompt in PROMPTS:
+    for prompt in prompts():
         messages.append({"role": "user", "content": prompt})
         while True:
             asked: dict[str, Any] = {"model": MODEL, "messages": messages, "tools": [DECLARED]}
@@ -64,7 +74,7 @@ def openai_agents(stream: bool) -> None:
 
     async def run() -> None:
         history: list[Any] = []
-        for prompt in PROMPTS:
+        for prompt in prompts():
             asked = [*history, {"role": "user", "content": prompt}]
             if stream:
                 result: Any = Runner.run_streamed(agent, asked)
@@ -89,7 +99,7 @@ def pydantic_ai(stream: bool) -> None:
 
     async def run() -> None:
         history: list[Any] = []
-        for prompt in PROMPTS:
+        for prompt in prompts():
             if stream:
                 async with agent.run_stream(prompt, message_history=history) as result:
                     print(await result.get_output())
@@ -110,9 +120,9 @@ def langchain_openai(stream: bool) -> None:
     from langchain_core.tools import tool
     from langchain_openai import ChatOpenAI
 
-    model = ChatOpenAI(model=MODEL, max_retries=0).bind_tools([tool(look)])
+    model = ChatOpenAI(model=MODEL, api_key=key(), max_retries=0).bind_tools([tool(look)])
     messages: list[Any] = []
-    for prompt in PROMPTS:
+    for prompt in prompts():
         messages.append(HumanMessage(prompt))
         while True:
             answer: Any = reduce(add, model.stream(messages)) if stream else model.invoke(messages)
@@ -132,7 +142,7 @@ def haystack_ai(stream: bool) -> None:
     callback = (lambda _: None) if stream else None
     generator = OpenAIChatGenerator(model=MODEL, tools=tools, streaming_callback=callback, max_retries=0)
     messages: list[Any] = []
-    for prompt in PROMPTS:
+    for prompt in prompts():
         messages.append(ChatMessage.from_user(prompt))
         while True:
             answer = generator.run(messages)["replies"][0]
@@ -147,7 +157,7 @@ def litellm(stream: bool) -> None:
     import litellm as lite
 
     messages: list[Any] = []
-    for prompt in PROMPTS:
+    for prompt in prompts():
         messages.append({"role": "user", "content": prompt})
         while True:
             answer: Any = lite.completion(
@@ -172,7 +182,7 @@ def strands_agents(stream: bool) -> None:
     del stream  # it always streams
     model = OpenAIModel(client_args={"api_key": KEY, "base_url": URL, "max_retries": 0}, model_id=MODEL)
     agent = Agent(model=model, tools=[tool(look)], callback_handler=None)
-    for prompt in PROMPTS:
+    for prompt in prompts():
         print(agent(prompt))
 
 
