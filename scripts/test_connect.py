@@ -24,6 +24,14 @@ QUIET = {
 }
 """Variables that keep tools from asking other hosts."""
 
+CONFIG = """\
+[profiles.test]
+base_url = "{url}"
+credentials = "account.json"
+[gateway]
+port = {port}
+"""
+
 COMMAND = [sys.executable, "-P", "-m", "vx_token"]
 
 
@@ -44,15 +52,18 @@ def environment(root: Path) -> dict[str, str]:
     }
 
 
-@contextmanager
-def gateway(root: Path, environ: dict[str, str], google: Emulator) -> Iterator[None]:
-    """Run `vx-token gateway` for a profile of the emulator's."""
-    google.service_account(root / "account.json")
+def free_port() -> int:
+    """Return a port on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    (root / "config.toml").write_text(
-        f'[profiles.test]\nbase_url = "{google.base_url()}"\ncredentials = "account.json"\n[gateway]\nport = {port}\n'
-    )
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def gateway(root: Path, environ: dict[str, str], google: Emulator, config: str = CONFIG) -> Iterator[str]:
+    """Run `vx-token gateway` for a profile of the emulator's, and give its address."""
+    google.service_account(root / "account.json")
+    url, port = google.base_url(), free_port()
+    (root / "config.toml").write_text(config.format(url=url, port=port))
     with (root / "gateway.log").open("wb") as log:
         process = subprocess.Popen([*COMMAND, "gateway"], env=environ, stderr=log)
     try:
@@ -61,7 +72,7 @@ def gateway(root: Path, environ: dict[str, str], google: Emulator) -> Iterator[N
             if time.monotonic() > end:
                 sys.exit((root / "gateway.log").read_text())
             time.sleep(0.1)
-        yield
+        yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(30)
