@@ -6,6 +6,7 @@ Each sends requests to the same nginx, which stands for Google and answers at on
 import argparse
 import contextlib
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -74,6 +75,7 @@ def begin(box: World, folder: Path, stack: contextlib.ExitStack) -> dict[str, tu
 
 def measure(servers: dict[str, tuple[str, str, psutil.Process | None]], folder: Path, rounds: int) -> str:
     """Return the table of some interleaved rounds."""
+    before = os.getloadavg()[0]
     scripts = {name: folder / str(number) for number, name in enumerate(servers)}
     for name, (_, key, _) in servers.items():
         scripts[name].mkdir()
@@ -113,7 +115,8 @@ def measure(servers: dict[str, tuple[str, str, psutil.Process | None]], folder: 
                 f"{cpu[name]:.0f} µs",
             )
             rows.append((name, *cells, memory))
-    return table(head, *rows)
+    machine = f"{os.cpu_count()} cores, load average {before:.1f}, {rounds} rounds of {bench_gateway.SECONDS} s."
+    return f"{machine}\n\n{table(head, *rows)}"
 
 
 def main() -> None:

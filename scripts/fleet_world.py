@@ -88,7 +88,7 @@ EXAMPLES: dict[str, tuple[str, tuple[Engine, ...]]] = {
 }
 
 
-def until(holds: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+def until(holds: Callable[[], bool], what: str, seconds: float = 180.0) -> None:
     """Wait.
 
     Raises:
