@@ -78,6 +78,7 @@ MODELS = Route("p", "u", aliases={"fast": "google/f"}, model="default", publishe
         (b'{"model":"fast"}{"model":"fast"}', "embeddings", b'{"model":"google/f"}{"model":"fast"}'),
         (b'{"model":"fast","model":"fast"}', "embeddings", b'{"model":"google/f","model":"fast"}'),
         (b'{"model":"google/f"}', "embeddings", b'{"model":"google/f"}'),
+        (b'{"\\u0061\x01":1,"model":"fast"}', "embeddings", b'{"\\u0061\x01":1,"model":"google/f"}'),
         (b'{"model":7,"a":1}', "responses", b'{"model":7,"a":1}'),
     ],
 )
