@@ -81,6 +81,7 @@ def run_tests(examples: int, report: Path) -> None:
     files = sorted({each.partition("::")[0] for tests in CLASSES.values() for each in tests})
     options = ["-q", "--no-header", "-n", "3", "--dist", "loadgroup", "--timeout", "1500"]
     options += ["-p", "no:cacheprovider", f"--junitxml={report}", "-o", "junit_family=xunit1", "--hypothesis-seed=0"]
+    options += ["-k", "not neither_memory_nor_time and not less_than_a_millisecond"]  # those measure speed
     environ = {**os.environ, "VX_TOKEN_EXAMPLES": str(examples)}
     present = [each for each in files if (REPOSITORY / each).exists()]
     subprocess.run([sys.executable, "-m", "pytest", *options, *present], cwd=REPOSITORY, env=environ, check=False)
