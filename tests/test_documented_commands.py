@@ -27,8 +27,8 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 SHELLS = {"console", "sh", "bash", "cron"}
 
 NOT_RUN = {
-    *("aider", "cat", "cd", "chmod", "cp", "curl", "docker", "echo", "export", "gcloud", "git", "jq", "less"),
-    *("loginctl", "mkdir", "pipx", "python3", "rm", "systemctl", "umask"),
+    *("aider", "cat", "cd", "chmod", "cp", "curl", "docker", "echo", "export", "gcloud", "git", "install", "jq"),
+    *("less", "loginctl", "mkdir", "pipx", "python3", "rm", "systemctl", "systemd-sysusers", "umask", "usermod"),
 }
 """Programs of others with which a line of a code block may begin; the tests do not run them."""
 

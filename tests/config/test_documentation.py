@@ -46,6 +46,18 @@ def test_every_example_is_a_good_configuration() -> None:
         )
 
 
+def test_every_configuration_among_the_examples_is_a_good_one() -> None:
+    files = sorted((REPOSITORY / "examples").rglob("*.toml"))
+    texts = [path.read_text(encoding="utf-8") for path in files]
+    for manifest in sorted((REPOSITORY / "examples").rglob("configmap.yaml")):
+        block = re.search(r"(?m)^  config\.toml: \|\n((?:    .*\n)+)", manifest.read_text(encoding="utf-8"))
+        assert block, manifest
+        texts.append(block[1].replace("\n    ", "\n").removeprefix("    "))
+    assert len(texts) >= 3
+    for text in texts:
+        assert parse_config(text, Path("/etc/vx-token/config.toml"), {"HOME": "/"}, {}, Path("/")).profiles
+
+
 def test_every_recipe_for_commands_is_a_good_configuration() -> None:
     recipes = re.findall(r"```toml\n(.*?)```", (DOCS / "scripts.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(recipes) == 4
