@@ -1,4 +1,4 @@
-"""Runs what examples/ describes for containers, as far as that goes without a container engine.
+"""Runs what examples/ describes for containers and pods, as far as that goes without their engines.
 
 Called by scripts/test-containers, in a network namespace of its own.
 """
@@ -24,13 +24,14 @@ import kubernetes_validate
 import yaml
 from namespaces import PYTHON, Container, Mount, base_root, network, script, until
 
-from vx_token.emulator import running
+from vx_token.emulator import Emulator, running
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMPOSE = REPOSITORY / "examples/compose"
 KUBERNETES = REPOSITORY / "examples/kubernetes"
 WHEELS = REPOSITORY / ".containers/wheels"
 VERSIONS = ("1.29.1", "1.33.1", "1.37.0")  # the first with native sidecars, and later ones
+LIFETIME, LIVES = 5.0, 10
 USER = 65532
 
 
@@ -319,6 +320,165 @@ except OSError as error:
 """
 
 
+# --- A pod ---
+
+
+class Pod:
+    """The containers of a Deployment, started as a kubelet starts them; the caller's network namespace is the pod's.
+
+    Attributes:
+        spec: the pod's specification.
+        volumes: its volumes, by name.
+    """
+
+    def __init__(self, manifest: Path, image: Image, folder: Path, files: dict[str, dict[str, str]]) -> None:
+        documents = list(yaml.safe_load_all(manifest.read_text()))
+        self.spec = next(each for each in documents if each["kind"] == "Deployment")["spec"]["template"]["spec"]
+        self.image, self.folder = image, folder
+        self.volumes = {each["name"]: self._volume(each, files) for each in self.spec["volumes"]}
+
+    def _volume(self, volume: dict[str, Any], files: dict[str, dict[str, str]]) -> Path:
+        place = self.folder / volume["name"]
+        place.mkdir()
+        if "emptyDir" in volume:
+            demand(volume["emptyDir"]["medium"] == "Memory", f"{volume['name']} is in memory")
+            size = _bytes(volume["emptyDir"]["sizeLimit"])
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode=0777,size={size}", "tmpfs", str(place)], check=True)
+            place.chmod(0o777)  # as a kubelet does, whatever the umask is
+        else:
+            place.chmod(0o755)
+            self.update(place, files[volume["name"]])
+        return place
+
+    @staticmethod
+    def update(place: Path, files: dict[str, str]) -> None:
+        """Replace the content of a volume as a kubelet does: a new folder, then a renamed link to it."""
+        data = place / f"..{time.monotonic_ns()}"
+        data.mkdir()
+        data.chmod(0o755)
+        for name, text in files.items():
+            (data / name).write_text(text)
+            (data / name).chmod(0o640)  # a projected token with an fsGroup
+            os.chown(data / name, 0, USER)
+            if not (place / name).is_symlink():
+                (place / name).symlink_to(f"..data/{name}")
+        (place / "..data_tmp").symlink_to(data.name)
+        (place / "..data_tmp").rename(place / "..data")
+
+    def container(self, name: str, argv: list[str] | None = None, environ: dict[str, str] | None = None) -> Container:
+        """Return a container of the pod; `argv` replaces its program."""
+        spec = next(each for each in (*self.spec["initContainers"], *self.spec["containers"]) if each["name"] == name)
+        variables = self.image.environ | {each["name"]: each["value"] for each in spec.get("env", ())} | (environ or {})
+        mounts = [
+            Mount(each["mountPath"], self.volumes[each["name"]] / each.get("subPath", ""), each.get("readOnly", False))
+            for each in spec["volumeMounts"]
+        ]
+        program = argv or spec.get("command") or [*self.image.entrypoint, *self.image.command]
+        limit = _bytes(spec["resources"]["limits"]["memory"])
+        user = self.spec["securityContext"]["runAsUser"]
+        log = self.folder / f"{name}.log"
+        return Container(name, self.image.root, program, variables, log, mounts, user, limit)
+
+    def probe(self, container: Container, kind: str) -> bool:
+        """Run an exec probe of the manifest."""
+        spec = next(each for each in self.spec["initContainers"] if each["name"] == container.name)
+        command = spec[kind]["exec"]["command"]
+        return container.pid != 0 and container.enter(*command, timeout=60).returncode == 0
+
+    def close(self) -> None:
+        for volume in self.spec["volumes"]:
+            if "emptyDir" in volume:
+                subprocess.run(["umount", "-l", str(self.volumes[volume["name"]])], check=True)
+
+
+# The app: one request after another, each on a new connection, until the file exists; then it prints the counts.
+APP = """
+import collections, http.client, json, os, sys, time
+statuses = collections.Counter()
+body = json.dumps({"model": "google/gemini-2.5-flash", "messages": [{"role": "user", "content": "hello"}]})
+while not os.path.exists("/run/vx-token/stop"):
+    end = time.monotonic() + 120
+    while time.monotonic() < end:  # a sidecar that is being restarted refuses connections, so clients must retry
+        connection = http.client.HTTPConnection("127.0.0.1", 8490, timeout=30)
+        try:
+            headers = {"Authorization": "Bearer " + os.environ["OPENAI_API_KEY"], "Content-Type": "application/json"}
+            connection.request("POST", "/v1/chat/completions", body, headers)
+            answer = connection.getresponse()
+            statuses[answer.status] += bool(answer.read())
+            break
+        except OSError:
+            time.sleep(0.1)
+            statuses["retries"] += 1
+        finally:
+            connection.close()
+    else:
+        statuses["lost"] += 1
+    time.sleep(0.02)
+print(json.dumps(statuses), flush=True)
+"""
+
+
+def run_pod(image: Image, folder: Path) -> None:
+    """A pod outlives ten token lives, a killed sidecar and a rotated token; a revoked login restarts nothing."""
+    documents = yaml.safe_load((KUBERNETES / "workload-identity/configmap.yaml").read_text())["data"]
+    with running(lifetime=LIFETIME) as google:
+        subject, written = folder / "subject", folder / "written.json"
+        google.external_account(written, subject)
+        source = json.loads(documents["google.json"])["credential_source"]
+        google_json = json.loads(written.read_text()) | {"credential_source": source}
+        config = documents["config.toml"] + f'base_url = "{google.base_url()}"\n'
+        files = {
+            "config": {"config.toml": config, "google.json": json.dumps(google_json)},
+            "google-identity": {"token": subject.read_text()},
+        }
+        pod = Pod(KUBERNETES / "workload-identity/deployment.yaml", image, folder, files)
+        try:
+            _live_in_pod(pod, google, subject)
+        finally:
+            pod.close()
+
+
+def _live_in_pod(pod: Pod, google: Emulator, subject: Path) -> None:
+    with pod.container("folders").running() as folders:
+        assert folders.process is not None
+        demand(folders.process.wait(60) == 0, "the folders are made")
+    sidecar = pod.container("vx-token")
+    with sidecar.running(), contextlib.ExitStack() as stack:
+        until(lambda: pod.probe(sidecar, "startupProbe"), "the startup probe succeeds")
+        until(lambda: pod.probe(sidecar, "readinessProbe"), "the readiness probe succeeds")
+        spec = next(each for each in pod.spec["containers"] if each["name"] == "app")
+        program = [*spec["command"][:3], "python3", "-c", APP]  # as the manifest starts its own
+        app = stack.enter_context(pod.container("app", program).running())
+        first = len(google.issued)
+        until(lambda: len(google.issued) >= first + LIVES // 3, "a third of the token lives", 180)
+        sidecar.kill()  # and the kubelet starts it again
+        demand(app.returncode is None, "the app runs on")
+        sidecar.start()
+        until(lambda: pod.probe(sidecar, "startupProbe"), "the startup probe succeeds again", 180)
+        google.replace_subject_token(subject)  # the old one is not accepted any more
+        pod.update(pod.volumes["google-identity"], {"token": subject.read_text()})
+        rotated = len(google.issued)
+        until(lambda: len(google.issued) >= rotated + 2, "tokens by the rotated service-account token", 180)
+        until(lambda: len(google.issued) >= first + LIVES, "all token lives", 300)
+        (pod.volumes["shared"] / "run/stop").touch()
+        assert app.process is not None
+        demand(app.process.wait(180) == 0, "the app ends")
+        statuses = json.loads(app.log.read_text().splitlines()[-1])
+        lives = len(google.issued) - first
+        demand(set(statuses) <= {"200", "retries"} and statuses["200"] > 50, f"the app's answers: {statuses}")
+        resident, peak = sidecar.resident() >> 20, sidecar.peak() >> 20
+        google.heal()
+        for each in google.issued[-1:]:
+            google.revoke_identity(each.identity)
+        until(lambda: not pod.probe(sidecar, "readinessProbe"), "after a revoked login the pod is not ready")
+        demand(pod.probe(sidecar, "livenessProbe"), "and is not restarted")
+        say(
+            f"pod: {statuses['200']} requests answered 200 over {lives} tokens, a killed sidecar and a rotated"
+            f" service-account token ({statuses.get('retries', 0)} connections retried);"
+            f" sidecar {resident} MiB resident, {peak} MiB at most"
+        )
+
+
 # --- A machine account ---
 
 
@@ -337,7 +497,7 @@ def check_unit(image: Image) -> None:
     say(f"unit: vx-token@.service is valid, exposure {exposure}")
 
 
-PARTS: dict[str, Callable[[Image, Path], None]] = {"compose": run_compose, "bridge": run_bridge}
+PARTS: dict[str, Callable[[Image, Path], None]] = {"compose": run_compose, "bridge": run_bridge, "pod": run_pod}
 
 
 def main(names: list[str]) -> int:
