@@ -89,18 +89,21 @@ def run_tests(examples: int, report: Path) -> None:
 
 def cases(report: Path) -> Iterator[Case]:
     """Read the report."""
-    for case in ET.parse(report).iter("testcase"):  # noqa: S314 - our own file
-        figures: Counter[str] = Counter()
+    root = ET.parse(report).getroot()  # noqa: S314 - our own file
+    inputs = {}
+    for item in root.iter("property"):
+        kind, _, name = item.get("name", "").partition("hypothesis-statistics-")
+        if not kind and name:
+            text = base64.b64decode(item.get("value", "")).decode()
+            inputs[name] = sum(int(a) + int(b) for a, b in re.findall(r"(\d+) passing\D+(\d+) failing", text))
+    for case in root.iter("testcase"):
+        name = f"{case.get('file')}::{case.get('name')}"
+        figures: Counter[str] = Counter({"inputs": inputs.get(name, 0)})
         for item in case.iter("property"):
-            name, value = item.get("name", ""), item.get("value", "")
-            if name.startswith("hypothesis-statistics-"):
-                text = base64.b64decode(value).decode()
-                figures["inputs"] += sum(map(int, re.findall(r"(\d+) (?:passing|failing|invalid) examples", text)))
-            elif value.isdecimal():
-                figures[name] += int(value)
+            figures[item.get("name", "")] += int(item.get("value", ""))
         bad = {child.tag for child in case} & {"failure", "error", "skipped"}
         outcome = "skipped" if "skipped" in bad else "failed" if bad else "passed"
-        yield Case(f"{case.get('file', case.get('classname'))}::{case.get('name')}", outcome, dict(figures))
+        yield Case(name, outcome, dict(figures))
 
 
 def fuzz(target: str, runs: int) -> tuple[str, int, bool]:

@@ -436,9 +436,13 @@ def attack(gateway: Front, data: bytes, how: str) -> bytes:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_request_becomes_two(gateway: Front, recorder: Recorder, name: str) -> None:
+def test_no_request_becomes_two(
+    gateway: Front, recorder: Recorder, name: str, record_property: Callable[[str, object], None]
+) -> None:
     data, most = CASES[name]
-    for number, how in enumerate(("whole", "head", "bytes")):
+    ways = ("whole", "head", "bytes")
+    record_property("requests", len(ways))
+    for number, how in enumerate(ways):
         recorder.seen.clear()
         answers = attack(gateway, data, how)
         mark = f"victim-{number}"
@@ -506,7 +510,10 @@ ANSWERS: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("method", ["POST", "HEAD"])
 @pytest.mark.parametrize("name", ANSWERS)
-def test_no_answer_reaches_another_client(gateway: Front, recorder: Recorder, name: str, method: str) -> None:
+def test_no_answer_reaches_another_client(
+    gateway: Front, recorder: Recorder, name: str, method: str, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("answers", 1)
     recorder.answer = lambda request, usual: ANSWERS[name](usual) if b"/first" in request.line else usual
     with contextlib.suppress(OSError), contextlib.closing(gateway.connect(5)) as connection:
         connection.request(method, "/v1/first", b"hello", {"Authorization": f"Bearer {KEY}"})
