@@ -1,7 +1,6 @@
 """Runs the attacks and fuzzers of docs/security.md, counts what they tried, and writes the counts into the page."""
 
 import argparse
-import base64
 import os
 import re
 import subprocess
@@ -76,29 +75,37 @@ def show(text: str) -> None:
     sys.stdout.flush()
 
 
-def run_tests(examples: int, report: Path) -> None:
-    """Run every test of `CLASSES` once, on two cores, into a JUnit report."""
+def run_tests(examples: int, report: Path) -> str:
+    """Run every test of `CLASSES` once, on two cores, into a JUnit report; return what pytest printed."""
     files = sorted({each.partition("::")[0] for tests in CLASSES.values() for each in tests})
-    options = ["-q", "--no-header", "-n", "3", "--dist", "loadgroup", "--timeout", "1500"]
-    options += ["-p", "no:cacheprovider", f"--junitxml={report}", "-o", "junit_family=xunit1", "--hypothesis-seed=0"]
+    options = ["-q", "--no-header", "-n", "3", "--dist", "loadgroup", "--timeout", "1500", "-p", "no:cacheprovider"]
+    options += [f"--junitxml={report}", "-o", "junit_family=xunit1", "--hypothesis-seed=0"]
+    options += ["--hypothesis-show-statistics"]
     options += ["-k", "not neither_memory_nor_time and not less_than_a_millisecond"]  # those measure speed
     environ = {**os.environ, "VX_TOKEN_EXAMPLES": str(examples)}
-    present = [each for each in files if (REPOSITORY / each).exists()]
-    subprocess.run([sys.executable, "-m", "pytest", *options, *present], cwd=REPOSITORY, env=environ, check=False)
+    argv = [sys.executable, "-m", "pytest", *options, *files]
+    lines = []
+    with subprocess.Popen(argv, cwd=REPOSITORY, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if " - " not in line:
+                show(line.rstrip())
+    return "".join(lines)
 
 
-def cases(report: Path) -> Iterator[Case]:
-    """Read the report."""
-    root = ET.parse(report).getroot()  # noqa: S314 - our own file
-    inputs = {}
-    for item in root.iter("property"):
-        kind, _, name = item.get("name", "").partition("hypothesis-statistics-")
-        if not kind and name:
-            text = base64.b64decode(item.get("value", "")).decode()
-            inputs[name] = sum(int(a) + int(b) for a, b in re.findall(r"(\d+) passing\D+(\d+) failing", text))
-    for case in root.iter("testcase"):
+def cases(report: Path, output: str) -> Iterator[Case]:
+    """Read the report, and the statistics of Hypothesis in the output, which pytest-xdist keeps out of the report."""
+    inputs: Counter[str] = Counter()
+    name = ""
+    for line in output.splitlines():
+        if re.match(r"tests/\S+::.*:$", line):
+            name = line.removesuffix(":")
+        elif counts := re.search(r"- (\d+) passing\D+(\d+) failing", line):
+            inputs[name] += int(counts[1]) + int(counts[2])
+    for case in ET.parse(report).iter("testcase"):  # noqa: S314 - our own file
         name = f"{case.get('file')}::{case.get('name')}"
-        figures: Counter[str] = Counter({"inputs": inputs.get(name, 0)})
+        figures: Counter[str] = Counter({"inputs": inputs[name]})
         for item in case.iter("property"):
             figures[item.get("name", "")] += int(item.get("value", ""))
         bad = {child.tag for child in case} & {"failure", "error", "skipped"}
@@ -160,8 +167,8 @@ def main() -> None:
     quick, inputs = arguments.quick, 100 if arguments.quick else arguments.inputs
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        run_tests(inputs, Path(folder, "report.xml"))
-        ran = list(cases(Path(folder, "report.xml")))
+        output = run_tests(inputs, Path(folder, "report.xml"))
+        ran = list(cases(Path(folder, "report.xml"), output))
     sys.path.insert(0, str(REPOSITORY / "tests"))
     from fuzz_targets import TARGETS
 
