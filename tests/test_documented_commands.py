@@ -210,8 +210,8 @@ class Reader:
         return status == 200
 
     def watches(self, words: Words) -> tuple[int, str]:
-        argv = self.box.command(*words)
-        with pexpect.spawn(argv[0], argv[1:], env=self.box.environ, cwd=self.box.root, timeout=PATIENCE) as terminal:
+        argv, environ = self.box.command(*words), {**self.box.environ, "TERM": "xterm-256color"}
+        with pexpect.spawn(argv[0], argv[1:], env=environ, cwd=self.box.root, timeout=PATIENCE) as terminal:
             terminal.expect("gemini")
             terminal.send("q")
             terminal.expect(pexpect.EOF)

@@ -174,7 +174,7 @@ def test_any_peer_of_the_unix_socket_is_answered_or_closed(proxy: tuple[Front, P
         with suppress(ConnectionError):
             while chunk := raw.recv(65536):
                 answer += chunk
-    assert answer == b"" or answer.startswith(b"HTTP/1.")
+    assert answer == b"" or answer.startswith(b"HTTP/")
     assert b" 500 " not in answer.split(b"\r\n")[0]
 
 

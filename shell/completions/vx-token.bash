@@ -143,7 +143,7 @@ __vx_token_command_words() {
     hook) words='bash zsh fish -h --help' ;;
     completion) words='bash zsh fish -h --help' ;;
     path) words='config runtime default gateway.sock state hook-bash hook-zsh hook-fish files gateway.key known service.log setup.json token header env.sh env.fish state.json lock peek events.json --profile -h --help' ;;
-    help) words='benchmarks benchmarks-gateway commands completion concepts configuration connect containers credentials demo design doctor endpoints env exec gateway help hook index models path print quickstart refresh run scripts security service setup shell status tools troubleshooting upgrade -h --help' ;;
+    help) words='benchmarks benchmarks-gateway commands completion concepts configuration connect containers credentials demo design doctor endpoints env exec gateway help hook index models path print quickstart refresh reliability run scale scripts security service setup shell status tools troubleshooting upgrade -h --help' ;;
     models) words='--profile --publisher --probe --yes --refresh --json -h --help' ;;
     endpoints) words='use --profile --location --all-locations --json -h --help' ;;
     'endpoints use') words='--profile --location --dry-run -h --help openapi' known=endpoint ;;

@@ -183,7 +183,7 @@ complete -c vx-token -n '__vx_token_at completion' -a 'bash zsh fish'
 complete -c vx-token -n '__vx_token_at path' -l profile -x -a '(__vx_token_profiles)' -d 'The profile of the file'
 complete -c vx-token -n '__vx_token_at path' -a 'config runtime default gateway.sock state hook-bash hook-zsh hook-fish files gateway.key known service.log setup.json token header env.sh env.fish state.json lock peek events.json'
 
-complete -c vx-token -n '__vx_token_at help' -a 'benchmarks benchmarks-gateway commands completion concepts configuration connect containers credentials demo design doctor endpoints env exec gateway help hook index models path print quickstart refresh run scripts security service setup shell status tools troubleshooting upgrade'
+complete -c vx-token -n '__vx_token_at help' -a 'benchmarks benchmarks-gateway commands completion concepts configuration connect containers credentials demo design doctor endpoints env exec gateway help hook index models path print quickstart refresh reliability run scale scripts security service setup shell status tools troubleshooting upgrade'
 
 complete -c vx-token -n '__vx_token_at models' -l profile -x -a '(__vx_token_profiles)' -d 'The profile whose models are listed'
 complete -c vx-token -n '__vx_token_at models' -l publisher -x -a 'google anthropic meta mistralai qwen deepseek-ai moonshotai minimaxai zai-org openai ai21 xai' -d 'Only this publisher'

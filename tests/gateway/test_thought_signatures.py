@@ -6,7 +6,7 @@ import re
 import runpy
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox import REPOSITORY
+from sandbox import REPOSITORY, slowness
 from upstreams import KEY, Front, Purse, Upstream, front, upstream
 from vx_token.credentials.token import Token
 from vx_token.emulator import Emulator
@@ -422,17 +422,21 @@ def test_64_tool_calls_take_less_than_a_millisecond() -> None:
     assert len(body) > 90_000
     assert signatures.restore(body, SCOPE).count(b"extra_content") == 64
 
-    def seconds() -> float:
+    def seconds(work: Callable[[], object]) -> float:
         started = time.thread_time()
-        signatures.restore(body, SCOPE)
+        work()
         return time.thread_time() - started
 
     tracing = sys.gettrace()
     sys.settrace(None)  # counting the lines for the coverage figure takes longer than the work
     try:
-        assert min(seconds() for _ in range(200)) < 0.001
+        rounds = [
+            (seconds(lambda: signatures.restore(body, SCOPE)), seconds(lambda: json.loads(body))) for _ in range(200)
+        ]
     finally:
         sys.settrace(tracing)
+    restoring, parsing = map(min, zip(*rounds, strict=True))
+    assert restoring < max(0.001, 4 * parsing)  # a millisecond, or what a slow machine takes for it
 
 
 def test_a_huge_request_with_tools_holds_up_the_gateway_for_a_moment_only() -> None:
@@ -442,16 +446,16 @@ def test_a_huge_request_with_tools_holds_up_the_gateway_for_a_moment_only() -> N
     for body in (image, calls):
         started = time.thread_time()
         assert b"skip_thought" in signatures.restore(body, SCOPE)
-        assert time.thread_time() - started < 0.5
+        assert time.thread_time() - started < 0.5 * slowness()
 
 
 def test_the_page_of_tools_shows_each_tool_in_its_locked_version() -> None:
     """The table is made by scripts/test-tool-calls, which needs minutes and a registry."""
     script = runpy.run_path(str(REPOSITORY / "scripts" / "test_tool_calls.py"))
-    page = script["PAGE"].read_text(encoding="utf-8")
+    page = script["PAGE"].read_text(encoding="utf-8").partition("<!-- scripts/test-tool-calls")[2]
     rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.count(" | ") == 3][1:]
-    locks = REPOSITORY / "scripts" / "tool-calls"
-    versions = json.loads((locks / "package.json").read_text())["dependencies"]
+    locks = REPOSITORY / "scripts" / "tools"
+    versions = json.loads((locks / "node" / "package.json").read_text())["dependencies"]
     for lock in ("python.txt", "strands.txt"):
         found = re.findall(r"^([\w-]+)==([\w.]+)", (locks / lock).read_text(), re.MULTILINE)
         versions |= {f"{lock}:{name}": version for name, version in found}
