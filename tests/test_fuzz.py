@@ -21,6 +21,8 @@ from upstreams import KEY, Front, Purse, front, upstream
 from vx_token.gateway import statusz
 from vx_token.gateway.settings import Route
 
+pytestmark = pytest.mark.slow  # thousands of inputs
+
 STEPS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 TENTH = settings(STEPS, max_examples=max(10, settings().max_examples // 10))  # for those that start a process
 

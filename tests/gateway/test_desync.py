@@ -17,6 +17,8 @@ import pytest
 from upstreams import BRISK, KEY, Front, Purse, connection_to, front
 from vx_token.gateway.settings import Route
 
+pytestmark = pytest.mark.slow  # hundreds of connections
+
 AUTH = f"Authorization: Bearer {KEY}"
 HEAD = f"Host: localhost\r\n{AUTH}\r\nX-Attack: outer\r\n"
 SMUGGLED = f"GET /v1/smuggled HTTP/1.1\r\nHost: localhost\r\n{AUTH}\r\nX-Attack: inner\r\n\r\n"
