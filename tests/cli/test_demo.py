@@ -30,7 +30,7 @@ def test_ended_early_it_leaves_nothing(box: Box, number: signal.Signals) -> None
 
 @pytest.mark.slow
 def test_the_demo_outlives_tokens_and_touches_nothing_of_the_users(box: Box) -> None:
-    done = box.vx("demo", "--seconds", "24", timeout=100)
+    done = box.vx("demo", "--seconds", "40", timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "DEAD 401" in done.stdout
     gateway = next(line for line in done.stdout.splitlines() if line.startswith("   gateway key once"))
