@@ -6,7 +6,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -304,7 +304,8 @@ CHANGES = [line for line in LINES if any(words[0] in CHANGE_THE_MACHINE for word
 def test_each_command_of_a_page_that_changes_the_machine_runs(
     user_manager: UserManager, google: Emulator, page: str
 ) -> None:
-    with accounts.opened(user_manager, google):
+    with accounts.opened(user_manager, google) as account, ExitStack() as undone:
+        undone.callback(account.vx, "setup", "--undo", "--yes")  # start-up files that were there before
         user = Newcomer(user_manager, google)
         user.login("authorized_user")
         user.login("service_account")
