@@ -78,7 +78,7 @@ def show(text: str) -> None:
 def run_tests(examples: int, report: Path) -> str:
     """Run every test of `CLASSES` once, on two cores, into a JUnit report; return what pytest printed."""
     files = sorted({each.partition("::")[0] for tests in CLASSES.values() for each in tests})
-    options = ["-q", "--no-header", "-n", "3", "--dist", "loadgroup", "--timeout", "1500", "-p", "no:cacheprovider"]
+    options = ["-q", "--no-header", "-n", "3", "--dist", "worksteal", "--timeout", "1500", "-p", "no:cacheprovider"]
     options += [f"--junitxml={report}", "-o", "junit_family=xunit1", "--hypothesis-seed=0"]
     options += ["--hypothesis-show-statistics"]
     options += ["-k", "not neither_memory_nor_time and not less_than_a_millisecond"]  # those measure speed

@@ -25,18 +25,11 @@ signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-SHARED = {"user_manager", "after_setting", "built"}
-"""Fixtures that are set up once for many tests, because they take long; those tests run in one process."""
-
-
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group the tests that share a fixture, and mark those of the real user manager as slow."""
+    """Mark the tests of the real user manager as slow."""
     for item in items:
-        for name in SHARED.intersection(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group(name))
-            if name == "user_manager":
-                item.add_marker(pytest.mark.slow)
+        if "user_manager" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(trylast=True)

@@ -32,13 +32,18 @@ DISCONNECT, UNDO, UNINSTALL = commands("docs/upgrade.md", "## Uninstall")
 BY_HAND = commands("docs/upgrade.md", "## If the program was removed first")
 
 
-def install(newcomer: Newcomer, kind: str) -> None:
-    """Do what the README says, up to the new shell."""
+def answered(newcomer: Newcomer, kind: str) -> None:
+    """Do what the README says, from the clone to the answer."""
+    start = time.monotonic()
     newcomer.clone()
     newcomer.run("sh", "-c", INSTALL)
     assert LOGIN.startswith("gcloud auth application-default login")
     newcomer.login(kind)
     newcomer.answer_questions(SETUP if kind == "authorized_user" else SETUP_WITH_KEY)
+    assert '"choices"' in newcomer.in_a_new_shell(REQUEST)
+    assert time.monotonic() - start < LIMIT
+    assert "chat" in [seen.route for seen in newcomer.google.requests]
+    newcomer.run("sh", "-c", DOCTOR)
 
 
 @pytest.fixture
@@ -58,21 +63,8 @@ def newcomer(user_manager: UserManager, google: Emulator) -> Iterator[Newcomer]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("kind", ["authorized_user", "service_account"])
-def test_the_readme_leads_from_the_clone_to_an_answer(newcomer: Newcomer, kind: str) -> None:
-    start = time.monotonic()
-    install(newcomer, kind)
-    output = newcomer.in_a_new_shell(REQUEST)
-    assert '"choices"' in output
-    assert time.monotonic() - start < LIMIT
-    assert [seen.route for seen in newcomer.google.requests].count("chat") >= 1
-    newcomer.run("sh", "-c", DOCTOR)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_an_upgrade_keeps_the_service_and_the_removal_leaves_nothing(newcomer: Newcomer) -> None:
-    install(newcomer, "service_account")
+def test_the_readme_leads_to_an_answer_and_an_upgrade_and_the_removal_leave_nothing(newcomer: Newcomer) -> None:
+    answered(newcomer, "service_account")
     start_up = newcomer.manager.home / ".bashrc"
     assert PULL == "git -C vx-token pull"
     newcomer.run("sh", "-c", REINSTALL)
@@ -88,7 +80,7 @@ def test_an_upgrade_keeps_the_service_and_the_removal_leaves_nothing(newcomer: N
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_program_that_was_removed_first_leaves_a_service_that_is_removed_by_hand(newcomer: Newcomer) -> None:
-    install(newcomer, "authorized_user")
+    answered(newcomer, "authorized_user")
     newcomer.run("sh", "-c", UNINSTALL)
     stop, stop_gateway, remove, reload = BY_HAND
     assert "gateway" in stop_gateway  # there is none here

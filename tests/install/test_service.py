@@ -517,7 +517,6 @@ def test_a_journal_gets_each_event_with_its_level_and_no_secret(account: Account
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("user_manager")
 def test_with_lingering_it_runs_from_boot_without_any_login(google: Emulator) -> None:
     usermanager.demanded()
     with usermanager.machine(f"vxb{os.getpid()}") as machine:
@@ -590,7 +589,6 @@ def test_the_shipped_unit_runs_as_it_is(account: Account, more: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("user_manager")
 def test_where_apparmor_takes_the_capabilities_the_unit_is_without_its_namespaces_and_runs(google: Emulator) -> None:
     usermanager.demanded()
     refusing = [sys.executable, str(REPOSITORY / "tests/apparmor.py")]
