@@ -50,7 +50,7 @@ def _free_port() -> int:
 class Stage:
     """The demo's temporary folder, its emulator and the environment of its programs.
 
-    `say` prints a line, and `paint` colours states.
+    `say` prints one line; `paint` adds the colours of states.
     """
 
     root: Path
