@@ -21,6 +21,7 @@ class RealTool:
         name: its name.
         package: the package; its version is that of the lock file.
         environment: the folder of `.tools` that it is installed in.
+        first: is run before all else, so that the tool writes its own defaults.
         command: asks for one answer; empty for a library, which scripts/tools/clients.* uses.
         loop: a program that answers one line after the other; empty if there is none.
         variables: variables besides those of `vx-token env`.
@@ -39,6 +40,7 @@ class RealTool:
     name: str
     package: str
     environment: str
+    first: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     loop: tuple[str, ...] = ()
     variables: dict[str, str] = field(default_factory=dict)
@@ -56,7 +58,7 @@ class RealTool:
     @property
     def of_node(self) -> bool:
         """Whether it comes from npm."""
-        return (SCRIPTS / self.environment).is_dir()
+        return (SCRIPTS / self.environment / "package.json").exists()
 
     @property
     def version(self) -> str:

@@ -94,6 +94,7 @@ class Stage:
             "LANG": "C.UTF-8",
             "TERM": "xterm",
             "HOME": str(home),
+            "TMPDIR": str(self.root),
             "VX_TOKEN_CONFIG": str(self.root / mode / "config.toml"),
             "VX_TOKEN_RUNTIME_DIR": str(self.root / mode / "run"),
         }
@@ -144,8 +145,8 @@ class Stage:
         return [*(issued.value for issued in self.google.issued), *self.keys]
 
     @contextlib.contextmanager
-    def home(self, files: dict[str, str], **values: str) -> Iterator[Path]:
-        """Make a home folder with files; at the end, kill what a tool has left running in it."""
+    def home(self, tool: RealTool, files: dict[str, str], **values: str) -> Iterator[Path]:
+        """Make a home folder with files; at the end, kill what the tool has left running in it."""
         home = Path(tempfile.mkdtemp(dir=self.root))
         for name, text in files.items():
             path = home / name
@@ -153,6 +154,9 @@ class Stage:
             path.write_text(filled(text, values))
         (home / "work").mkdir()
         try:
+            if tool.first:
+                environ = {**self.environ(tool, "gateway", home), "OPENAI_API_KEY": "not-used"}
+                subprocess.run(tool.first, cwd=home / "work", env=environ, stdout=subprocess.DEVNULL, check=True)
             yield home
         finally:
             end_all(home)
@@ -221,7 +225,7 @@ class Run:
         bare = stage.environ(tool, mode, stage.root)
         exported = stage.exported(mode)
         values = {"model": MODELS[mode], "url": exported["OPENAI_BASE_URL"], "key": exported["OPENAI_API_KEY"]}
-        with stage.home(tool.files, **values) as home:
+        with stage.home(tool, tool.files, **values) as home:
             variables = {name: filled(text, values) for name, text in tool.variables.items()}
             node = {"TOOLS": str(INSTALLED / tool.environment)} if tool.of_node and not tool.command else {}
             yield {**bare, **exported, **variables, **node, "HOME": str(home)}, {**values, "home": str(home)}
@@ -342,7 +346,7 @@ class Run:
     def connected(self, mode: str) -> None:
         """Connect and take back; the user's files stay."""
         tool, stage = self.tool, self.stage
-        with self.watched(mode), stage.home(tool.users) as home:
+        with self.watched(mode), stage.home(tool, tool.users) as home:
             before = contents(home, tool.users)
             environ = stage.environ(tool, mode, home)
             stage.vx(environ, "connect", tool.connect, "--yes")
