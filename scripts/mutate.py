@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib
+import json
 import os
 import random
 import re
@@ -16,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from mutants import Mutant, mutants
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +28,7 @@ BEGIN, END = "<!-- scripts/mutate --write writes this table. -->\n", "<!-- End o
 # Each module that decides, and the quick tests that must notice a change of it.
 TESTS: dict[str, list[str]] = {
     "tokens/schedule": ["tests/tokens/test_schedule.py"],
+    "tokens/pacing": ["tests/tokens/test_pacing.py", "tests/tokens/test_schedule.py"],
     "tokens/refresh": ["tests/tokens/test_refresher.py"],
     "tokens/store": ["tests/tokens/test_store.py"],
     "tokens/ownership": ["tests/tokens/test_refresher.py", "tests/tokens/test_accounts.py"],
@@ -59,6 +63,35 @@ PRELOADED = (
     "_pytest.runner", "hypothesis", "hypothesis.strategies", "aiohttp.web", "click", "cryptography.x509", "requests",
     "google.auth.transport.requests", "google.oauth2.service_account", "psutil", "trustme", "watchdog.observers",
 )  # fmt: skip
+
+
+LATE = 99
+"""The exit status of a run that a time limit ended."""
+
+
+class Order:
+    """A pytest plugin: the quickest tests run first, and each has a time limit made from a run without a change."""
+
+    def __init__(self, path: Path, *, measuring: bool) -> None:
+        self.path, self.measuring, self.late = path, measuring, False
+        self.seconds: dict[str, float] = {} if measuring else json.loads(path.read_text())
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Sort the tests, unless this run measures them."""
+        if not self.measuring:
+            items.sort(key=lambda item: self.seconds.get(item.nodeid, 0.0))
+            for item in items:
+                item.add_marker(pytest.mark.timeout(5 + 4 * self.seconds.get(item.nodeid, 0.0)))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Add up the phases of a test."""
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+        self.late = self.late or "Failed: Timeout (>" in report.longreprtext
+
+    def pytest_sessionfinish(self) -> None:
+        """Keep what was measured."""
+        if self.measuring:
+            self.path.write_text(json.dumps(self.seconds))
 
 
 @dataclass
@@ -113,7 +146,7 @@ def main() -> int:
             if options.sample and len(chosen) > options.sample:
                 chosen = random.Random(f"{options.seed} {module}").sample(chosen, options.sample)  # noqa: S311 - repeatable
             work += [(module, mutant) for mutant in sorted(chosen, key=lambda mutant: mutant.start)]
-        limits = {module: 30 + 8 * baseline(module, first) for module in modules}
+        limits = {module: 20 + 3 * baseline(module, first) for module in modules}
         # With everything compiled.
         trees = [shutil.copytree(first, Path(folder) / str(number), symlinks=True) for number in range(options.jobs)]
         for number, (module, mutant, outcome) in enumerate(outcomes(work, first, trees, limits), 1):
@@ -173,8 +206,7 @@ def outcomes(
         late = [run for run in running.values() if time.monotonic() - run.started > limits[run.module]]
         if not pid and late:
             end(late[0].pid)
-            pid, _ = os.waitpid(late[0].pid, 0)
-            status = -1
+            pid, status = os.waitpid(late[0].pid, 0)[0], LATE << 8
         if not pid:
             time.sleep(0.02)
             continue
@@ -183,7 +215,8 @@ def outcomes(
         shutil.copy2(unchanged / source_of(run.module), run.tree / source_of(run.module))
         free.append(run.tree)
         assert run.mutant is not None
-        yield run.module, run.mutant, "late" if status == -1 else "killed" if status else "survived"
+        outcome = "late" if os.waitstatus_to_exitcode(status) == LATE else "killed" if status else "survived"
+        yield run.module, run.mutant, outcome
 
 
 def start(module: str, mutant: Mutant | None, tree: Path) -> Run:
@@ -203,7 +236,6 @@ def start(module: str, mutant: Mutant | None, tree: Path) -> Run:
 def tested(module: str, tree: Path, *, unchanged: bool) -> int:
     """Run pytest in this process and return its exit status."""
     import hypothesis
-    import pytest
 
     os.setsid()
     del sys.modules["__main__"].__file__  # multiprocessing would run this script again in the processes that tests fork
@@ -223,7 +255,9 @@ def tested(module: str, tree: Path, *, unchanged: bool) -> int:
     )  # fmt: skip
     words = ["-q", "-x", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning", "-m", "not slow"]
     words += ["--hypothesis-profile=mutate", f"--basetemp={tree / 'basetemp'}"]
-    return int(pytest.main([*words, *TESTS[module]]))
+    order = Order(tree.parent / "unchanged" / f"{module.replace('/', '-')}.seconds", measuring=unchanged)
+    status = int(pytest.main([*words, *TESTS[module]], plugins=[order]))
+    return LATE if order.late else status
 
 
 def end(pid: int) -> None:
