@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-
 from mutants import Mutant, mutants
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +30,7 @@ TESTS: dict[str, list[str]] = {
     "tokens/pacing": ["tests/tokens/test_pacing.py", "tests/tokens/test_schedule.py"],
     "tokens/refresh": ["tests/tokens/test_refresher.py"],
     "tokens/store": ["tests/tokens/test_store.py"],
-    "tokens/ownership": ["tests/tokens/test_refresher.py", "tests/tokens/test_accounts.py"],
+    "tokens/ownership": ["tests/tokens/test_ownership.py", "tests/tokens/test_refresher.py"],
     "credentials/google_errors": ["tests/credentials/test_google_errors.py"],
     "gateway/guard": ["tests/gateway/test_guard_rules.py"],
     "gateway/models": ["tests/gateway/test_models.py", "-k", "not a_large_body"],

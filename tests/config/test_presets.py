@@ -8,7 +8,7 @@ import pytest
 from sandbox import Box
 from vx_token.config import fields, presets
 from vx_token.config.model import Config, Profile
-from vx_token.config.presets import FORBIDDEN, PRESETS
+from vx_token.config.presets import PRESETS
 from vx_token.credentials.token import Token
 from vx_token.outputs import exports
 from vx_token.outputs.publisher import Publisher
@@ -116,7 +116,7 @@ ACTED_ON = (
     "PYTHONX_BASE", "PYTHON_X_HOST", "PERL5OPT", "PERL_X_URL", "RUBYOPT", "RUBY_X_URL", "NODE_OPTIONS", "NODE_X_URL",
     "NPM_CONFIG_PROXY", "PIP_INDEX_URL", "UV_INDEX_URL", "JAVA_TOOL_OPTIONS", "JAVA_X_URL", "GIT_SSH_COMMAND",
     "GIT_X_URL", "SSH_X_KEY", "EDITOR", "LESSOPEN", "STTY", "VX_TOKEN_CONFIG", "VX_TOKEN_X_KEY", "VX_TOKEN_HOOK",
-    "A_key", "OPENAI", *FORBIDDEN,
+    "A_key", "OPENAI", "API_BASE_URL", "OPENAI_CUSTOM_HEADERS", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID",
 )  # fmt: skip
 
 

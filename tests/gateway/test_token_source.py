@@ -113,7 +113,7 @@ def test_an_upstream_that_refuses_every_token_does_not_cause_a_storm() -> None:
     with upstream(handler) as server, front(purse, Route("p", server.url)) as proxy:
         started = time.monotonic()
         assert {proxy.ask().status for _ in range(50)} == {401}
-        assert len(purse.asked) <= 2 + (time.monotonic() - started)
+        assert 1 <= len(purse.asked) <= 2 + (time.monotonic() - started)
 
 
 def test_requests_without_a_token_wait_for_the_refresh_under_way() -> None:

@@ -139,6 +139,7 @@ def test_a_notice_is_one_line_whatever_a_path_holds(evil: str) -> None:
     for name in ("env.sh", "env.fish"):
         text = text_of(name, inputs(state, NOON + 4000))
         assert all(line.startswith("# ") and line.isprintable() for line in text.split("\n")[:-1])
+        assert text.count("\n# notice: the file a") == 1
 
 
 def test_the_token_file_has_the_bare_token_and_no_newline() -> None:

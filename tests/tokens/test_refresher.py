@@ -100,6 +100,45 @@ def test_a_life_that_no_token_has_is_an_error_for_a_strict_caller_alone(refreshe
     assert raised.value.hint == "use a shorter --min-ttl"
 
 
+def test_a_token_issued_more_than_a_minute_ahead_of_the_clock_is_replaced(refresher: Refresher, bank: Bank) -> None:
+    profile = profile_of(refresher)
+    refresher.refresh(profile)
+    bank.clock.set(-60.0)
+    assert refresher.current(profile).value == "ya29.1"
+    bank.clock.set(-1.0)
+    assert refresher.current(profile).value == "ya29.2"
+
+
+def test_a_token_of_the_credential_file_before_is_good_only_while_the_new_one_is_not_tried_again(
+    refresher: Refresher, bank: Bank
+) -> None:
+    profile = profile_of(refresher)
+    refresher.refresh(profile)
+    Path(profile.credentials).write_text('{"changed": true}')
+    bank.error = TemporaryError("Google cannot be reached")
+    assert refresher.refresh(profile).live(bank.clock.now()) is not None
+    assert refresher.current(profile).value == "ya29.1"
+    bank.error = None
+    bank.clock.pass_by(5)
+    assert refresher.current(profile).value == "ya29.3"
+
+
+def test_a_failure_is_recorded_however_late_it_comes(refresher: Refresher, bank: Bank) -> None:
+    def fail(*_: object) -> Token:
+        time.sleep(0.06)
+        raise TemporaryError("Google cannot be reached")
+
+    late = replace(refresher, fetch=fail, deadline=0.05)
+    with pytest.raises(TemporaryError, match="cannot be reached"):
+        late.current(profile_of(refresher))
+    assert refresher.store.read("p").failures == 1
+    bank.clock.pass_by(5)
+    refresher.refresh(profile_of(refresher))
+    bank.clock.pass_by(HOUR - 100)
+    assert replace(refresher, fetch=fail).current(profile_of(refresher)).value == "ya29.1"  # it has two seconds
+    assert refresher.store.read("p").failures == 1
+
+
 def test_a_failure_is_the_answer_once_the_token_has_expired_and_not_before(refresher: Refresher, bank: Bank) -> None:
     profile = profile_of(refresher)
     refresher.refresh(profile)
@@ -208,13 +247,23 @@ def test_no_caller_repeats_a_failure_within_five_seconds(refresher: Refresher, b
         assert len(bank.deadlines) == asked
 
 
-def test_a_caller_that_insists_waits_for_its_turn(refresher: Refresher, bank: Bank) -> None:
+def test_a_caller_that_insists_waits_for_its_turn_and_looks_ten_times_a_second_whether_to_stop(
+    refresher: Refresher, bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
     profile, bank.lifetime = profile_of(refresher), 3.0
     refresher.refresh(profile)
-    bank.clock.pass_by(0.2)
-    started = time.monotonic()
-    assert refresher.current(profile, min_ttl=2.9, strict=True).value == "ya29.2"
-    assert time.monotonic() - started >= 0.09  # three tenths of a second after the attempt before
+    bank.clock.pass_by(0.1)
+    naps: list[float] = []
+    sleep, started = time.sleep, time.monotonic()
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", nap)
+    assert refresher.current(profile, min_ttl=2.95, strict=True).value == "ya29.2"
+    assert time.monotonic() - started >= 0.19  # three tenths of a second after the attempt before
+    assert naps[0] == max(naps) == 0.1
 
 
 def test_a_caller_with_a_live_token_does_not_wait_for_the_lock(refresher: Refresher, bank: Bank) -> None:
@@ -253,13 +302,17 @@ def test_attempts_without_an_answer_are_counted_and_hold_callers_off(refresher: 
         raise KeyboardInterrupt
 
     hanging = replace(refresher, fetch=killed)
-    for count, pause in ((1, 5.0), (2, 5.0), (3, 5.0), (4, 8.0)):
+    for count, pause in ((1, 5.0), (2, 5.0), (3, 5.0), (4, 2.9)):
         with pytest.raises(KeyboardInterrupt):
             hanging.current(profile_of(refresher))
         attempt = refresher.store.last_attempt("p")
         assert attempt is not None
         assert attempt.unanswered == count
         bank.clock.pass_by(pause)
+    with pytest.raises(TemporaryError, match="the last attempt to refresh this profile brought no answer") as raised:
+        hanging.current(profile_of(refresher))
+    assert raised.value.hint == "run: vx-token refresh, to ask again now"
+    bank.clock.pass_by(5.1)
     assert refresher.current(profile_of(refresher)).value == "ya29.1"
 
 

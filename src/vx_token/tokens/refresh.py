@@ -235,7 +235,7 @@ class Refresher:
             if cancelled():
                 return state
             if self.ownership.rejects(state, error, profile, origin):
-                state = replace(state, token=None, made_from=None)
+                state = replace(state, token=None)
             after = state.after_failure(error, origin, self.clock.now())
         else:
             after = state.after_success(token, origin, self.clock.now())
