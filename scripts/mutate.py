@@ -138,6 +138,8 @@ def main() -> int:
     results: dict[str, Result] = {}
     with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
         first = copied(Path(folder) / "unchanged")
+        tempfile.tempdir = os.environ["TMPDIR"] = str(Path(folder) / "tmp")  # for what a test that is ended leaves
+        Path(tempfile.tempdir).mkdir()
         for module in modules:
             each = mutants((first / source_of(module)).read_bytes())
             results[module] = Result(len(each))
@@ -197,25 +199,29 @@ def outcomes(
 ) -> Iterator[tuple[str, Mutant, str]]:
     """Yield each mutant with its outcome: `killed`, `late` or `survived`."""
     waiting, free, running = list(reversed(work)), list(trees), dict[int, Run]()
-    while waiting or running:
-        while waiting and free:
-            run = start(*waiting.pop(), free.pop())
-            running[run.pid] = run
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        late = [run for run in running.values() if time.monotonic() - run.started > limits[run.module]]
-        if not pid and late:
-            end(late[0].pid)
-            pid, status = os.waitpid(late[0].pid, 0)[0], LATE << 8
-        if not pid:
-            time.sleep(0.02)
-            continue
-        run = running.pop(pid)
-        end(pid)  # what its tests left running
-        shutil.copy2(unchanged / source_of(run.module), run.tree / source_of(run.module))
-        free.append(run.tree)
-        assert run.mutant is not None
-        outcome = "late" if os.waitstatus_to_exitcode(status) == LATE else "killed" if status else "survived"
-        yield run.module, run.mutant, outcome
+    try:
+        while waiting or running:
+            while waiting and free:
+                run = start(*waiting.pop(), free.pop())
+                running[run.pid] = run
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            late = [run for run in running.values() if time.monotonic() - run.started > limits[run.module]]
+            if not pid and late:
+                end(late[0].pid)
+                pid, status = os.waitpid(late[0].pid, 0)[0], LATE << 8
+            if not pid:
+                time.sleep(0.02)
+                continue
+            run = running.pop(pid)
+            end(pid)  # what its tests left running
+            shutil.copy2(unchanged / source_of(run.module), run.tree / source_of(run.module))
+            free.append(run.tree)
+            assert run.mutant is not None
+            outcome = "late" if os.waitstatus_to_exitcode(status) == LATE else "killed" if status else "survived"
+            yield run.module, run.mutant, outcome
+    finally:  # also of an interrupted command
+        for pid in running:
+            end(pid)
 
 
 def start(module: str, mutant: Mutant | None, tree: Path) -> Run:

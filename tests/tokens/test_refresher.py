@@ -1,5 +1,6 @@
 """The refresh path with its clock and Google faked: what is asked for, with how much patience, and what is returned."""
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ import pytest
 from fakes import NOON, FakeClock
 from vx_token.config.model import Config, Profile
 from vx_token.credentials.token import Token
-from vx_token.errors import ConfigError, LoginNeededError, TemporaryError, VxTokenError
+from vx_token.errors import ConfigError, Failure, LoginNeededError, TemporaryError, VxTokenError
 from vx_token.tokens.model import CallerAttempt, Origin, State
 from vx_token.tokens.ownership import Ownership
 from vx_token.tokens.refresh import Refresher
@@ -95,6 +96,7 @@ def test_a_token_with_enough_life_costs_no_request_and_one_with_less_does(refres
 def test_a_life_that_no_token_has_is_an_error_for_a_strict_caller_alone(refresher: Refresher, bank: Bank) -> None:
     profile = profile_of(refresher)
     assert refresher.current(profile, min_ttl=2 * HOUR).value == "ya29.1"
+    bank.clock.pass_by(5)
     with pytest.raises(TemporaryError, match="no token is valid for 7200 s: this login's tokens last 3600 s") as raised:
         refresher.current(profile, min_ttl=2 * HOUR, strict=True)
     assert raised.value.hint == "use a shorter --min-ttl"
@@ -167,6 +169,17 @@ def test_a_rejected_token_is_replaced_once(refresher: Refresher, bank: Bank) -> 
     assert len(bank.deadlines) == 4
 
 
+def test_a_token_is_dropped_once_an_attempt_shows_that_it_is_another_logins(refresher: Refresher, bank: Bank) -> None:
+    profile = profile_of(refresher)
+    assert refresher.current(profile).value == "ya29.1"
+    Path(profile.credentials).write_text('{"another": "login"}')
+    bank.error = LoginNeededError("log in")
+    state = refresher.refresh(profile)
+    assert (state.token, state.failures) == (None, 1)
+    with pytest.raises(LoginNeededError, match="log in"):
+        refresher.current(profile)
+
+
 def test_a_cancelled_failure_is_not_recorded(refresher: Refresher, bank: Bank) -> None:
     bank.error = TemporaryError("Google cannot be reached")
     before = refresher.store.read("p")
@@ -204,9 +217,28 @@ def test_a_caller_waits_for_the_lock_only_as_long_as_it_has_patience(refresher: 
         bank.clock.pass_by(100)
         with pytest.raises(TemporaryError, match="another process is still refreshing"):
             brief.current(profile)
-        failure = brief.refresh(profile).failure
-        assert failure is not None
-        assert failure.message == "another process is still refreshing this profile"
+        busy = Failure("temporary", "another process is still refreshing this profile", "try again in a moment")
+        assert brief.refresh(profile).failure == busy
+    assert len(bank.deadlines) == 1
+
+
+@pytest.mark.parametrize("error", [None, TemporaryError("Google cannot be reached")])
+def test_a_caller_that_waited_for_the_lock_has_the_outcome_of_the_attempt_that_held_it(
+    refresher: Refresher, bank: Bank, error: VxTokenError | None
+) -> None:
+    profile, bank.error = profile_of(refresher), error
+    outcomes: list[State] = []
+    refresher.store.prepare("p")
+    with contextlib.ExitStack() as holder:
+
+        def other() -> bool:  # runs while the caller waits
+            holder.close()
+            outcomes.append(refresher.refresh(profile))
+            return False
+
+        holder.enter_context(refresher.store.lock("p", time.monotonic(), lambda: False))
+        state = replace(refresher, cancelled=other).refresh(profile)
+    assert outcomes == [state]
     assert len(bank.deadlines) == 1
 
 

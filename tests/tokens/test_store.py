@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -379,6 +381,28 @@ def test_an_unchanged_file_is_parsed_once(store: Store) -> None:
     assert store.read("p") is first
     Store(store.root).write("p", NEWER)
     assert store.read("p") == NEWER
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """A time in which this process can open no file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_while_no_file_can_be_opened_the_state_is_the_one_read_before(store: Store) -> None:
+    Store(store.root).write("p", FULL)
+    with no_more_files():
+        unknown = store.read("p")
+    assert (unknown, store.read("p")) == (State(), FULL)
+    Store(store.root).write("p", NEWER)
+    with no_more_files():
+        before = store.read("p")
+    assert (before, store.read("p")) == (FULL, NEWER)
 
 
 def test_a_state_that_cannot_be_written_is_kept_with_the_error_until_it_can(blocked: Store) -> None:
