@@ -1,11 +1,12 @@
 """The quick way to `print` gives the answer of the whole program, or none."""
 
+import fcntl
 import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,11 @@ from vx_token.config.model import Config, Profile
 from vx_token.credentials.token import Token
 from vx_token.emulator import Emulator
 from vx_token.errors import TemporaryError
-from vx_token.outputs import exports
+from vx_token.outputs import exports, print_cache
 from vx_token.outputs.publisher import Publisher
-from vx_token.system import config_path
+from vx_token.system import config_path, stamps
 from vx_token.system.clock import SystemClock, Wake
+from vx_token.system.daemon_lock import DAEMON_LOCK
 from vx_token.tokens.refresh import Refresher
 from vx_token.tokens.store import Store
 
@@ -121,6 +123,9 @@ UNSURE: dict[str, tuple[list[str], Change]] = {
 }  # fmt: skip
 
 
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+
+
 def peek_file(box: Box) -> Path:
     return box.runtime / "gemini" / "peek"
 
@@ -160,6 +165,103 @@ def test_what_it_is_not_sure_of_it_leaves_to_the_whole_program(published: Box, c
     assert quick(published) is not None
     make(published)
     assert quick(published, *words) is None
+
+
+@as_root
+@pytest.mark.parametrize("what", ["peek", "", ".."])
+def test_what_belongs_to_another_user_is_not_used(published: Box, what: str) -> None:
+    os.chown(published.runtime / "gemini" / what, 12345, -1)
+    assert quick(published) is None
+
+
+GCLOUD = {"found": "application_default_credentials.json", "account": "credentials.db", "active": "credentials.db"}
+
+
+@dataclass
+class Recorded:
+    """A token in the file for the quick way, of a login that was chosen in some way.
+
+    Attributes:
+        login: what chose it.
+        path: the credential file on record.
+    """
+
+    box: Box
+    login: str
+    path: Path
+
+    @property
+    def own(self) -> Path:
+        """Where gcloud's login would be that this environment leads to."""
+        return self.box.home / ".config/gcloud" / GCLOUD.get(self.login, "credentials.db")
+
+    def answered(self, **environ: str) -> bool:
+        """Whether the quick way answers with these variables."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text("{}")
+        folder, config, now = self.box.runtime / "gemini", str(self.box.config), time.time()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.box.runtime.chmod(0o700)
+        files = [str(self.path)]
+        text = print_cache.render(
+            (config, stamps.stamp(config)), (files, stamps.joined(files)), self.login, (now - 1, now + 1), "ya29.mine"
+        )
+        (folder / "peek").write_text(text)
+        answer = fastpath.answer(["vx-token", "print", "--profile", "gemini"], self.box.environ | environ, now)
+        assert answer in (None, "ya29.mine\n")
+        return answer is not None
+
+
+@pytest.fixture
+def recorded(box: Box, request: pytest.FixtureRequest) -> Recorded:
+    box.profile()
+    return Recorded(box, request.param, box.root / "recorded.json")
+
+
+every_choice = pytest.mark.parametrize("recorded", ["named", "found", "account", "active"], indirect=True)
+
+
+@every_choice
+def test_a_login_on_record_is_used_where_there_is_no_other_or_a_daemon_has_chosen_it(recorded: Recorded) -> None:
+    assert recorded.answered()
+    recorded.own.parent.mkdir(parents=True)
+    recorded.own.write_text("{}")
+    assert recorded.answered() == (recorded.login == "named")
+    lock = recorded.box.runtime / DAEMON_LOCK
+    lock.touch()
+    assert recorded.answered() == (recorded.login == "named")
+    with lock.open() as daemon:
+        fcntl.flock(daemon, fcntl.LOCK_EX)
+        assert recorded.answered()
+
+
+@every_choice
+def test_the_login_that_gcloud_would_use_is_used_whatever_chose_it(recorded: Recorded) -> None:
+    recorded.path = recorded.own
+    assert recorded.answered()
+
+
+@every_choice
+def test_a_variable_that_chooses_the_login_counts_where_the_configuration_does_not(recorded: Recorded) -> None:
+    own, other = str(recorded.path), str(recorded.box.root / "other.json")
+    assert recorded.answered(GOOGLE_APPLICATION_CREDENTIALS=own)
+    assert recorded.answered(GOOGLE_APPLICATION_CREDENTIALS=other) == (recorded.login != "found")
+    for name in ("CLOUDSDK_CORE_ACCOUNT", "CLOUDSDK_ACTIVE_CONFIG_NAME"):
+        assert recorded.answered(**{name: "x"}) == (recorded.login != "active")
+        assert recorded.answered(**{name: ""})
+
+
+@every_choice
+def test_gclouds_folder_is_the_one_that_a_variable_names_else_that_of_the_home_folder(recorded: Recorded) -> None:
+    elsewhere = recorded.box.root / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / recorded.own.name).write_text("{}")
+    assert recorded.answered(CLOUDSDK_CONFIG=str(elsewhere)) == (recorded.login == "named")
+    assert recorded.answered(CLOUDSDK_CONFIG="", HOME="") == (recorded.login == "named")
+    assert recorded.answered(CLOUDSDK_CONFIG=str(elsewhere / "nothing"), HOME="")
+    recorded.own.parent.mkdir(parents=True)
+    recorded.own.write_text("{}")
+    assert recorded.answered(CLOUDSDK_CONFIG=str(elsewhere / "nothing"))
 
 
 @pytest.mark.parametrize("word", ["env", "refresh", "--help", "status"])

@@ -61,7 +61,7 @@ def _local_key(environ: Mapping[str, str]) -> str | None:
     if not folder:
         return None
     try:
-        descriptor = os.open(f"{folder}/{LOCAL_KEY}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(f"{folder}/{LOCAL_KEY}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (OSError, ValueError):
         return None
     try:
@@ -80,23 +80,21 @@ def _state_folder(environ: Mapping[str, str]) -> str:
     if explicit := environ.get("VX_TOKEN_CONFIG"):
         folder, _, name = explicit.rpartition("/")
         return folder if folder.startswith("/") and name not in ("", ".", "..") else ""
-    state, home = environ.get("XDG_STATE_HOME", ""), environ.get("HOME", "")
-    base = state or (f"{home}/.local/state" if home else "")
+    home = environ.get("HOME")
+    base = environ.get("XDG_STATE_HOME") or (f"{home}/.local/state" if home else "")
     return f"{base}/vx-token" if sys.platform == "linux" and base.startswith("/") else ""
 
 
 def _folder(environ: Mapping[str, str], profile: str) -> str | None:
     root = runtime_path(environ)
+    if profile == "default":
+        try:  # noqa: SIM105 - contextlib would load all of collections
+            profile = os.readlink(f"{root}/default")
+        except OSError:
+            pass  # not a link
     if not root.startswith("/") or "/" in profile or profile.startswith("."):
         return None
     folder = f"{root}/{profile}"
-    if profile == "default":
-        try:
-            target = os.readlink(folder)
-        except OSError:
-            pass  # not a link
-        else:
-            folder = f"{root}/{target}" if "/" not in target else ""
     return folder if not unsafe_part(root)[0] and _ours(root) and _ours(folder) else None
 
 
@@ -110,7 +108,7 @@ def _ours(folder: str) -> bool:
 
 def _token(folder: str, environ: Mapping[str, str], now: float) -> str | None:
     try:
-        descriptor = os.open(f"{folder}/peek", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(f"{folder}/peek", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
     try:
@@ -145,7 +143,10 @@ def _meant(login: str, credentials: str, folder: str, environ: Mapping[str, str]
         return explicit == credentials
     if login == "active" and (environ.get("CLOUDSDK_CORE_ACCOUNT") or environ.get("CLOUDSDK_ACTIVE_CONFIG_NAME")):
         return False
-    gcloud = environ.get("CLOUDSDK_CONFIG") or environ.get("HOME", "") + "/.config/gcloud"
+    home = environ.get("HOME")
+    gcloud = environ.get("CLOUDSDK_CONFIG") or (home and f"{home}/.config/gcloud")
+    if not gcloud:
+        return False  # without HOME, the whole program looks for the account's home folder
     path = f"{gcloud}/{'application_default_credentials.json' if login == 'found' else 'credentials.db'}"
     if path == credentials or not stamp(path):
         return True

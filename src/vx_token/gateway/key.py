@@ -70,7 +70,7 @@ def read_key_file(path: Path, hint: str = "run: vx-token gateway rotate-key") ->
         ConfigError: other users own or can read the file, or it does not contain a key.
         OSError: it cannot be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         file_status = os.fstat(file.fileno())
         if not stat.S_ISREG(file_status.st_mode):
@@ -92,7 +92,7 @@ def generate_key() -> str:
 def locked(folder: Path) -> Iterator[None]:
     """Lock the folder, so that two processes started at once create only one key."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

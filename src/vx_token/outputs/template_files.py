@@ -159,7 +159,7 @@ class TemplateFiles:
         """Hold the lock of the record's folder, which is created first; go on without it after LOCK_WAIT."""
         for folder in (self.record.parent.parent, self.record.parent):  # a parent made by the way would be 0755
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.record.parent, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+        descriptor = os.open(self.record.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             end = time.monotonic() + LOCK_WAIT
             while time.monotonic() < end:

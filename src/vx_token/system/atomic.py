@@ -19,7 +19,7 @@ def write(path: Path, data: bytes, mode: int = 0o600) -> None:
     """
     # Not `secrets`, because it loads OpenSSL, which would cost the daemon 3.6 MiB.
     temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

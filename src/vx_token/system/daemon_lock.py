@@ -10,7 +10,7 @@ def attended(root: str | os.PathLike[str]) -> bool:
     import fcntl
 
     try:
-        descriptor = os.open(f"{os.fspath(root)}/{DAEMON_LOCK}", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(f"{os.fspath(root)}/{DAEMON_LOCK}", os.O_RDWR | os.O_NOFOLLOW)
     except OSError:
         return False
     try:

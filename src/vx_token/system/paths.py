@@ -126,7 +126,7 @@ def content(path: Path) -> bytes:
     Raises:
         OSError: it cannot be read, or is not a regular file: reading a pipe or a device may never end.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):

@@ -12,7 +12,7 @@ def private_text(path: Path) -> str:
         OSError: it is missing, a symbolic link, not a regular file, or belongs to another user.
         ValueError: it is not UTF-8.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         status = os.fstat(descriptor)
         if status.st_uid != os.geteuid():

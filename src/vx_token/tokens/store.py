@@ -182,7 +182,7 @@ class Store:
 
         It is a flock on the file `lock`, so the kernel releases it when the process exits.
         """
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
         descriptor = os.open(self.folder(profile) / "lock", flags, 0o600)
         try:
             os.fchmod(descriptor, 0o600)  # a process with another umask may have created it
@@ -196,7 +196,7 @@ class Store:
         The record is written in place into the lock file, because that needs no space on a full disk.
         """
         with contextlib.suppress(OSError):
-            descriptor = os.open(self.folder(profile) / "lock", os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = os.open(self.folder(profile) / "lock", os.O_WRONLY | os.O_NOFOLLOW)
             try:
                 os.pwrite(descriptor, f"{attempt.unanswered:6} {attempt.origin:>8}\n".encode(), 0)
                 os.utime(descriptor, (attempt.started_at, attempt.started_at))
