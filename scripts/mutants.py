@@ -27,6 +27,7 @@ class Mutant:
         end: the byte after the last one.
         old: the code, on one line.
         new: its replacement, likewise.
+        context: the first line that it changes.
     """
 
     line: int
@@ -34,6 +35,7 @@ class Mutant:
     end: int
     old: str
     new: str
+    context: str
 
     def applied(self, source: bytes) -> bytes:
         """Return the module's source with the change."""
@@ -45,8 +47,8 @@ class Mutant:
 
 def mutants(source: bytes) -> list[Mutant]:
     """Return all mutants of a module, in the order of its lines."""
-    offsets = [0]
-    for line in source.splitlines(keepends=True):
+    offsets, lines = [0], source.splitlines(keepends=True)
+    for line in lines:
         offsets.append(offsets[-1] + len(line))
     found = set()
     for place, changed in _changes(ast.parse(source)):
@@ -57,7 +59,7 @@ def mutants(source: bytes) -> list[Mutant]:
         new = ast.unparse(changed)
         if isinstance(changed, ast.expr) and not isinstance(changed, ast.Constant):
             new = f"({new})"  # whatever stands around it
-        found.add(Mutant(place.lineno, start, end, ast.unparse(place), new))
+        found.add(Mutant(place.lineno, start, end, ast.unparse(place), new, lines[place.lineno - 1].decode()))
     return sorted(found, key=lambda each: (each.start, each.end, each.new))
 
 

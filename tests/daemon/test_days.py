@@ -3,17 +3,20 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fakes import FakeClock, FakeGoogle
 from vx_token.config.model import Config, Profile
+from vx_token.credentials.token import Token
 from vx_token.daemon.keeper import keep_fresh
 from vx_token.errors import LoginNeededError, TemporaryError
 from vx_token.outputs.publisher import Publisher
 from vx_token.system.clock import Wake
+from vx_token.tokens.model import State
 from vx_token.tokens.refresh import Refresher
 from vx_token.tokens.store import Store
 
@@ -39,7 +42,14 @@ class House:
         self.clock.at(self.clock.elapsed + seconds, self.wake.stop)
         for second in range(0, int(seconds), 30):
             self.clock.at(self.clock.elapsed + second, self._look)
-        keep_fresh(self.profile, self.refresher, self.publisher, self.wake, lambda _: None, lambda: chance)
+        self.run(chance)
+
+    def run(self, chance: float = 0.5) -> list[State]:
+        """Run the keeper until `wake` is stopped; return what it reported."""
+        reported: list[State] = []
+        keep_fresh(self.profile, self.refresher, self.publisher, self.wake, reported.append, lambda: chance)
+        assert reported
+        return reported
 
     def _look(self) -> None:
         if self.store.read("gemini").live(self.clock.now()) is None or self.token != self.google.live:
@@ -206,3 +216,76 @@ def test_a_new_credential_file_is_used_at_once(house: House) -> None:
     house.clock.at(100, lambda: shutil.move(other, house.profile.credentials))
     house.keep(200)
     assert len(house.google.asked) == 2
+
+
+def test_no_expired_token_is_in_the_files_while_google_is_asked(house: House) -> None:
+    files: list[str] = []
+
+    def fetch(profile: Profile, environ: Mapping[str, str], deadline: float, cancelled: Callable[[], bool]) -> Token:
+        files.append(house.token)
+        return house.google(profile, environ, deadline, cancelled)
+
+    house.refresher = replace(house.refresher, fetch=fetch)
+    house.clock.at(600, lambda: house.clock.pass_by(3 * HOUR))
+    house.keep(3 * HOUR + 700)
+    assert files == ["", ""]
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.chmod(0o644)], ids=["unlink", "chmod"])
+def test_a_file_that_changes_unnoticed_is_mended_after_ten_naps(house: House, harm: Callable[[Path], None]) -> None:
+    path = house.store.folder("gemini") / "token"
+    right: list[bool] = []
+    house.clock.at(100, lambda: harm(path))
+    for second in (220, 255):  # before and after the tenth nap
+        house.clock.at(second, lambda: right.append(path.exists() and path.stat().st_mode == 0o100600))
+    house.clock.at(300, house.wake.stop)
+    house.run()
+    assert right == [False, True]
+
+
+def test_an_idle_keeper_writes_nothing(house: House) -> None:
+    folder, stamps = house.store.folder("gemini"), list[list[int]]()
+    for second in (100, 1000):
+        house.clock.at(second, lambda: stamps.append([path.stat().st_ino for path in sorted(folder.iterdir())]))
+    house.clock.at(1100, house.wake.stop)
+    house.run()
+    assert stamps[0] == stamps[1] != []
+
+
+def test_a_token_that_expires_while_google_is_asked_is_withdrawn_once(house: House) -> None:
+    tokens: list[str] = []
+
+    def fetch(profile: Profile, environ: Mapping[str, str], deadline: float, cancelled: Callable[[], bool]) -> Token:
+        token = house.google(profile, environ, deadline, cancelled)
+        if len(house.google.asked) == 2:
+            house.clock.pass_by(HOUR)
+            for _ in range(2):
+                assert not cancelled()
+                tokens.append(house.token)
+                (house.store.folder("gemini") / "token").write_text("kept by the second look")
+            raise TemporaryError("Google cannot be reached")
+        return token
+
+    house.refresher = replace(house.refresher, fetch=fetch)
+    house.clock.at(HOUR - 100, house.wake.stop)
+    house.run()
+    assert tokens == ["", "kept by the second look"]
+
+
+def test_a_state_that_cannot_be_written_is_reported_with_the_reason(house: House) -> None:
+    folder = house.store.prepare("gemini")
+    (folder / "state.json" / "file").mkdir(parents=True)
+    house.clock.at(100, house.wake.stop)
+    for state in house.run():
+        assert state.live(house.clock.now()) is not None
+        assert state.failure is not None
+        assert (state.failure.kind, state.failure.message) == (
+            "temporary",
+            f"cannot write in {folder}: Is a directory",
+        )
+        assert state.failure.hint
+    house.google.error, house.wake = TemporaryError("Google cannot be reached"), Wake()
+    house.wake.force()
+    house.clock.at(200, house.wake.stop)
+    failures = [state.failure for state in house.run()]
+    assert {failure and failure.message for failure in failures} == {"Google cannot be reached"}
