@@ -10,14 +10,8 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
-from upstreams import KEY, Front, Purse, Upstream, front, upstream
+from upstreams import KEY, Front, Purse, Upstream, front
 from vx_token.gateway.settings import Route
-
-
-@pytest.fixture
-def server() -> Iterator[Upstream]:
-    with upstream() as running:
-        yield running
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sandbox import until
-from upstreams import KEY, Purse, Upstream, front, upstream
+from upstreams import KEY, Purse, Upstream, front
 from vx_token.gateway.settings import Route
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>hostile</title><script>
@@ -122,12 +122,6 @@ def site() -> Iterator[HostileSite]:
     yield hostile
     hostile.server.shutdown()
     hostile.server.server_close()
-
-
-@pytest.fixture
-def server() -> Iterator[Upstream]:
-    with upstream() as running:
-        yield running
 
 
 @pytest.fixture

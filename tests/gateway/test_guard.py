@@ -36,12 +36,6 @@ from vx_token.gateway.settings import Route
 
 
 @pytest.fixture
-def server() -> Iterator[Upstream]:
-    with upstream() as running:
-        yield running
-
-
-@pytest.fixture
 def proxy(server: Upstream) -> Iterator[Front]:
     with front(Purse(), Route("p", server.url), origins=("https://chat.example",)) as running:
         yield running

@@ -191,13 +191,6 @@ def test_a_beginning_is_enough_when_the_id_is_in_it() -> None:
     assert rewrite(unfinished, Route("p", "u", model="m"), "chat/completions", whole=False) == unfinished
 
 
-@pytest.mark.parametrize(("body", "path"), [(b"{}", "completions"), (b' {"n":1}', "chat/completions")])
-def test_a_body_without_a_model_gets_the_default(body: bytes, path: str) -> None:
-    route = Route("p", "u", model="gemini", publisher="google")
-    assert json.loads(rewrite(body, route, path)) == {**json.loads(body), "model": "google/gemini"}
-    assert rewrite(body, route, "embeddings") == body
-
-
 def test_the_list_names_aliases_the_default_and_the_models_once() -> None:
     route = Route("p", "u", aliases={"a": "x/y"}, model="google/m", models=("google/m", "b"))
     assert [(entry["id"], entry["owned_by"]) for entry in model_list(route)["data"]] == [

@@ -19,14 +19,8 @@ import pytest
 from aiohttp import web
 
 from sandbox import until
-from upstreams import BRISK, KEY, Front, Purse, Upstream, connection_to, front, read_all, upstream
+from upstreams import BRISK, KEY, Front, Purse, Upstream, connection_to, front, read_all
 from vx_token.gateway.settings import Route
-
-
-@pytest.fixture
-def server() -> Iterator[Upstream]:
-    with upstream() as running:
-        yield running
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox import REPOSITORY, slowness
-from upstreams import KEY, Front, Purse, Upstream, front, upstream
+from upstreams import KEY, Front, Purse, Upstream, front
 from vx_token.credentials.token import Token
 from vx_token.emulator import Emulator
 from vx_token.gateway import statusz
@@ -197,12 +197,6 @@ def test_the_status_of_an_older_gateway_has_no_signatures() -> None:
 
 
 # What upstream gets, byte for byte
-
-
-@pytest.fixture
-def server() -> Iterator[Upstream]:
-    with upstream() as running:
-        yield running
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 
 from sandbox import until
-from upstreams import KEY, Front, LoopThread, Purse, Upstream, connection_to, front, read_all, upstream
+from upstreams import KEY, Front, LoopThread, Purse, Upstream, connection_to, front, read_all
 from vx_token import __version__
 from vx_token.gateway.guard import METHODS
 from vx_token.gateway.half_closed import present_peers
@@ -66,12 +66,6 @@ def raw() -> Iterator[RawUpstream]:
         threading.Thread(target=server.serve, args=(listening,), daemon=True).start()
         yield server
         listening.shutdown(socket.SHUT_RDWR)
-
-
-@pytest.fixture
-def server() -> Iterator[Upstream]:
-    with upstream() as running:
-        yield running
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import pexpect
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from accounts import Account
 from sandbox import REPOSITORY, Box, until
 from shells import quiet_fish
+from terminals import at_terminal, ended
 from usermanager import UserManager
 from vx_token.config import toml_edit
 from vx_token.emulator import Emulator
@@ -500,14 +500,9 @@ def test_every_new_shell_has_a_live_token(
 # --- a person at a terminal --------------------------------------------------------------------------------------
 
 
-def at_terminal(box: Box, *words: str) -> "pexpect.spawn[str]":
-    argv = box.command("setup", *words)
-    return pexpect.spawn(argv[0], argv[1:], env=box.environ, cwd=str(box.root), encoding="utf-8", timeout=20)
-
-
 def test_a_person_is_asked_what_cannot_be_found(logged_in: Box) -> None:
     before = tree(logged_in)
-    terminal = at_terminal(logged_in, "--no-service")
+    terminal = at_terminal(logged_in, "setup", "--no-service")
     terminal.expect_exact("the Google Cloud project: ")
     terminal.sendline("demo")
     terminal.expect_exact("the location (global, us, eu or a region) [global]: ")
@@ -517,21 +512,17 @@ def test_a_person_is_asked_what_cannot_be_found(logged_in: Box) -> None:
     terminal.expect_exact('+ project = "demo"')
     terminal.expect_exact("Do this? [Y/n]: ")
     terminal.sendline("n")
-    terminal.expect(pexpect.EOF)
-    terminal.close()
-    assert terminal.exitstatus == 0
+    assert ended(terminal) == 0
     assert tree(logged_in) == before
 
 
 def test_ctrl_c_at_a_question_changes_nothing(logged_in: Box) -> None:
     before = tree(logged_in)
-    terminal = at_terminal(logged_in, "--no-service")
+    terminal = at_terminal(logged_in, "setup", "--no-service")
     terminal.expect_exact("the Google Cloud project: ")
     terminal.sendintr()
-    terminal.expect_exact("vx-token: interrupted")
-    terminal.expect(pexpect.EOF)
-    terminal.close()
-    assert terminal.exitstatus == 130
+    terminal.expect_exact("vx-token: interrupted; nothing changed\r\nhint: run it again: vx-token setup\r\n")
+    assert ended(terminal) == 130
     assert tree(logged_in) == before
 
 

@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pexpect
 import pytest
 
 from accounts import LAUNCHER
 from google_hosts import leading_to
 from sandbox import Box, until
+from terminals import at_terminal, ended
 from vx_token.cli.main import run
 from vx_token.emulator import Emulator
 from vx_token.emulator.error_bodies import error, error_info
@@ -340,18 +340,6 @@ hook       OPENAI_BASE_URL is set by ~/.bashrc line 2
 # --- a person at a terminal --------------------------------------------------------------------------------------
 
 
-def at_terminal(box: Box, *words: str) -> "pexpect.spawn[str]":
-    argv = box.command("setup", *words)
-    return pexpect.spawn(argv[0], argv[1:], env=box.environ, cwd=str(box.root), encoding="utf-8", timeout=20)
-
-
-def ended(terminal: "pexpect.spawn[str]") -> int:
-    terminal.expect(pexpect.EOF)
-    terminal.close()
-    assert terminal.exitstatus is not None
-    return terminal.exitstatus
-
-
 def gcloud(box: Box, google: Emulator) -> None:
     """A gcloud that logs in at the second try."""
     google.authorized_user(box.root / "new.json")
@@ -368,7 +356,7 @@ cp {box.root}/new.json {box.home}/{ADC}
 
 def test_without_a_login_gcloud_is_offered_and_wrong_answers_are_asked_again(fresh: Box, google: Emulator) -> None:
     gcloud(fresh, google)
-    terminal = at_terminal(fresh, "--no-service")
+    terminal = at_terminal(fresh, "setup", "--no-service")
     terminal.expect_exact("login      no Google login was found\r\n")
     terminal.expect_exact("  1  log in now with: gcloud auth application-default login\r\n")
     terminal.expect_exact("  2  a service account's key file\r\n  3  the metadata server of this machine")
@@ -408,7 +396,7 @@ def test_without_a_login_gcloud_is_offered_and_wrong_answers_are_asked_again(fre
 def test_without_a_login_a_key_file_serves_and_ctrl_c_says_what_was_done(fresh: Box, google: Emulator) -> None:
     google.service_account(fresh.key)
     google.fail("chat", None, kind="hang")
-    terminal = at_terminal(fresh, "--no-service", "--no-hook", "--project", "demo", "--location", "global")
+    terminal = at_terminal(fresh, "setup", "--no-service", "--no-hook", "--project", "demo", "--location", "global")
     terminal.expect_exact("gcloud is not installed; see https://cloud.google.com/sdk/docs/install")
     terminal.expect_exact("which login (1 to 2): ")
     terminal.sendline("1")
@@ -427,7 +415,7 @@ def test_without_a_login_a_key_file_serves_and_ctrl_c_says_what_was_done(fresh: 
     )
     assert ended(terminal) == 130
     assert f'credentials = "{fresh.key}"' in (fresh.home / ".config/vx-token/config.toml").read_text()
-    terminal = at_terminal(fresh, "--undo")
+    terminal = at_terminal(fresh, "setup", "--undo")
     terminal.expect_exact("Do this? [Y/n]: ")
     terminal.sendintr()
     terminal.expect_exact("vx-token: interrupted; nothing changed\r\nhint: run it again: vx-token setup --undo\r\n")
@@ -448,7 +436,7 @@ def test_a_persons_own_key_is_replaced_only_after_a_question_and_a_slow_service_
     (logged_in.root / "bin/systemctl").chmod(0o700)
     before = {*logged_in.home.rglob("*")}
     logged_in.environ["OPENAI_API_KEY"] = "sk-mine"
-    terminal = at_terminal(logged_in, "--hook", "--project", "demo", "--location", "global")
+    terminal = at_terminal(logged_in, "setup", "--hook", "--project", "demo", "--location", "global")
     terminal.expect_exact("hook       OPENAI_API_KEY is set in this shell\r\n")
     terminal.expect_exact("Use those of vx-token in new bash shells? [Y/n]: ")
     terminal.sendline("n")
@@ -467,14 +455,6 @@ def test_a_persons_own_key_is_replaced_only_after_a_question_and_a_slow_service_
     assert (logged_in.home / ".config/systemd/user/vx-token.service").exists()
     transcript(logged_in, "--undo", "--yes")
     assert {*logged_in.home.rglob("*")} == before
-
-
-def test_ctrl_c_at_a_question_says_that_nothing_changed(logged_in: Box) -> None:
-    terminal = at_terminal(logged_in, "--no-service")
-    terminal.expect_exact("the Google Cloud project: ")
-    terminal.sendintr()
-    terminal.expect_exact("vx-token: interrupted; nothing changed\r\nhint: run it again: vx-token setup\r\n")
-    assert ended(terminal) == 130
 
 
 def test_the_metadata_server_can_be_chosen_beside_any_login(

@@ -2,10 +2,10 @@
 
 import stat
 
-import pexpect
 import pytest
 
 from sandbox import Box
+from terminals import at_terminal, ended
 from vx_token.emulator import Emulator
 from vx_token.report import doctor_fix
 from vx_token.report.doctor_facts import Check
@@ -51,11 +51,10 @@ def test_without_a_terminal_it_shows_and_changes_nothing(careless: Box) -> None:
 
 
 def test_at_a_terminal_no_means_no(careless: Box) -> None:
-    argv = careless.command("doctor", "--fix")
-    terminal = pexpect.spawn(argv[0], argv[1:], env=careless.environ, cwd=str(careless.root), encoding="utf-8")
+    terminal = at_terminal(careless, "doctor", "--fix")
     terminal.expect_exact("Do this? [Y/n]: ")
     terminal.sendline("n")
-    terminal.expect(pexpect.EOF)
+    assert ended(terminal) == 0
     assert mode(careless) == 0o644
 
 
