@@ -32,8 +32,8 @@ class WorkloadCertificate:
         return context
 
 
-def issued(folder: Path) -> WorkloadCertificate:
-    """Issue a certificate and write its files."""
+def issued(folder: Path, host: str = "127.0.0.1") -> WorkloadCertificate:
+    """Issue a certificate for the workload and one for Google at `host`, and write the workload's files."""
     authority = trustme.CA()
     leaf, key, trusted = (folder / name for name in ("leaf.pem", "key.pem", "ca.pem"))
     shown = authority.issue_cert("workload.example.com")
@@ -45,6 +45,6 @@ def issued(folder: Path) -> WorkloadCertificate:
     config.write_text(json.dumps({"version": 1, "cert_configs": {"workload": place}}))
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.verify_mode = ssl.CERT_REQUIRED
-    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.issue_cert(host).configure_cert(server)
     authority.configure_trust(server)
     return WorkloadCertificate(leaf, key, trusted, config, server)

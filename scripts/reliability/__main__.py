@@ -1,4 +1,4 @@
-"""Runs the groups of faults one after the other."""
+"""Runs the groups of faults one after the other, or two at a time for a quick run."""
 
 import argparse
 import os
@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from reliability import page
 from reliability.concurrency import concurrency
@@ -38,18 +39,23 @@ def main() -> int:
     isolate()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background starts with it ignored
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    failed = False
-    for name in options.groups or GROUPS:
+    # The few cases of the quick half mostly wait.
+    context = Context(options.quick, max(options.jobs, 3 if options.quick else 1), options.case)
+
+    def run(name: str) -> Section:
         started = time.monotonic()
-        # The few cases of the quick half mostly wait.
-        context = Context(options.quick, max(options.jobs, 3 if options.quick else 1), options.case)
         context.say(f"== {name}")
         section = GROUPS[name](context)
         section.seconds = time.monotonic() - started
-        context.say(section.text())
-        failed = failed or bool(section.short)
-        if options.write:
-            page.write(section)
+        return section
+
+    failed = False
+    with ThreadPoolExecutor(2 if options.quick else 1) as pool:
+        for section in pool.map(run, options.groups or GROUPS):
+            context.say(section.text())
+            failed = failed or bool(section.short)
+            if options.write:
+                page.write(section)
     return int(failed)
 
 

@@ -56,16 +56,16 @@ def prints(seen: Observed, scale: float) -> Case:
 
 
 def readers(seen: Observed, scale: float) -> Case:
-    """200 readers while the daemon replaces the files as fast as it may."""
-    number, seconds = 200, 20.0 * max(0.2, scale)
+    """200 readers while the daemon replaces the files as fast as it may, which takes longer on a busy machine."""
+    number, seconds, least = 200, 20.0 * max(0.2, scale), max(3, int(20 * scale))
     reads, torn, missing = [0] * number, [], [0] * number
     with seen.box.daemon() as daemon:
         until(lambda: seen.live, 120)
-        over, before = time.monotonic() + seconds, seen.google.count("token")
-        folder = seen.box.runtime / "default"
+        started, before = time.monotonic(), seen.google.count("token")
+        folder, over = seen.box.runtime / "default", threading.Event()
 
         def read(index: int) -> None:
-            while time.monotonic() < over:
+            while not over.is_set():
                 try:
                     token, snippet = (folder / "token").read_text(), (folder / "env.sh").read_text()
                 except FileNotFoundError:
@@ -80,11 +80,14 @@ def readers(seen: Observed, scale: float) -> Case:
             threads = [threading.Thread(target=read, args=(index,)) for index in range(number)]
             for thread in threads:
                 thread.start()
+            time.sleep(seconds)
+            until(lambda: seen.google.count("token") - before >= least, 120, f"{least} replacements")
+            over.set()
             for thread in threads:
                 thread.join()
-    case = Case(f"{sum(reads):,} reads, {len(torn)} torn", seen.google.count("token") - before, sum(missing), seconds)
+    case = Case(f"{sum(reads):,} reads, {len(torn)} torn", seen.google.count("token") - before, sum(missing))
+    case.seconds = time.monotonic() - started
     case.expect(not torn and not sum(missing), f"{len(torn)} torn, {sum(missing)} without a file")
-    case.expect(case.requests >= 3, "the files were hardly replaced")
     return case
 
 

@@ -6,10 +6,12 @@ import os
 import re
 import shutil
 import signal
+import socket
 import stat
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -71,6 +73,7 @@ class Bench:
 
 def _start() -> None:
     """Call the program in this process, and end it as the interpreter would."""
+    sys.unraisablehook = _report
     status: object = 0
     try:
         __main__.main()
@@ -83,13 +86,20 @@ def _start() -> None:
     os._exit(status if isinstance(status, int) else int(status is not None))
 
 
+def _report(problem: "sys.UnraisableHookArgs") -> None:
+    """Report what an object's end raised, except what no user sees.
+
+    A user's connections are in the child, whose stderr is closed; and a user's interpreter ignores ResourceWarning.
+    """
+    if not isinstance(problem.object, socket.socket) and not issubclass(problem.exc_type, ResourceWarning):
+        sys.__unraisablehook__(problem)
+
+
 class Scenario:
     """A command, and what must hold whatever happened to it."""
 
     words: tuple[str, ...]
     title: str
-    every = 1
-    """Of the calls that change nothing, one of so many is tried."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench, self.box = bench, bench.box
@@ -183,7 +193,6 @@ class Setup(Scenario):
     """Sets up configuration and hook; `setup --undo` then leaves the home as it was."""
 
     title = "setup, then its undo"
-    every = 25
 
     def __init__(self, bench: Bench) -> None:
         super().__init__(bench)
@@ -270,14 +279,37 @@ class Tried:
     wrong: list[str] = field(default_factory=list)
     empty_folders: int = 0
 
+    def __add__(self, other: "Tried") -> "Tried":
+        """Both parts of a scenario."""
+        failures, statuses = Counter(self.failures) + Counter(other.failures), Counter(self.statuses)
+        return Tried(
+            self.title,
+            max(self.calls, other.calls),
+            self.kills + other.kills,
+            dict(failures),
+            dict(statuses + Counter(other.statuses)),
+            self.wrong + other.wrong,
+            self.empty_folders + other.empty_folders,
+        )
 
-def try_all(name: str, share: int, say: Callable[[str], None]) -> Tried:
-    """Kill the scenario's command at its calls, and fail these; `share`: one of so many."""
+
+@dataclass(frozen=True)
+class Part:
+    """The points `first`, `first + step` … of a scenario: a call, and what happens to it."""
+
+    name: str
+    first: int
+    step: int
+
+
+def try_all(part: Part, say: Callable[[str], None]) -> Tried:
+    """Kill the scenario's command at its calls, and let these fail."""
+    name = part.name
     with boxed(executed=False) as box, running() as google:
         _furnish(box, google, name)
         ours, theirs = get_context("forkserver").Pipe(duplex=False)
         # Forked from a process with one thread, as ptrace needs it.
-        process = forked.FORKS.Process(target=_work, args=(name, box, google.base_url(), share, theirs))
+        process = forked.FORKS.Process(target=_work, args=(part, box, google.base_url(), theirs))
         process.start()
         theirs.close()
         tried = Tried(SCENARIOS[name].title)
@@ -287,7 +319,7 @@ def try_all(name: str, share: int, say: Callable[[str], None]) -> Tried:
                 if isinstance(result, Tried):
                     tried = result
                 else:
-                    say(f"   {name}: {result}")
+                    say(f"   {name} {part.first}: {result}")
         process.join()
         if process.exitcode:
             tried.wrong.append(f"{name}: its process ended with {process.exitcode}")
@@ -310,10 +342,10 @@ def _furnish(box: Box, google: Emulator, name: str) -> None:
             config.write(f'[[profiles.gemini.files]]\npath = "{box.root}/mine"\nformat = "header"\n')
 
 
-def _work(name: str, box: Box, url: str, share: int, results: Connection) -> None:
-    """Try one scenario in this process."""
+def _work(part: Part, box: Box, url: str, results: Connection) -> None:
+    """Try a part of a scenario in this process."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    scenario = SCENARIOS[name](Bench(box, url))
+    scenario = SCENARIOS[part.name](Bench(box, url))
     scenario.prepare()
     counted = scenario.bench.run(*scenario.words)
     if counted.status:
@@ -322,7 +354,7 @@ def _work(name: str, box: Box, url: str, share: int, results: Connection) -> Non
     tried = Tried(scenario.title, len(counted.calls))
     if problem := scenario.check():
         tried.wrong.append(f"undisturbed: {problem}")
-    for number, (at, error) in enumerate(_points(counted.calls, scenario.every, share)):
+    for number, (at, error) in enumerate(_points(counted.calls)[part.first :: part.step]):
         scenario.prepare()
         ended = scenario.bench.run(*scenario.words, at=at, error=getattr(errno, error) if error else None)
         where = f"{error or 'SIGKILL'} at {counted.calls[at]} ({at})"
@@ -335,12 +367,9 @@ def _work(name: str, box: Box, url: str, share: int, results: Connection) -> Non
     results.send(tried)
 
 
-def _points(calls: list[str], every: int, share: int) -> Iterator[tuple[int, str]]:
-    kept = [at for at, name in enumerate(calls) if name in traced.CHANGING or at % every == 0]
-    points = [(at, "") for at in kept]
-    for error in ERRORS:
-        points += [(at, error) for at in kept if calls[at] in traced.NAMES.values()]
-    return iter(points[::share])
+def _points(calls: list[str]) -> list[tuple[int, str]]:
+    kills = [(at, "") for at in range(len(calls))]
+    return kills + [(at, error) for error in ERRORS for at, name in enumerate(calls) if name in traced.NAMES.values()]
 
 
 def _judged(tried: Tried, scenario: Scenario, ended: traced.Ended, error: str) -> Iterator[str]:

@@ -20,7 +20,7 @@ from vx_token.credentials.token import Token
 from vx_token.daemon.keeper import keep_fresh
 from vx_token.errors import LoginNeededError, TemporaryError
 from vx_token.outputs.publisher import Publisher
-from vx_token.system.clock import Wake
+from vx_token.system.clock import JUMP, Wake
 from vx_token.tokens.refresh import Refresher
 from vx_token.tokens.store import Store
 
@@ -33,7 +33,7 @@ LONGEST_OUTAGE = 2 * HOUR
 """Seconds; longer ones show nothing new, because the pauses do not grow any more after a minute."""
 
 GRACE = 1.0
-"""Seconds after its expiry for which a token may be in the files: an attempt may be under way."""
+"""Seconds by the daemon's clock for which an expired token may be in the files: a refresh may be under way."""
 
 RECOVERY = 65.0
 """Seconds of being awake with Google in reach after which a live token is there, whatever came before."""
@@ -55,7 +55,8 @@ class Tally:
         requests: requests in all.
         busiest: requests in the busiest hour.
         stale: worst seconds for which a file held a dead token, awake.
-        stale_calm: the same while no clock was set and no suspend had just ended.
+        late: worst seconds after its expiry at which a file held a token, while the clock was right and no suspend had
+            just ended.
     """
 
     days: float = 0.0
@@ -63,15 +64,20 @@ class Tally:
     requests: int = 0
     busiest: int = 0
     stale: float = 0.0
-    stale_calm: float = 0.0
+    late: float = 0.0
 
 
 class Watched(FakeClock):
-    """A clock that counts the time awake, and lets somebody look after each nap."""
+    """A clock that counts the time awake, and calls `look` after each nap.
+
+    Attributes:
+        awake: seconds, suspends not counted.
+        slow: seconds by which the clock was set back in steps that are too small to be noticed.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.awake = 0.0
+        self.awake = self.slow = 0.0
         self.disturbed_at = 0.0
         self.look: Callable[[float], None] = lambda _: None
 
@@ -83,14 +89,21 @@ class Watched(FakeClock):
         del self.naps[:-1]
         return set_by
 
+    def set(self, seconds: float, *, noticed: bool = True) -> None:
+        """Set the clock; small steps go unnoticed, as with the real one."""
+        noticed = abs(seconds) > JUMP
+        super().set(seconds, noticed=noticed)
+        self.slow -= 0.0 if noticed else seconds
+
 
 class Google(FakeGoogle):
-    """Remembers when each token truly ends, and when, in waking seconds, it was asked."""
+    """Records when each token truly expires, how slow the clock was when it came, and when requests were made."""
 
     def __init__(self, clock: Watched) -> None:
         super().__init__(clock)
         self.watched = clock
         self.ends: dict[str, float] = {}
+        self.slow: dict[str, float] = {}
         self.times: list[float] = []
 
     def __call__(
@@ -101,6 +114,7 @@ class Google(FakeGoogle):
         self.asked.clear()  # the busiest hour is judged here
         token = super().__call__(profile, environ, deadline, cancelled)
         self.ends[token.value] = self.watched.elapsed + self.lifetime if self.late is None else self._end
+        self.slow[token.value] = self.watched.slow
         return token
 
 
@@ -180,7 +194,7 @@ class Days(RuleBasedStateMachine):
         elif kind == "set":
             self.clock.set(sign * span)
         elif kind == "smear":
-            self.clock.set(sign * min(span, 1.0), noticed=False)
+            self.clock.set(sign * min(span, 1.0))
         elif kind in error:
             self.google.error = error[kind]
             end = functools.partial(self._happen, "reachable", span, sign)
@@ -198,14 +212,15 @@ class Days(RuleBasedStateMachine):
         path, tally = self.store.folder("gemini") / "token", self.tally
         token = path.read_text() if path.exists() else ""
         age = self.clock.elapsed - self.google.ends[token] if token else 0.0
-        dead = age > GRACE
+        slow = max(0.0, self.clock.slow - self.google.slow[token]) if token else 0.0
+        dead = age > GRACE + slow
         self.stale = self.stale + seconds if dead else 0.0
         tally.stale = max(tally.stale, self.stale)
         calm = self.clock.awake - self.clock.disturbed_at > SOON
         if self.stale > SOON:
             self.problems.append("a dead token stayed in the files")
         if calm:
-            tally.stale_calm = max(tally.stale_calm, age)
+            tally.late = max(tally.late, age - slow)
             if dead:
                 self.problems.append(
                     f"a token in the files {age:.1f} s after its expiry, although nothing had happened"

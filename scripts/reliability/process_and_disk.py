@@ -22,10 +22,11 @@ from sandbox import SOURCE, Box, until
 LIFETIME = 24.0
 """Seconds that a token lives before the fault; then an hour."""
 
-SHARES = {"Refresh": 1, "Rotation": 1, "Setup": 3, "Undo": 3}
-"""Of the points of each scenario, one of so many is tried."""
+PARTS = {"Undo": 6, "Setup": 4, "Refresh": 2, "Rotation": 1}
+"""Into how many parts each scenario is divided, which run side by side."""
 
-QUICK_SHARES = {"Refresh": 60, "Rotation": 15, "Setup": 60, "Undo": 80}
+QUICK_STEPS = {"Refresh": 60, "Rotation": 15, "Setup": 120, "Undo": 180}
+"""Of the points of each scenario, one of so many belongs to the quick half."""
 
 
 @dataclass(frozen=True)
@@ -255,16 +256,24 @@ def crash(context: Context) -> Section:
     if not traced.POSSIBLE:
         section.skipped.append("all of it (needs Linux on x86-64)")
         return section
-    shares = QUICK_SHARES if context.quick else SHARES
-    names = [name for name in crashes.SCENARIOS if context.chosen(name)]
-    tried = context.side_by_side(lambda name: crashes.try_all(name, shares[name], context.say), names)
-    for each in tried:
+    if context.quick:
+        parts = [crashes.Part(name, 0, step) for name, step in QUICK_STEPS.items()]
+    else:
+        parts = [crashes.Part(name, first, step) for name, step in PARTS.items() for first in range(step)]
+    parts = [part for part in parts if context.chosen(part.name)]
+    tried: dict[str, crashes.Tried] = {}
+    for part, each in zip(
+        parts, context.side_by_side(lambda part: crashes.try_all(part, context.say), parts), strict=True
+    ):
+        tried[part.name] = tried[part.name] + each if part.name in tried else each
+    for each in tried.values():
         failures = [f"{each.failures.get(error, 0):,}" for error in crashes.ERRORS]
         statuses = ", ".join(f"{status}: {count:,}" for status, count in sorted(each.statuses.items()))
         counts = (f"{each.calls:,}", f"{each.kills:,}", *failures, statuses)
         section.rows.append((each.title, *counts, str(len(each.wrong)), str(each.empty_folders)))
         section.short += [f"{each.title}: {wrong}" for wrong in each.wrong]
-    kills, failed = sum(each.kills for each in tried), sum(sum(each.failures.values()) for each in tried)
+    kills = sum(each.kills for each in tried.values())
+    failed = sum(sum(each.failures.values()) for each in tried.values())
     section.cases = f"{kills:,} kills and {failed:,} failed calls"
     return section
 

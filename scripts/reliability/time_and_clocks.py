@@ -146,11 +146,12 @@ def thousand_days(number: float, jobs: int) -> Case:
     happened = sum((tally.happenings for tally in tallies), days.Tally().happenings)
     total, requests = sum(each.days for each in tallies), sum(each.requests for each in tallies)
     busiest, stale = max(each.busiest for each in tallies), max(each.stale for each in tallies)
+    late = max(0.0, *(each.late for each in tallies))
     what = ", ".join(f"{count:,} x {kind}" for kind, count in happened.most_common())
     return Case(
         (
             f"{total:,.0f} simulated days: {what}",
-            f"no dead token, but up to {stale:.0f} s after a suspend or a set clock",
+            f"an expired token at most {late:.1f} s, and {stale:.0f} s after a suspend or a set clock",
             f"{requests:,}; {busiest} in the busiest hour of at most {days.REQUESTS}",
             "0",
             f"at most {days.RECOVERY:.0f} s",

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import trustme
 
+import certificates
 from credential_kinds import IAM, KINDS
 from reliability import network
 from reliability.context import Context, boxed, isolated, repeated
@@ -23,7 +24,7 @@ from vx_token.emulator import Emulator, running
 from vx_token.tokens.schedule import next_refresh
 from vx_token.tokens.store import Store
 
-LIFETIME, QUICK_LIFETIME = 45.0, 22.0
+LIFETIME, QUICK_LIFETIME = 36.0, 22.0
 """Seconds that a token lives."""
 
 PRINT_LIMIT = 5.0
@@ -46,7 +47,7 @@ HUNG = 30.0
 PRINTERS = 3
 """How many commands run `print` side by side."""
 
-QUICK_KINDS = ("key", "impersonated-file", "file", "metadata")
+QUICK_KINDS = ("key", "impersonated-file", "certificate", "metadata")
 
 
 def body(token: object = "ya29.x", **more: object) -> str:  # noqa: S107 - no token
@@ -121,14 +122,22 @@ ROUTES = ("token", "sts", "metadata")
 
 IMPERSONATING = ("impersonated-file", "impersonating")
 
+CERTIFICATE = "certificate"
+"""The type of a workload that shows a certificate to a third emulator, which demands one."""
+
 
 @dataclass
 class Place:
-    """One emulator, and the front through which it is reached."""
+    """One emulator, and the front through which it is reached.
+
+    Attributes:
+        tls: what the front shows to clients when nothing is wrong.
+    """
 
     google: Emulator
     front: network.Front
     routes: tuple[str, ...]
+    tls: ssl.SSLContext | None
 
     def strike(self, fault: Fault) -> None:
         """Let it go wrong from now on."""
@@ -137,12 +146,22 @@ class Place:
                 self.google.fail(route, None, **fault.answer)
         if fault.front == "refuse":
             self.front.refuse()
+        if fault.front == "wrong certificate":
+            self.front.tls = server_context(trustme.CA())
 
     def heal(self, fault: Fault) -> None:
         """Let it go right again."""
         self.google.heal()
+        self.front.tls = self.tls
         if fault.front == "refuse":
             self.front.listen()
+
+
+def server_context(authority: trustme.CA) -> ssl.SSLContext:
+    """Return the TLS of a server whose certificate that authority issued."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
 
 
 @dataclass
@@ -171,10 +190,16 @@ class Scene:
         self, fault: Fault, box: Box, stack: contextlib.ExitStack, kinds: tuple[str, ...], lifetime: float
     ) -> None:
         self.fault, self.box, self.lifetime = fault, box, lifetime
-        self.authority = trustme.CA()
         self.host = f"{fault.dns}.google.test" if fault.dns else "127.0.0.1"
         self.tls = fault.front == "wrong certificate"
-        self.places = [self._place(stack, routes) for routes in (ROUTES, ("iam",))]
+        authority, self.certificate = trustme.CA(), certificates.issued(box.root, self.host)
+        self.places = [
+            self._place(stack, ROUTES, server_context(authority) if self.tls else None),
+            self._place(stack, ("iam",), server_context(authority) if self.tls else None),
+            self._place(stack, ("sts",), None, self.certificate.server),
+        ]
+        with self.certificate.trusted.open("ab") as trusted:
+            trusted.write(authority.cert_pem.bytes())
         self.kinds = tuple(kind for kind in kinds if kind != "metadata" or not self.tls)  # it is plain HTTP by design
         self.seen = {kind: Seen() for kind in self.kinds}
         self.tokens: dict[str, str] = {}
@@ -186,23 +211,23 @@ class Scene:
             IAM: self.places[1].google.url,
             "GCE_METADATA_HOST": self.places[0].google.metadata_host,
             "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES": "1",
+            "REQUESTS_CA_BUNDLE": str(self.certificate.trusted),
         }
-        if self.tls:
-            self.authority.cert_pem.write_to_path(str(box.root / "ca.pem"))
-            box.environ |= {"REQUESTS_CA_BUNDLE": str(box.root / "ca.pem")}
 
-    def _place(self, stack: contextlib.ExitStack, routes: tuple[str, ...]) -> Place:
-        google = stack.enter_context(running(lifetime=self.lifetime))
-        front = network.Front(google.port, self._context(self.authority) if self.tls else None)
+    def _place(
+        self,
+        stack: contextlib.ExitStack,
+        routes: tuple[str, ...],
+        tls: ssl.SSLContext | None,
+        own_tls: ssl.SSLContext | None = None,
+    ) -> Place:
+        """Start an emulator behind a front; `tls` ends at the front, `own_tls` at the emulator."""
+        google = stack.enter_context(running(lifetime=self.lifetime, tls=own_tls))
+        front = network.Front(google.port, tls)
         stack.callback(front.refuse)
-        google.port, google.host, google.tls = front.port, self.host, front.tls  # all its URLs lead through the front
-        return Place(google, front, routes)
-
-    @staticmethod
-    def _context(authority: trustme.CA) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1").configure_cert(context)
-        return context
+        # All its URLs lead through the front.
+        google.port, google.host, google.tls = front.port, self.host, tls or own_tls
+        return Place(google, front, routes, tls)
 
     def _profile(self, kind: str) -> str:
         """Add the type's profile; return the identity that its tokens must have."""
@@ -212,6 +237,8 @@ class Scene:
         elif kind == "gcloud":
             name, path_setting = google.gcloud_login(self.box.home / ".config/gcloud"), None
             settings = {"account": name}
+        elif kind == CERTIFICATE:
+            name, path_setting = google.external_account_by_certificate(path, self.certificate.config), str(path)
         else:
             write, extra = KINDS[kind]
             name, path_setting, settings = write(google, path), str(path), dict(extra)
@@ -220,7 +247,7 @@ class Scene:
 
     def google(self, kind: str) -> Emulator:
         """Return the type's emulator."""
-        return self.places[kind in IMPERSONATING].google
+        return self.places[2 if kind == CERTIFICATE else kind in IMPERSONATING].google
 
     def strike(self, names: network.NameServer | None, stack: contextlib.ExitStack) -> None:
         """Let it go wrong everywhere; the stack ends what must be ended."""
@@ -228,8 +255,6 @@ class Scene:
             place.strike(self.fault)
             if self.fault.dns == "ipv6":
                 stack.enter_context(network.black_hole(place.front.port))
-            if self.tls:
-                place.front.tls = self._context(trustme.CA())
         if self.fault.dns and names is not None:
             names.modes[self.host] = self.fault.dns
 
@@ -237,8 +262,6 @@ class Scene:
         """Let all go right again."""
         for place in self.places:
             place.heal(self.fault)
-            if self.tls:
-                place.front.tls = self._context(self.authority)
         if names is not None:
             names.modes.pop(self.host, None)
 
@@ -401,7 +424,8 @@ def token_endpoint(context: Context) -> Section:
         "live token again, all types",
     )
     section = Section("token-endpoint", head)
-    kinds = QUICK_KINDS if context.quick else (*(kind for kind in KINDS if kind != "half-day"), "gcloud", "metadata")
+    redirected = (*(kind for kind in KINDS if kind != "half-day"), CERTIFICATE, "gcloud", "metadata")
+    kinds = QUICK_KINDS if context.quick else redirected
     faults = [
         fault for fault in FAULTS if context.chosen(fault.name) and (fault.quick or context.only or not context.quick)
     ]
