@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class RealTool:
         users: files that a user may have before `connect`.
         connect: its name for `vx-token connect`, "" for none.
         key: `connect` if that uses a key command or file in direct mode, `client` if the library takes a function.
+        key_variables: variables by which it runs a key command, {command}, in direct mode.
         calls: whether it declares functions to the model.
         answer: what it prints when it got an answer.
         quick: whether it belongs to the quick dozen.
@@ -48,6 +50,7 @@ class RealTool:
     users: dict[str, str] = field(default_factory=dict)
     connect: str = ""
     key: str = ""
+    key_variables: dict[str, str] = field(default_factory=dict)
     calls: bool = True
     answer: str = ANSWER
     quick: bool = False
@@ -96,6 +99,12 @@ def rows() -> list[RealTool]:
         return [RealTool(**_tuples(row)) for row in tomllib.load(file)["tool"]]
 
 
+def chosen(names: Collection[str], *, quick: bool = False, together: bool = False) -> list[RealTool]:
+    """Return the tools that the arguments of scripts/test-tools choose."""
+    named = [row for row in rows() if not names or row.name in names]
+    return [row for row in named if row.quick or not quick if row.together or not together]
+
+
 def _tuples(row: dict[str, object]) -> dict[str, object]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
 
@@ -103,9 +112,8 @@ def _tuples(row: dict[str, object]) -> dict[str, object]:
 def main() -> None:
     """Print the environments of the tools that the arguments of scripts/test-tools name."""
     names = [word for word in sys.argv[1:] if not word.startswith("-")]
-    chosen = [row for row in rows() if not names or row.name in names]
-    chosen = [row for row in chosen if row.quick or "--quick" not in sys.argv]
-    sys.stdout.write(" ".join(dict.fromkeys(["node", *(row.environment for row in chosen)])) + "\n")
+    tools = chosen(names, quick="--quick" in sys.argv, together="--together" in sys.argv)
+    sys.stdout.write(" ".join(dict.fromkeys(["node", *(row.environment for row in tools)])) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,25 +13,29 @@ import re
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import pexpect
+import real_tools
 import tools_page
-from real_tools import INSTALLED, RealTool, rows
+import tools_together
+from home_files import changes, files, with_keys
+from real_tools import INSTALLED, RealTool
 from trap import Caught, Trap
 
 from vx_token.emulator import Emulator, running
+from vx_token.tools import catalog
 
 MODELS = {"direct": "google/gemini-2.5-flash", "gateway": "google/gemini-3-pro-preview"}
-"""Gemini 3 demands signatures of its calls, which many tools drop; scripts/test-tool-calls shows which."""
+"""Gemini 3 demands that its signatures of function calls come back, which many tools drop."""
 
 LIFETIME = 8.0
 """Seconds that a token lives where a process must outlive it."""
@@ -43,6 +47,7 @@ QUESTION = "Say hello."
 CALLS = "emulator: steps=3"
 """A prompt for which the emulator calls functions three times before it answers, if there are any."""
 
+NONE: Mapping[str, str] = MappingProxyType({})
 COMMAND = [sys.executable, "-P", "-m", "vx_token"]
 Outcome = tuple[str, str]
 """`works`, `not run` or `does not work`, and the reason."""
@@ -140,6 +145,13 @@ class Stage:
         while self.google.now() < last + 0.2:
             time.sleep(0.1)
 
+    def lost_signatures(self) -> int:
+        """Return how many signatures the gateway has lost: Google's stand-in went in their place."""
+        headers = {"Authorization": f"Bearer {self.keys[0]}"}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/statusz", headers=headers)
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310 - loopback
+            return int(json.load(answer)["signatures_stood_in"])
+
     def secrets(self) -> list[str]:
         """Return the tokens and keys that no other host may get."""
         return [*(issued.value for issued in self.google.issued), *self.keys]
@@ -196,35 +208,49 @@ class Run:
         finally:
             self.caught[mode] += self.stage.trap.caught[before:]
 
-    def ask(self, mode: str, prompt: str = QUESTION) -> int:
-        """Start the tool with the variables for one answer; return how many requests it made."""
+    def ask(self, mode: str, prompt: str = QUESTION, model: str = "", extra: Mapping[str, str] = NONE) -> int:
+        """Start the tool with the variables for one answer; return how many requests it made.
+
+        Args:
+            mode: `direct` or `gateway`.
+            prompt: the question.
+            model: another model than the mode's.
+            extra: variables that replace those of the mode.
+        """
+        with self.watched(mode), self.prepared(mode, model) as (environ, values):
+            environ |= {name: filled(text, values) for name, text in extra.items()}
+            return self.answer(environ, {**values, "prompt": prompt})
+
+    def answer(self, environ: dict[str, str], values: dict[str, str]) -> int:
+        """Run the tool's command to its end, in a home folder that is ready; return how many requests it made."""
         tool, stage = self.tool, self.stage
-        with self.watched(mode), self.prepared(mode) as (environ, values):
-            before = stage.answers()
-            command = [filled(word, {**values, "prompt": prompt}) for word in tool.command or tool.client]
-            asked = None if tool.command else f"{prompt}\n"
-            try:
-                done = subprocess.run(
-                    command, cwd=f"{environ['HOME']}/work", env=environ, input=asked,
-                    stdin=subprocess.DEVNULL if asked is None else None, stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT, text=True, errors="replace", timeout=TIMEOUT, check=False,
-                )  # fmt: skip
-            except subprocess.TimeoutExpired:
-                raise FailedError(f"no end within {TIMEOUT} s") from None
-            requests = stage.answers() - before
-            if not requests:
-                raise FailedError(f"no answered request; {last_words(done.stdout)}")
-            if tool.answer not in done.stdout:
-                raise FailedError(f"it printed no answer; {last_words(done.stdout)}")
+        before, values = stage.answers(), {"prompt": QUESTION, **values}
+        command = [filled(word, values) for word in tool.command or tool.client]
+        asked = None if tool.command else f"{values['prompt']}\n"
+        try:
+            done = subprocess.run(
+                command, cwd=f"{environ['HOME']}/work", env=environ, input=asked,
+                stdin=subprocess.DEVNULL if asked is None else None, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, text=True, errors="replace", timeout=TIMEOUT, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise FailedError(f"no end within {TIMEOUT} s") from None
+        requests = stage.answers() - before
+        if not requests:
+            raise FailedError(f"no answered request; {last_words(done.stdout)}")
+        if tool.answer not in done.stdout:
+            raise FailedError(f"it printed no answer; {last_words(done.stdout)}")
         return requests
 
     @contextlib.contextmanager
-    def prepared(self, mode: str) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
+    def prepared(self, mode: str, model: str = "") -> Iterator[tuple[dict[str, str], dict[str, str]]]:
         """Yield the environment with the variables of `vx-token env`, and the values for {name}."""
         tool, stage = self.tool, self.stage
         bare = stage.environ(tool, mode, stage.root)
-        exported = stage.exported(mode)
-        values = {"model": MODELS[mode], "url": exported["OPENAI_BASE_URL"], "key": exported["OPENAI_API_KEY"]}
+        model = model or MODELS[mode]
+        exported = {**stage.exported(mode), "OPENAI_MODEL": model}
+        values = {"model": model, "url": exported["OPENAI_BASE_URL"], "key": exported["OPENAI_API_KEY"]}
+        values["command"] = f"{stage.root}/bin/vx-token print"
         with stage.home(tool, tool.files, **values) as home:
             variables = {name: filled(text, values) for name, text in tool.variables.items()}
             node = {"TOOLS": str(INSTALLED / tool.environment)} if tool.of_node and not tool.command else {}
@@ -239,11 +265,13 @@ class Run:
 
     def gateway(self) -> Outcome:
         """Start the tool with a local key in the environment; without a session, let the model call functions, too."""
-        tool = self.tool
+        tool, lost = self.tool, self.stage.lost_signatures()
         if not self.in_session:
             self.count_calls(self.ask("gateway", CALLS if tool.calls else QUESTION))
         else:
             self.session()
+        if self.stage.lost_signatures() > lost:
+            raise FailedError("the gateway has lost a signature of Gemini 3")
         return WORKS
 
     def calls(self) -> Outcome:
@@ -251,6 +279,18 @@ class Run:
         if not self.tool.calls:
             return ("not run", self.tool.why.get("calls", "it declares no functions"))
         return self.noted["calls"]
+
+    def signed(self) -> Outcome:
+        """Return whether the tool itself sends the signatures of Gemini 3's calls back, without the gateway."""
+        if not self.tool.calls:
+            return self.calls()
+        refused = self.stage.google.count("chat", 400)
+        try:
+            self.ask("direct", CALLS, MODELS["gateway"])
+        except FailedError:
+            if self.stage.google.count("chat", 400) == refused:
+                raise
+        return ("does not work", "400") if self.stage.google.count("chat", 400) > refused else WORKS
 
     def lives(self) -> Outcome:
         """Return whether one process had answers after a revocation and after an expiry."""
@@ -271,7 +311,11 @@ class Run:
     def session(self) -> None:
         """Ask one process at first, after a revocation and after an expiry."""
         tool, stage = self.tool, self.stage
-        with self.watched("gateway"), self.prepared("gateway") as (environ, values), short_lives(stage):
+        with (
+            self.watched("gateway"),
+            self.prepared("gateway") as (environ, values),
+            short_lives(stage),
+        ):
             words = [filled(word, values) for word in tool.loop or tool.client]
             child = pexpect.spawn(
                 words[0], words[1:], env=environ, cwd=f"{environ['HOME']}/work", encoding="utf-8",
@@ -317,6 +361,11 @@ class Run:
         if self.tool.key == "client":
             self.client_with_command()
             return WORKS
+        if self.tool.key_variables:
+            self.ask("direct", extra={"OPENAI_API_KEY": "not-used", **self.tool.key_variables})
+            self.stage.renew(self.stage.environ(None, "direct", self.stage.root))
+            self.ask("direct", extra={"OPENAI_API_KEY": "not-used", **self.tool.key_variables})
+            return WORKS
         return ("not run", self.tool.why.get("key", "it has no setting for a key command or a key file"))
 
     def client_with_command(self) -> None:
@@ -347,7 +396,7 @@ class Run:
         """Connect and take back; the user's files stay."""
         tool, stage = self.tool, self.stage
         with self.watched(mode), stage.home(tool, tool.users) as home:
-            before = contents(home, tool.users)
+            before = files(home)
             environ = stage.environ(tool, mode, home)
             stage.vx(environ, "connect", tool.connect, "--yes")
             keep_keys(stage, home)
@@ -356,11 +405,13 @@ class Run:
             else:
                 stage.revoke()
             stage.vx(environ, "connect", tool.connect, "--yes")
+            if catalog.find(tool.connect).request is None:
+                self.answer(environ, {})
             stage.vx(environ, "connect", "--undo", tool.connect, "--yes")
             end_all(home)
-            if contents(home, tool.users) != before:
-                raise FailedError("undo has not restored the user's files")
-            if left := keys_in(home):
+            if changed := changes(before, files(home)):
+                raise FailedError(f"undo has not restored {changed}")
+            if left := with_keys(home):
                 raise FailedError(f"undo has left a key in {left[0].relative_to(home)}")
 
     def elsewhere(self) -> Outcome:
@@ -383,6 +434,7 @@ COLUMNS: dict[str, Callable[[Run], Outcome]] = {
     "direct": Run.direct,
     "gateway": Run.gateway,
     "calls": Run.calls,
+    "signed": Run.signed,
     "lives": Run.lives,
     "key": Run.key,
     "connect": Run.connect,
@@ -420,20 +472,9 @@ def last_words(text: str) -> str:
     return " ".join(text.split())[-200:]
 
 
-def contents(home: Path, names: dict[str, str]) -> dict[str, tuple[bytes, int]]:
-    """Return content and mode of files."""
-    paths = {name: home / name for name in names}
-    return {name: (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) for name, path in paths.items()}
-
-
-def keys_in(home: Path) -> list[Path]:
-    """Return the files that contain a local key."""
-    return [path for path in home.rglob("*") if path.is_file() and b"vx-local-" in path.read_bytes()]
-
-
 def keep_keys(stage: Stage, home: Path) -> None:
     """Remember the local keys that are in files, so that they are recognized elsewhere."""
-    for path in keys_in(home):
+    for path in with_keys(home):
         stage.keys += [key.decode() for key in re.findall(rb"vx-local-[\w-]+", path.read_bytes())]
 
 
@@ -498,22 +539,38 @@ def result(stage: Stage, tool: RealTool, columns: list[str]) -> dict[str, object
     }
 
 
+def together(google: Emulator, trap: Trap, root: Path) -> dict[str, object]:
+    """Run the tools that one command connects."""
+    name = "ten tools together"
+    print(name, flush=True)
+    try:
+        outcome, why = "works", tools_together.run(google, trap, root, real_tools.chosen([], together=True))
+    except tools_together.TogetherError as error:
+        outcome, why = "failed", str(error)
+    print(f"  {outcome}: {why}", flush=True)
+    return {"tool": name, "columns": {"together": {"outcome": outcome, "why": why}}}
+
+
 def main() -> int:
     """Run the tools that are named, or all; exit status 1 if one fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a dozen tools that start fast")
+    parser.add_argument("--together", action="store_true", help="only the ten tools that one command connects")
     parser.add_argument("--write", action="store_true", help="write docs/tools.json and docs/tools.md")
     parser.add_argument("--columns", default=",".join(COLUMNS), help="default: all")
     parser.add_argument("tools", nargs="*", metavar="TOOL", help="default: all")
     options = parser.parse_args()
-    chosen = [tool for tool in rows() if tool.name in options.tools or not options.tools]
-    chosen = [tool for tool in chosen if tool.quick or not options.quick]
+    chosen = [] if options.together else real_tools.chosen(options.tools, quick=options.quick)
     entries: list[dict[str, object]] = []
     root = Path(tempfile.mkdtemp(prefix="vx-token-tools-"))
+    root.chmod(0o711)
     try:
         with running() as google:
-            stage = Stage(root, google, Trap(root, INSTALLED))
-            with gateway(stage):
+            trap = Trap(root, INSTALLED)
+            if options.together or not (options.quick or options.tools):
+                entries.append(together(google, trap, root))
+            stage = Stage(root, google, trap)
+            with gateway(stage) if chosen else contextlib.nullcontext():
                 for tool in chosen:
                     print(f"{tool.name} {tool.version}", flush=True)
                     if not tool.version:
@@ -525,9 +582,9 @@ def main() -> int:
                         tools_page.write(entries[-1:])
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    failed = [each["tool"] for each in entries if "failed" in json.dumps(each["columns"])]
+    failed = [str(each["tool"]) for each in entries if '"outcome": "failed"' in json.dumps(each["columns"])]
     if failed:
-        print("failed:", ", ".join(map(str, failed)))
+        print("failed:", ", ".join(failed))
     print(f"{len(entries) - len(failed)} passed, {len(failed)} failed")
     return 1 if failed or not entries else 0
 

@@ -15,6 +15,7 @@ HEADS = {
     "direct": "token in the environment",
     "gateway": "local key in the environment",
     "calls": "tool call",
+    "signed": "Gemini 3's tool call without the gateway",
     "lives": "outlives its tokens",
     "key": "key command or file",
     "connect": "connect and undo",
