@@ -151,7 +151,8 @@ def test_a_whole_run_shows_no_secret_anywhere(
             said += [printed(box.vx(*words.split())) for words in COMMANDS]
             keys |= local_keys(box)
             for words in ("gateway rotate-key", "gateway key --name tool", "gateway keys"):
-                box.vx(*words.split())
+                done = box.vx(*words.split())
+                assert done.returncode == 0, f"{words}: {done.stderr}"
             keys |= local_keys(box)
             box.vx("exec", "--profile", "account", "--", "bash", "-c", "true")
             box.vx("exec", "--", "true")
