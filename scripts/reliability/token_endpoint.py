@@ -242,7 +242,8 @@ class Scene:
         else:
             write, extra = KINDS[kind]
             name, path_setting, settings = write(google, path), str(path), dict(extra)
-        self.box.profile(kind, url=google.base_url(), credentials=path_setting, **settings)
+        url = google.base_url().replace(self.host, "127.0.0.1")  # plain HTTP is allowed for loopback alone
+        self.box.profile(kind, url=url, credentials=path_setting, **settings)
         return name
 
     def google(self, kind: str) -> Emulator:
