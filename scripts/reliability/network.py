@@ -1,6 +1,8 @@
 """A network that fails on command: a front before the emulator, and a name server."""
 
 import contextlib
+import ipaddress
+import os
 import select
 import socket
 import ssl
@@ -70,18 +72,18 @@ class Front:
 
 
 class NameServer:
-    """A name server for all names, on a loopback address.
+    """A name server for all names, on a loopback address of this process's own.
 
     Attributes:
+        address: where it listens.
         modes: what goes wrong with a name: `servfail`, `nxdomain`, `hang`, or `ipv6`, an address that never answers.
     """
 
-    ADDRESS = "127.0.0.77"
-
     def __init__(self) -> None:
         self.modes: dict[str, str] = {}
+        self.address = str(ipaddress.ip_address("127.77.0.0") + os.getpid() % 2**16)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind((self.ADDRESS, 53))
+        self._socket.bind((self.address, 53))
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:

@@ -33,6 +33,9 @@ PRINT_LIMIT = 5.0
 WITHDRAWN = 2.0
 """Seconds after its expiry within which a token has left the files, beside the time that a command takes to start."""
 
+WHOLE = 1.2
+"""Seconds before its expiry from which a token may be missing: a metadata server repeats it, with whole seconds left."""
+
 ATTEMPT = 10.0
 """Seconds that an attempt may take beyond its pause, and `AT_ONCE` starts: all types refresh at the same time."""
 
@@ -284,7 +287,7 @@ class Scene:
                 seen.wrong.append(f"{kind}: a token that Google never issued")
             if token == self.tokens[kind]:
                 seen.dead = max(seen.dead, now - self.last[kind])
-            elif not token and now < self.last[kind] - 0.2:
+            elif not token and now < self.last[kind] - WHOLE:
                 seen.lost += 1
 
     def print_each(self, kinds: tuple[str, ...]) -> None:
@@ -462,7 +465,7 @@ def named() -> Iterator[network.NameServer | None]:
     with tempfile.TemporaryDirectory() as folder:
         server = network.NameServer()
         try:
-            with network.resolved_by(server.ADDRESS, Path(folder)):
+            with network.resolved_by(server.address, Path(folder)):
                 yield server
         finally:
             server.close()
