@@ -34,7 +34,7 @@ WITHDRAWN = 2.0
 """Seconds after its expiry within which a token has left the files, beside the time that a command takes to start."""
 
 WHOLE = 1.2
-"""Seconds before its expiry from which a token may be missing: a metadata server repeats it, with whole seconds left."""
+"""Seconds before its expiry from which a token may be missing: a metadata server repeats it, in whole seconds."""
 
 ATTEMPT = 10.0
 """Seconds that an attempt may take beyond its pause, and `AT_ONCE` starts: all types refresh at the same time."""
