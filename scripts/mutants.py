@@ -27,7 +27,7 @@ class Mutant:
         end: the byte after the last one.
         old: the code, on one line.
         new: its replacement, likewise.
-        context: the first line that it changes.
+        context: the first line that it changes, after the line before.
     """
 
     line: int
@@ -59,7 +59,8 @@ def mutants(source: bytes) -> list[Mutant]:
         new = ast.unparse(changed)
         if isinstance(changed, ast.expr) and not isinstance(changed, ast.Constant):
             new = f"({new})"  # whatever stands around it
-        found.add(Mutant(place.lineno, start, end, ast.unparse(place), new, lines[place.lineno - 1].decode()))
+        context = b"".join(lines[max(0, place.lineno - 2) : place.lineno]).decode()
+        found.add(Mutant(place.lineno, start, end, ast.unparse(place), new, context))
     return sorted(found, key=lambda each: (each.start, each.end, each.new))
 
 

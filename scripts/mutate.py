@@ -55,6 +55,7 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
     ("tokens/store", "", "time.monotonic() >= deadline  ->  (time.monotonic() > deadline)", "one nanosecond apart"),
     ("tokens/store", "link.unlink(", "True  ->  False", "matters if another process removes the link in between"),
     ("tokens/store", "os.open(", "384  ->  385", "the next line sets the mode"),
+    ("cli/fastpath", "except OSError:\n        return False", "False  ->  True", "a missing folder has no file"),
     ("daemon/keeper", "", "before <= self.clock.now() < until  ->  (before < self.clock.now() < until)",
      "a nap that takes no time may be followed by a check"),
     ("daemon/keeper", "", "state.live(now) is None  ->  (state.live(now) is not None)",

@@ -160,7 +160,10 @@ def test_while_nothing_has_changed_both_ways_say_the_same(published: Box, case: 
 
 
 @pytest.mark.parametrize("case", UNSURE)
-def test_what_it_is_not_sure_of_it_leaves_to_the_whole_program(published: Box, case: str) -> None:
+def test_what_it_is_not_sure_of_it_leaves_to_the_whole_program(
+    published: Box, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(published.root)
     words, make = UNSURE[case]
     assert quick(published) is not None
     make(published)
@@ -264,6 +267,14 @@ def test_gclouds_folder_is_the_one_that_a_variable_names_else_that_of_the_home_f
     assert recorded.answered(CLOUDSDK_CONFIG=str(elsewhere / "nothing"))
 
 
+@every_choice
+def test_without_a_configuration_there_must_be_a_project(recorded: Recorded) -> None:
+    recorded.box.config.unlink()
+    assert not recorded.answered()
+    assert not recorded.answered(GOOGLE_CLOUD_PROJECT="")
+    assert recorded.answered(GOOGLE_CLOUD_PROJECT="demo")
+
+
 @pytest.mark.parametrize("word", ["env", "refresh", "--help", "status"])
 def test_other_commands_are_none_of_its_business(published: Box, word: str) -> None:
     assert fastpath.answer(["vx-token", word], published.environ, time.time()) is None
@@ -329,13 +340,29 @@ def test_the_local_key_is_the_whole_programs(keyed: Box) -> None:
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_the_local_key_is_found_in_the_state_folder(box: Box, named: bool) -> None:
+def test_the_local_key_is_found_in_the_state_folder(box: Box, named: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     del box.environ["VX_TOKEN_CONFIG"]
     if named:
         box.environ["XDG_STATE_HOME"] = str(box.root / "state")
     printed = box.vx("gateway", "key").stdout  # made by the whole program
     assert printed.startswith("vx-local-")
     assert quick_key(box) == printed
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert quick_key(box) is None
+
+
+def test_a_state_folder_that_is_relative_is_left_to_the_whole_program(
+    keyed: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(keyed.root)
+    folder = keyed.root / "state/vx-token"
+    folder.mkdir(parents=True)
+    key_file(keyed).rename(folder / key_file(keyed).name)
+    del keyed.environ["VX_TOKEN_CONFIG"]
+    keyed.environ["XDG_STATE_HOME"] = str(keyed.root / "state")
+    assert quick_key(keyed) is not None
+    keyed.environ["XDG_STATE_HOME"] = "state"
+    assert quick_key(keyed) is None
 
 
 def in_place_of_the_key(box: Box, make: Callable[[Path, int], None]) -> None:
@@ -353,12 +380,18 @@ UNSURE_KEY: dict[str, tuple[list[str], Change]] = {
     "something that is no key": ([], lambda box: key_file(box).write_text("ya29.mine")),
     "a key of two lines": ([], lambda box: key_file(box).write_text("vx-local-a\nb")),
     "a relative configuration": ([], lambda box: box.environ.update(VX_TOKEN_CONFIG="config.toml")),
+    "a configuration in a relative folder": ([], lambda box: box.environ.update(VX_TOKEN_CONFIG="./config.toml")),
     "a folder as configuration": ([], lambda box: box.environ.update(VX_TOKEN_CONFIG=f"{box.root}/")),
+    "a dot as configuration": ([], lambda box: box.environ.update(VX_TOKEN_CONFIG=f"{box.root}/.")),
+    "two dots as configuration": ([], lambda box: box.environ.update(VX_TOKEN_CONFIG=f"{box.root}/..")),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", UNSURE_KEY)
-def test_a_key_that_it_is_not_sure_of_it_leaves_to_the_whole_program(keyed: Box, case: str) -> None:
+def test_a_key_that_it_is_not_sure_of_it_leaves_to_the_whole_program(
+    keyed: Box, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(keyed.root)
     words, make = UNSURE_KEY[case]
     assert quick_key(keyed) is not None
     make(keyed)

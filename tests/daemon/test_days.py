@@ -289,3 +289,26 @@ def test_a_state_that_cannot_be_written_is_reported_with_the_reason(house: House
     house.clock.at(200, house.wake.stop)
     failures = [state.failure for state in house.run()]
     assert {failure and failure.message for failure in failures} == {"Google cannot be reached"}
+
+
+def test_a_check_that_fails_is_repeated_every_half_minute_until_it_succeeds(house: House) -> None:
+    house.store.prepare("gemini")
+    house.store.root.chmod(0o777)
+    house.clock.at(100, lambda: house.store.root.chmod(0o700))
+    house.clock.at(125, house.wake.stop)
+    failures = [state.failure.kind if state.failure else "" for state in house.run()]
+    assert failures[:4] == ["config"] * 4
+    assert {*failures[4:]} == {""}
+    assert house.token == house.google.live != ""
+
+
+def test_each_attempt_is_reported_while_the_credential_file_changes_during_each(house: House) -> None:
+    def fetch(profile: Profile, environ: Mapping[str, str], deadline: float, cancelled: Callable[[], bool]) -> Token:
+        os.utime(profile.credentials, (len(house.google.asked),) * 2)
+        return house.google(profile, environ, deadline, cancelled)
+
+    house.refresher = replace(house.refresher, fetch=fetch)
+    house.clock.at(10, house.wake.stop)
+    attempts = [state.attempts for state in house.run()]
+    assert attempts == [*range(1, len(house.google.asked) + 1)]
+    assert len(attempts) >= 14  # half a second apart, and each takes a fifth

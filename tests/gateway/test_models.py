@@ -61,6 +61,11 @@ def test_the_id_behind_a_million_numbers_is_resolved() -> None:
     assert rewrite(body, ROUTE, "embeddings") == body.replace(b'"fast"', b'"google/gemini-flash"')
 
 
+def nested(depth: int, model: bytes) -> bytes:
+    """A body with so many lists in each other before the id."""
+    return b'{"a":' + b"[" * depth + b"]" * depth + b',"model":"' + model + b'"}'
+
+
 MODELS = Route("p", "u", aliases={"fast": "google/f"}, model="default", publisher="google")
 
 
@@ -81,6 +86,10 @@ MODELS = Route("p", "u", aliases={"fast": "google/f"}, model="default", publishe
         (b'{"model":"google/f"}', "embeddings", b'{"model":"google/f"}'),
         (b'{"\\u0061\x01":1,"model":"fast"}', "embeddings", b'{"\\u0061\x01":1,"model":"google/f"}'),
         (b'{"model":7,"a":1}', "responses", b'{"model":7,"a":1}'),
+        (b'{"a":[' + b'"b",' * 40 + b'1],"model":"fast"}', "x", b'{"a":[' + b'"b",' * 40 + b'1],"model":"google/f"}'),
+        (b'{"\xff":1,"model":"fast"}', "x", b'{"\xff":1,"model":"google/f"}'),
+        (nested(49_998, b"fast"), "x", nested(49_998, b"google/f")),
+        (nested(49_999, b"fast"), "x", nested(49_999, b"fast")),  # a hundred thousand parts with the id's
     ],
 )
 def test_a_body_changes_by_its_id_and_by_no_other_byte(body: bytes, path: str, changed: bytes | None) -> None:
