@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from mutants import Mutant, mutants
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "design.md"
 BEGIN, END = "<!-- scripts/mutate --write writes this table. -->\n", "<!-- End of the table. -->\n"
+ROW = re.compile(r"^\| `(\S+)` \|((?: \d+ \|){4} \d+) \|", re.MULTILINE)
 
 # Each module that decides, and the quick tests that must notice a change of it.
 TESTS: dict[str, list[str]] = {
@@ -119,19 +120,23 @@ class Run:
 
 @dataclass
 class Result:
-    """What became of the mutants of one module."""
+    """What became of the mutants of one module; `killed` includes those that a time limit ended, `late`."""
 
     possible: int
     tried: int = 0
     killed: int = 0
     late: int = 0
     explained: int = 0
-    survivors: list[Mutant] = field(default_factory=list)
+
+    @property
+    def survived(self) -> int:
+        """The number of mutants that no test noticed and no reason explains."""
+        return self.tried - self.killed - self.explained
 
     @property
     def noticed(self) -> float:
         """Percentage of the mutants that tests kill, of those that can be observed."""
-        return 100.0 * (self.killed + self.late) / max(1, self.tried - self.explained)
+        return 100.0 * self.killed / max(1, self.tried - self.explained)
 
 
 def main() -> int:
@@ -142,7 +147,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=18, metavar="N", help="chooses the sample (18)")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="runs at the same time (2)")
     parser.add_argument("--line", type=int, metavar="N", help="only the mutants of this line of MODULE")
-    parser.add_argument("--write", action="store_true", help=f"write the table into {PAGE.relative_to(ROOT)}")
+    parser.add_argument("--write", action="store_true", help=f"write these rows of {PAGE.relative_to(ROOT)}")
     options = parser.parse_args()
     modules = options.modules or list(TESTS)
     for name in PRELOADED:
@@ -169,10 +174,10 @@ def main() -> int:
                 say(f"{source_of(module)}:{mutant.line}: {mutant}")
             elif number % 20 == 0:
                 say(f"{number} of {len(work)}")
-    sys.stdout.write("\n".join(rows(results)) + "\n")
+    sys.stdout.write(table(results))
     if options.write:
-        write(rows(results))
-    return 1 if any(result.survivors for result in results.values()) else 0
+        write(results)
+    return 1 if any(result.survived for result in results.values()) else 0
 
 
 def say(text: str) -> None:
@@ -294,49 +299,31 @@ def explained(module: str, mutant: Mutant) -> bool:
 def record(result: Result, module: str, mutant: Mutant, outcome: str) -> None:
     """Count an outcome."""
     result.tried += 1
-    if outcome == "killed":
-        result.killed += 1
-    elif outcome == "late":
-        result.late += 1
-    elif explained(module, mutant):
-        result.explained += 1
-    else:
-        result.survivors.append(mutant)
+    result.killed += outcome != "survived"
+    result.late += outcome == "late"
+    result.explained += outcome == "survived" and explained(module, mutant)
 
 
-def rows(results: dict[str, Result]) -> list[str]:
-    """Return the table of all modules, and the survivors."""
+def table(results: dict[str, Result]) -> str:
+    """Return the table of all modules, and their sum."""
     lines = [
-        "| module | mutants | tried | killed | of them by the time limit | explained | survived | killed of the rest |"
+        "| module | mutants | tried | killed | of them by the time limit | explained | survived | killed of the rest |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for module, result in [*results.items(), ("all", total(list(results.values())))]:
-        cells = [
-            f"`{module}`" if module != "all" else "all",
-            result.possible,
-            result.tried,
-            result.killed + result.late,
-        ]
-        cells += [result.late, result.explained, len(result.survivors), f"{result.noticed:.1f} %"]
+    total = Result(*map(sum, zip(*map(astuple, results.values()), strict=True)))
+    for name, result in [*((f"`{module}`", each) for module, each in results.items()), ("all", total)]:
+        cells = [name, *astuple(result), result.survived, f"{result.noticed:.1f} %"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return lines
+    return "\n".join(lines) + "\n"
 
 
-def total(results: list[Result]) -> Result:
-    """Return the sum of all results."""
-    survivors = [mutant for result in results for mutant in result.survivors]
-    counts = ((each.possible, each.tried, each.killed, each.late, each.explained) for each in results)
-    return Result(*map(sum, zip(*counts, strict=True)), survivors)
-
-
-def write(lines: list[str]) -> None:
-    """Replace the table in the page."""
+def write(results: dict[str, Result]) -> None:
+    """Replace the rows of these modules in the page's table, and the sum."""
     page = PAGE.read_text(encoding="utf-8")
-    new = f"{BEGIN}\n" + "\n".join(lines) + f"\n\n{END}"
-    changed, count = re.subn(f"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: new, page, flags=re.DOTALL)
-    if count != 1:
-        raise SystemExit(f"{PAGE} has no place for the table")
-    PAGE.write_text(changed, encoding="utf-8")
+    before, old, after = re.split(f"(?<={re.escape(BEGIN)})(.*)(?={re.escape(END)})", page, flags=re.DOTALL)
+    numbers = {name: Result(*map(int, cells.split("|"))) for name, cells in ROW.findall(old)}
+    merged = {module: (numbers | results)[module] for module in TESTS if module in numbers | results}
+    PAGE.write_text(f"{before}\n{table(merged)}\n{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
