@@ -329,6 +329,15 @@ anything = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3), max_leaves=5
 )
 tables = st.dictionaries(st.sampled_from([*PROFILE_KEYS, *GATEWAY_KEYS]) | names, anything, max_size=6)
+good_tables = st.fixed_dictionaries(
+    {"project": st.from_regex(r"[a-z]{6,12}", fullmatch=True)},
+    optional={
+        "location": st.sampled_from(["global", "us", "eu", "us-central1"]),
+        "endpoint": st.from_regex(r"[1-9][0-9]{3,9}", fullmatch=True),
+        "model": st.from_regex(r"[a-z]{1,8}/[a-z0-9.-]{1,8}", fullmatch=True),
+    },
+)
+profile_tables = good_tables | st.builds(lambda good, bad: {**good, **bad}, good_tables, tables)
 
 
 def toml(value: object) -> str:
@@ -364,7 +373,10 @@ PLAIN_KEYS = ("project", "location", "endpoint", "model")
 """Keys whose value is a string that is taken as it is."""
 
 
-@given(st.fixed_dictionaries({}, optional={"default_profile": names | anything, "gateway": tables | anything}), tables)
+documents = st.fixed_dictionaries({}, optional={"default_profile": names | anything, "gateway": tables | anything})
+
+
+@given(st.just({}) | documents, profile_tables)
 def test_any_toml_is_taken_or_refused(document: dict[str, Any], table: dict[str, Any]) -> None:
     lines = [f"{key} = {toml(value)}" for key, value in {**document, "profiles": {"b": table}}.items()]
     found = total("\n".join(lines), {}, {})
@@ -387,7 +399,7 @@ def test_good_values_are_taken_and_one_unknown_key_refuses_all(table: dict[str, 
     assert total(f"profiles.b = {toml({**table, 'colour': 'blue'})}", {}, {}) is None
 
 
-@given(st.dictionaries(names, st.just({"project": "demo"}) | tables | anything, max_size=3))
+@given(st.dictionaries(names, profile_tables | anything, max_size=3))
 def test_any_set_of_profiles_is_taken_or_refused(profiles: dict[str, Any]) -> None:
     found = total(f"profiles = {toml(profiles)}", {"GOOGLE_CLOUD_PROJECT": "demo"}, {})
     if found is not None:
@@ -408,11 +420,15 @@ def test_any_text_is_taken_or_refused(content: str) -> None:
         assert (found is not None) == (not document)
 
 
-@given(
-    st.dictionaries(st.sampled_from([f"VX_TOKEN_{key.upper()}" for key in PROFILE_KEYS]), st.text()),
-    st.dictionaries(st.sampled_from(["profile", *PROFILE_KEYS]), st.text(), max_size=3),
-)
-def test_any_environment_and_any_options_are_taken_or_refused(environ: dict[str, str], argv: dict[str, str]) -> None:
+def texts(*keys: str) -> st.SearchStrategy[dict[str, str]]:
+    """Good values of some keys, most often with any text for others."""
+    others = st.dictionaries(st.sampled_from(keys), st.text(), max_size=3)
+    return good_tables | st.builds(lambda good, bad: {**good, **bad}, good_tables, others)
+
+
+@given(texts(*PROFILE_KEYS), texts("profile", *PROFILE_KEYS))
+def test_any_environment_and_any_options_are_taken_or_refused(table: dict[str, str], argv: dict[str, str]) -> None:
+    environ = {f"VX_TOKEN_{key.upper()}": value for key, value in table.items()}
     options = {key: value for key, value in argv.items() if key not in load._FILE_ONLY}
     found = total(PLAIN, environ, options)
     for key in PLAIN_KEYS if found else ():
