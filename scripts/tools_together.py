@@ -137,6 +137,6 @@ class Account:
             raise TogetherError(f"undo has not restored {changed}")
         home = self.manager.home
         left = [path for path in planned - before.keys() if path in after]
-        for what, paths in (("left", left), ("with a key", with_keys(home)), ("named", list(home.rglob("*vx-token*")))):
+        for what, paths in (("left", left), ("with a key", with_keys(home)), ("named", list(home.rglob("vx-token*")))):
             if paths:
                 raise TogetherError(f"{what} after undo: {', '.join(map(str, paths))}")

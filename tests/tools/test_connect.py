@@ -74,6 +74,7 @@ def test_undo_leaves_the_home_folder_byte_by_byte_as_it_was(ready: Box, name: st
     assert files(ready.home) == before
     assert name not in ready.vx("gateway", "keys").stdout
     assert not (ready.root / "connections").exists()
+    assert not (ready.root / "gateway.keys").exists()
 
 
 SEEDS = {

@@ -56,17 +56,20 @@ def load_or_create_named_key(folder: Path, name: str, profiles: frozenset[str] |
 
 
 def revoke_key(folder: Path, name: str) -> None:
-    """Delete a key; the next request with it is refused.
+    """Delete a key, and the folder after the last one; the next request with the key is refused.
 
     Raises:
         ConfigError: there is no key with this name.
         OSError: the folder is not writable.
     """
     with locked(folder):
+        path = _path(folder, name)
         try:
-            _path(folder, name).unlink()
+            path.unlink()
         except FileNotFoundError:
             raise ConfigError(f"there is no key with the name {name!r}", "see: vx-token gateway keys") from None
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
 
 
 def named_keys(folder: Path) -> list[NamedKey]:
