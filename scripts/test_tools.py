@@ -50,7 +50,7 @@ CALLS = "emulator: steps=3"
 NONE: Mapping[str, str] = MappingProxyType({})
 COMMAND = [sys.executable, "-P", "-m", "vx_token"]
 Outcome = tuple[str, str]
-"""`works`, `not run` or `does not work`, and the reason."""
+"""`works`, `not run`, `refused` or `does not work`, and the reason."""
 
 WORKS: Outcome = ("works", "")
 
@@ -290,7 +290,7 @@ class Run:
         except FailedError:
             if self.stage.google.count("chat", 400) == refused:
                 raise
-        return ("does not work", "400") if self.stage.google.count("chat", 400) > refused else WORKS
+        return ("refused", "") if self.stage.google.count("chat", 400) > refused else WORKS
 
     def lives(self) -> Outcome:
         """Return whether one process had answers after a revocation and after an expiry."""

@@ -68,8 +68,8 @@ def table(head: list[str], lines: list[list[str]]) -> str:
 
 def result(entry: Entry) -> list[str]:
     """Return the line of a tool's results; an empty cell was not run."""
-    shown = {"works": "seen", "not run": "", "does not work": "does not work", "failed": "does not work"}
-    outcomes = {name: shown[column["outcome"]] for name, column in entry["columns"].items()}
+    shown = {"works": "seen", "not run": "", "failed": "does not work"}
+    outcomes = {name: shown.get(column["outcome"], column["outcome"]) for name, column in entry["columns"].items()}
     return [entry["tool"], entry["version"], entry["date"], *(outcomes.get(name, "") for name in HEADS)]
 
 

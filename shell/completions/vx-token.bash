@@ -162,7 +162,7 @@ __vx_token_command_words() {
     'service status') words='--color -h --help' ;;
     'service logs') words='--lines -n --follow -f -h --help' ;;
     setup) words='--project --location --credentials --account --base-url --model --mode --profile --shell --hook --no-hook --service --no-service --desktop --offline --yes --dry-run --undo --quiet -q -h --help' ;;
-    connect) words='aichat aider avante claude-code cline codecompanion codex continue crush cursor dify fabric goose gpt-cli gptel gptme jetbrains jupyter-ai librechat litellm llm marimo mods n8n open-webui opencode pi promptfoo qwen-code shell-gpt vscode zed --list --profile --model --all --undo --dry-run --offline --yes -h --help' ;;
+    connect) words='aichat aider avante claude-code cline codecompanion codex continue copilot crush cursor dify fabric goose gpt-cli gptel gptme jetbrains jupyter-ai librechat litellm llm marimo mods n8n open-webui opencode pi promptfoo qwen-code shell-gpt vscode zed --list --profile --model --all --undo --dry-run --offline --yes -h --help' ;;
     doctor) words='--profile --json --fix --yes --live --quiet -q --color -h --help' ;;
   esac
 }

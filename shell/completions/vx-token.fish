@@ -274,7 +274,7 @@ complete -c vx-token -n '__vx_token_at connect' -l undo -d 'Take back what conne
 complete -c vx-token -n '__vx_token_at connect' -l dry-run -d 'Show what would change, but change nothing'
 complete -c vx-token -n '__vx_token_at connect' -l offline -d 'Make no test request at the end'
 complete -c vx-token -n '__vx_token_at connect' -l yes -d 'Ask no questions'
-complete -c vx-token -n '__vx_token_at connect' -a 'aichat aider avante claude-code cline codecompanion codex continue crush cursor dify fabric goose gpt-cli gptel gptme jetbrains jupyter-ai librechat litellm llm marimo mods n8n open-webui opencode pi promptfoo qwen-code shell-gpt vscode zed'
+complete -c vx-token -n '__vx_token_at connect' -a 'aichat aider avante claude-code cline codecompanion codex continue copilot crush cursor dify fabric goose gpt-cli gptel gptme jetbrains jupyter-ai librechat litellm llm marimo mods n8n open-webui opencode pi promptfoo qwen-code shell-gpt vscode zed'
 
 complete -c vx-token -n '__vx_token_at doctor' -l profile -x -a '(__vx_token_profiles)' -d 'The profile this shell uses'
 complete -c vx-token -n '__vx_token_at doctor' -l json -d 'Print one JSON object'

@@ -1,6 +1,7 @@
 """The command `vx-token connect`."""
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -200,9 +201,9 @@ class _Connection:
             address.revoke_key(self._environ, key)
 
     def _print(self, tool: "Tool", access: "Access") -> None:
-        assert tool.text is not None
-        lines = [f"{tool.title} ({tool.source}). Paste this:", "", tool.text(access), ""]
-        if "KEY" in tool.text(access):
+        text = tool.pasted(access)
+        lines = [f"{tool.title} ({tool.source}). Paste this:", "", text, ""]
+        if re.search(r"\bKEY\b", text):
             lines.append(f"KEY is what this prints: {' '.join(access.command)}")
         output.show("\n".join([*lines, *tool.remarks]).rstrip())
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import Template
 
 from vx_token.tools.settings import Setting
 
@@ -59,7 +60,7 @@ class Tool:
         files: returns its settings files; None when the text to paste is printed instead.
         needs_static_key: whether its settings take only a key, so that direct mode cannot work.
         request: returns the command that asks for one answer, without the program; None if it would not end cleanly.
-        text: returns the text to paste, for a tool without `files`.
+        text: the template of the text to paste, for a tool without `files`; it has KEY for the key.
         example: returns what the user types next.
         remarks: what else to know.
         refusal: why it cannot be connected; "" if it can.
@@ -72,7 +73,14 @@ class Tool:
     files: Callable[[Access, Environ], tuple[SettingsFile, ...]] | None = None
     needs_static_key: bool = True
     request: Callable[[Access], tuple[str, ...]] | None = None
-    text: Callable[[Access], str] | None = None
+    text: str = ""
     example: Callable[[Access], str] | None = None
     remarks: tuple[str, ...] = ()
     refusal: str = ""
+
+    def pasted(self, access: Access) -> str:
+        """Return the text to paste, without the key, because a terminal keeps what it shows."""
+        scheme, _, rest = access.url.partition("://")
+        host, _, path = rest.partition("/")
+        fields = {"url": access.url, "scheme": scheme, "host": host, "path": path}
+        return Template(self.text).substitute(fields, model=access.model, command=" ".join(access.command))
