@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import aiohttp
 import trustme
 from fleet_world import BODY, ENVOY, EXAMPLES, NAMES, PROFILES, RELOADED, Engine, World, as_user, ask, until, world
 from fleet_world import ENVIRON as ENV
+from pace import lifetime
 
 from vx_token.emulator import Emulator, running
 
@@ -28,25 +30,29 @@ class Facts:
     """What was seen of one engine.
 
     Attributes:
+        name: the engine's.
+        statuses: the number of requests by their HTTP status.
         lost: connections that were closed before the response began; the request was sent again, as clients do.
+        lives: the number of tokens.
+        token_failures: requests for a token that failed meanwhile.
         seconds: from the replacement of the token file to the first request with the new token.
+        failures: the HTTP status that a client gets, by what has failed.
+        problems: what must not be, and is.
     """
 
     name: str
-    requests: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
     lost: int = 0
     lives: int = 0
     token_failures: int = 0
-    revoked: str = ""
     seconds: float = 0.0
-    no_token: int = 0
-    no_token_at_start: int = 0
-    wrong_certificate: int = 0
-    unknown_key: int = 0
-    overloaded: int = 0
-    limited: int = 0
+    failures: dict[str, int | str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+
+    def failed(self, what: str, status: int | str, *allowed: int | str) -> None:
+        """Record the status after a failure, which must be one of those allowed."""
+        self.failures[what] = status
+        self.demand(status in allowed, f"{what}: {status}")
 
     def demand(self, holds: bool, what: str) -> None:
         """Record a problem unless it holds."""
@@ -55,21 +61,22 @@ class Facts:
 
 
 async def send(client: aiohttp.ClientSession, engine: Engine, number: int, facts: Facts) -> None:
-    """Send one request, and once more if the connection is lost; read the response to its end."""
+    """Send one request, and twice more if the connection is lost, as SDKs do; read the response to its end."""
 
     def count(status: str) -> None:
         facts.statuses[status] = facts.statuses.get(status, 0) + 1
 
-    url = engine.url if number % 5 else engine.url.replace("/v1/", "/tuned/v1/", 1)
+    url = engine.url if number % 5 else engine.tuned_url
     stream = number % 10 == 1
-    for again in (True, False):
+    for last in (False, False, True):
         try:
             async with client.post(url, data=STREAM if stream else BODY) as response:
                 text = await response.text()
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             facts.lost += 1
-            if not again:
+            if last:
                 count(type(error).__name__)
+            await asyncio.sleep(0.5)
             continue
         except aiohttp.ClientPayloadError:
             count("incomplete")
@@ -82,15 +89,23 @@ async def send(client: aiohttp.ClientSession, engine: Engine, number: int, facts
 async def soak(
     engines: tuple[Engine, ...], google: Emulator, found: dict[str, Facts], asked: argparse.Namespace
 ) -> None:
-    """Send requests to all engines at an even rate, until there were enough of them and of token lives."""
+    """Send requests to all engines, until there were enough of them and of token lives.
+
+    The rate is never above the one that was asked for, not even after a pause, because the engines limit it.
+
+    Raises:
+        TimeoutError: it took six times the time that was asked for.
+    """
     enough = asked.lives * len(PROFILES)
-    started = time.monotonic()
+    pause = asked.seconds / asked.requests
 
     async def lane(client: aiohttp.ClientSession, engine: Engine, first: int) -> None:
+        await asyncio.sleep(first * pause)
         number = first
         while number < asked.requests or len(google.issued) <= enough:
-            await asyncio.sleep(max(0.0, started + number * asked.seconds / asked.requests - time.monotonic()))
+            next_one = time.monotonic() + LANES * pause
             await send(client, engine, number, found[engine.name])
+            await asyncio.sleep(max(0.0, next_one - time.monotonic()))
             number += LANES
 
     async def trouble() -> None:
@@ -101,7 +116,7 @@ async def soak(
                 google.fail("token", status=503)
             await asyncio.sleep(0.1)
 
-    async with connected(engines) as clients, asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(6 * asked.seconds), connected(engines) as clients, asyncio.TaskGroup() as tasks:
         failing = tasks.create_task(trouble())
         lanes = [tasks.create_task(lane(clients[engine.name], engine, n)) for engine in engines for n in range(LANES)]
         await asyncio.wait(lanes)
@@ -164,13 +179,19 @@ def vx(*arguments: str) -> None:
     subprocess.run(as_user("vx-token", *arguments), env=ENV, cwd="/", check=True, stdout=subprocess.DEVNULL)
 
 
+def start_without_token(box: World, engine: Engine, google: Emulator, facts: Facts) -> None:
+    """Start the engine before vx-token, so that neither the token file nor what vx-token creates is there."""
+    box.start_engine(engine)
+    facts.failed("the engine is started without a token", ask(engine.url, engine.key), 503 if engine.reads else 401)
+    facts.demand(google.count("chat") == 0, "a request without a token reached Google")
+
+
 def revoke(engine: Engine, google: Emulator, facts: Facts) -> None:
     """Revoke the token; then see what clients get, and when the next token is used."""
     google.revoke(token_file().read_text())
-    before, first = google.count("chat", 401), ask(engine.url, engine.key)
-    facts.revoked = str(first)
+    before = google.count("chat", 401)
+    facts.failed("the token was revoked", ask(engine.url, engine.key), 200 if engine.heals else 401)
     facts.demand(google.count("chat", 401) > before, "Google did not see the revoked token")
-    facts.demand(first == (200 if engine.heals else 401), f"a revoked token gives {first}")
     if not engine.heals:
         vx("refresh", "--profile", "default")
 
@@ -182,49 +203,51 @@ def revoke(engine: Engine, google: Emulator, facts: Facts) -> None:
     facts.seconds = max(0.0, time.time() - token_file().stat().st_mtime)
 
 
-def failures(box: World, engine: Engine, google: Emulator, facts: Facts) -> None:
+def serves(engine: Engine) -> bool:
+    """Whether requests to both profiles are answered with 200."""
+    return {ask(url, engine.key) for url in (engine.url, engine.tuned_url)} == {200}
+
+
+def fail(box: World, engine: Engine, google: Emulator, facts: Facts) -> None:
     """Everything that goes wrong while vx-token runs."""
     served = google.count("chat")
-    facts.unknown_key = ask(engine.url, "x" * 64)
-    facts.demand(facts.unknown_key in {401, 403}, f"an unknown key gives {facts.unknown_key}")
+    facts.failed("an unknown key", ask(engine.url, "x" * 64), 401, 403)
     facts.demand(google.count("chat") == served, "a request with an unknown key reached Google")
     google.fail("chat", status=503)
-    facts.overloaded = ask(engine.url, engine.key)
+    facts.failed("Google answers 503 once", ask(engine.url, engine.key), 503 if engine.heals else 200)
     google.heal()
     revoke(engine, google, facts)
-    if engine.limits:
-        facts.limited = hammer(engine) if engine is ENVOY else asyncio.run(burst(engine))
-    facts.demand(facts.limited > 0 or not engine.limits, "the rate limit does not limit")
-    for wrong in ("name", "authority"):
+    limited = engine.limits and (hammer(engine) if engine is ENVOY else asyncio.run(burst(engine))) > 0
+    facts.failed("too many requests", 429 if limited else "no limit", 429 if engine.limits else "no limit")
+    for wrong in ("another name", "an unknown authority"):
         box.stop(engine.name)
-        if wrong == "name":
+        if wrong == "another name":
             box.present("other.example")
         else:
             box.present(*NAMES)
             box.trust(trustme.CA())
         box.start_engine(engine)
         served = google.count("chat")
-        facts.wrong_certificate = ask(engine.url, engine.key)
-        facts.demand(facts.wrong_certificate in {502, 503}, f"wrong {wrong}: {facts.wrong_certificate}")
-        facts.demand(
-            google.count("chat") == served, f"a request went to a server whose certificate has a wrong {wrong}"
-        )
+        facts.failed(f"a certificate of {wrong}", ask(engine.url, engine.key), 502, 503)
+        facts.demand(google.count("chat") == served, f"a request went to a server with a certificate of {wrong}")
     box.trust(box.authority)
     box.stop(engine.name)
     box.start_engine(engine)
-    facts.demand(ask(engine.url, engine.key) == 200, "the right certificate is not accepted again")
+    facts.demand(serves(engine), "the right certificate is not accepted again")
 
 
-def without_token(box: World, engine: Engine, google: Emulator, facts: Facts) -> None:
-    """The token files are gone, as after their expiry, and vx-token does not run."""
-    facts.no_token = ask(engine.url, engine.key)
-    facts.demand(facts.no_token == (503 if engine.reads else 200), f"without a token: {facts.no_token}")
-    box.stop(engine.name)
-    box.start_engine(engine)
-    served = google.count("chat")
-    facts.no_token_at_start = ask(engine.url, engine.key)
-    facts.demand(facts.no_token_at_start == (503 if engine.reads else 401), f"at start: {facts.no_token_at_start}")
-    facts.demand(google.count("chat") == served, "a request without a token reached Google")
+def lose_token(box: World, engines: tuple[Engine, ...], google: Emulator, found: dict[str, Facts]) -> None:
+    """Remove the token files, as after their expiry, while vx-token does not run."""
+    box.stop("vx-token")
+    for path in (*Path("/run/vx-token").glob("*/token"), *Path("/run/nginx-vertex").glob("*.conf")):
+        path.unlink()
+    if RELOADED in engines:
+        box.stop(RELOADED.name)  # an expired token stays in nginx's memory until it is reloaded
+        box.start_engine(RELOADED)
+    for engine in engines:
+        facts, served = found[engine.name], google.count("chat")
+        facts.failed("the token file is gone", ask(engine.url, engine.key), 503 if engine.reads else 200)
+        facts.demand(google.count("chat") == served + (not engine.reads), "a request without a token reached Google")
 
 
 def secrets(box: World, engines: tuple[Engine, ...], google: Emulator) -> list[str]:
@@ -245,15 +268,16 @@ def run(example: str, asked: argparse.Namespace) -> list[Facts]:
     """Everything about one example."""
     _, engines = EXAMPLES[example]
     found = {engine.name: Facts(engine.name) for engine in engines}
-    with world() as box, running(lifetime=asked.lifetime, port=443, tls=box.tls) as google:
+    with world() as box, running(lifetime=lifetime(asked.lifetime), port=443, tls=box.tls) as google:
         box.install(example, google)
+        for engine in engines:
+            start_without_token(box, engine, google, found[engine.name])
         box.start_daemon()
         for engine in engines:
-            box.start_engine(engine)
+            until(functools.partial(serves, engine), f"{engine.name} uses the first token")
         google.fail("token", status=503)
         asyncio.run(soak(engines, google, found, asked))
         for facts in found.values():
-            facts.requests = sum(facts.statuses.values())
             facts.lives, facts.token_failures = len(google.issued) // len(PROFILES), google.count("token", 503)
             facts.demand(set(facts.statuses) == {"200"}, f"not only 200: {facts.statuses}")
             facts.demand(facts.token_failures > 0, "the token endpoint never failed")
@@ -261,15 +285,8 @@ def run(example: str, asked: argparse.Namespace) -> list[Facts]:
         vx("refresh", "--profile", "default")
         vx("refresh", "--profile", "tuned")
         for engine in engines:
-            failures(box, engine, google, found[engine.name])
-        box.stop("vx-token")
-        for path in (*Path("/run/vx-token").glob("*/token"), *Path("/run/nginx-vertex").glob("*.conf")):
-            path.unlink()
-        if RELOADED in engines:
-            box.stop(RELOADED.name)  # an expired token stays in nginx's memory until it is reloaded
-            box.start_engine(RELOADED)
-        for engine in engines:
-            without_token(box, engine, google, found[engine.name])
+            fail(box, engine, google, found[engine.name])
+        lose_token(box, engines, google, found)
         for facts in found.values():
             facts.problems += secrets(box, engines, google)
         if any(facts.problems for facts in found.values()):

@@ -67,6 +67,11 @@ class Engine:
         """Of the profile `default`."""
         return f"http://127.0.0.1:{self.port}/v1/chat/completions"
 
+    @property
+    def tuned_url(self) -> str:
+        """Of the profile `tuned`."""
+        return f"http://127.0.0.1:{self.port}/tuned/v1/chat/completions"
+
 
 NGINX = ("nginx", "-e", "stderr", "-g", "daemon off;", "-c")
 NGINX_CLIENTS = "/etc/nginx/vertex/clients"
