@@ -43,8 +43,8 @@ PLACES = {
 
 def local_keys(box: Box) -> set[Secret]:
     """The default key, the named ones, and those that were replaced."""
-    text = "".join(path.read_text() for path in box.root.glob("gateway.key*") if path.is_file())
-    text += "".join(path.read_text() for path in (box.root / "gateway.keys").glob("*"))
+    paths = (*box.root.glob("gateway.key*"), *box.root.glob("gateway.keys/*"))
+    text = "\n".join(path.read_text() for path in paths if path.is_file())  # the files have no end of line
     return {Secret("local key", value) for value in re.findall(r"vx-local-[\w-]+", text)}
 
 
