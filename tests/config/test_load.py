@@ -432,7 +432,7 @@ def test_any_environment_and_any_options_are_taken_or_refused(table: dict[str, s
     options = {key: value for key, value in argv.items() if key not in load._FILE_ONLY}
     found = total(PLAIN, environ, options)
     for key in PLAIN_KEYS if found else ():
-        chosen = options.get(key) or environ.get(f"VX_TOKEN_{key.upper()}")
+        chosen = options.get(key, environ.get(f"VX_TOKEN_{key.upper()}"))  # an empty option unsets the variable
         if found and chosen:
             assert getattr(found.profile(), key) == chosen
 
