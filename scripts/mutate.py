@@ -53,6 +53,8 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
     ("tokens/schedule", "2.0 **", "16  ->  17", "the longest pause is reached with 5"),
     ("tokens/refresh", '"temporary", "the last', "'temporary'  ->  ''", "an error of an unknown kind is temporary"),
     ("tokens/refresh", "", "time.monotonic() >= end  ->  (time.monotonic() > end)", "one nanosecond apart"),
+    ("tokens/refresh", "if brief and", "0  ->  1", "the turn is looked at again with the lock held"),
+    ("tokens/refresh", "0.0 if brief", "0.0  ->  1.0", "matters if another process begins between the two looks"),
     ("tokens/store", "", "time.monotonic() >= deadline  ->  (time.monotonic() > deadline)", "one nanosecond apart"),
     ("tokens/store", "link.unlink(", "True  ->  False", "matters if another process removes the link in between"),
     ("tokens/store", "os.open(", "384  ->  385", "the next line sets the mode"),

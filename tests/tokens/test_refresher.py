@@ -15,7 +15,7 @@ from vx_token.credentials.token import Token
 from vx_token.errors import ConfigError, Failure, LoginNeededError, TemporaryError, VxTokenError
 from vx_token.tokens.model import CallerAttempt, Origin, State
 from vx_token.tokens.ownership import Ownership
-from vx_token.tokens.refresh import Refresher
+from vx_token.tokens.refresh import Refresher, draw
 from vx_token.tokens.store import Store
 
 HOUR = 3600.0
@@ -54,6 +54,28 @@ def refresher(tmp_path: Path, bank: Bank) -> Refresher:
     return Refresher(Store(tmp_path / "run"), bank.clock, bank, {}, config, deadline=20.0)
 
 
+@dataclass
+class Timer:
+    """The monotonic clock, moved by naps alone, each of which moves the wall clock too."""
+
+    clock: FakeClock
+    seconds: float = 0.0
+    naps: list[float] = field(default_factory=list)
+
+    def sleep(self, seconds: float) -> None:
+        self.naps.append(seconds)
+        self.seconds += seconds
+        self.clock.pass_by(seconds)
+
+
+@pytest.fixture
+def timer(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> Timer:
+    timer = Timer(bank.clock)
+    monkeypatch.setattr(time, "monotonic", lambda: timer.seconds)
+    monkeypatch.setattr(time, "sleep", timer.sleep)
+    return timer
+
+
 def profile_of(refresher: Refresher) -> Profile:
     return refresher.config.profiles["p"]
 
@@ -62,11 +84,12 @@ def test_a_fetch_gets_what_is_left_of_the_callers_deadline(refresher: Refresher,
     refresher.refresh(profile_of(refresher))
     bank.clock.pass_by(2 * HOUR)
     refresher.current(profile_of(refresher))
-    bank.clock.pass_by(2 * HOUR)
-    replace(refresher, deadline=0.1).refresh(profile_of(refresher))
+    for ask in (Refresher.refresh, Refresher.current):
+        bank.clock.pass_by(2 * HOUR)
+        ask(replace(refresher, deadline=0.1), profile_of(refresher))
     assert 1 < bank.deadlines[0] <= 20
     assert 1 < bank.deadlines[1] <= 20
-    assert bank.deadlines[2] == 1.0  # a request needs a second, however late the caller is
+    assert bank.deadlines[2:] == [1.0, 1.0]  # a request needs a second, however late the caller is
 
 
 def test_a_live_token_shortens_the_wait_to_two_seconds_unless_the_caller_insists(
@@ -118,16 +141,18 @@ def test_a_token_of_the_credential_file_before_is_good_only_while_the_new_one_is
     refresher.refresh(profile)
     Path(profile.credentials).write_text('{"changed": true}')
     bank.error = TemporaryError("Google cannot be reached")
+    assert refresher.outdated(profile, refresher.store.read("p"))
     assert refresher.refresh(profile).live(bank.clock.now()) is not None
+    assert not refresher.outdated(profile, refresher.store.read("p"))
     assert refresher.current(profile).value == "ya29.1"
     bank.error = None
     bank.clock.pass_by(5)
     assert refresher.current(profile).value == "ya29.3"
 
 
-def test_a_failure_is_recorded_however_late_it_comes(refresher: Refresher, bank: Bank) -> None:
+def test_a_failure_is_recorded_however_late_it_comes(refresher: Refresher, bank: Bank, timer: Timer) -> None:
     def fail(*_: object) -> Token:
-        time.sleep(0.06)
+        timer.sleep(0.06)
         raise TemporaryError("Google cannot be reached")
 
     late = replace(refresher, fetch=fail, deadline=0.05)
@@ -152,6 +177,12 @@ def test_a_failure_is_the_answer_once_the_token_has_expired_and_not_before(refre
     bank.clock.pass_by(100)
     with pytest.raises(TemporaryError, match="cannot be reached"):
         refresher.current(profile)
+
+
+def test_a_draw_is_a_random_number_below_one() -> None:
+    draws = [draw() for _ in range(20)]
+    assert all(0 <= each < 1 for each in draws)
+    assert len({*draws}) == 20
 
 
 def test_a_rejected_token_is_replaced_once(refresher: Refresher, bank: Bank) -> None:
@@ -222,24 +253,58 @@ def test_a_caller_waits_for_the_lock_only_as_long_as_it_has_patience(refresher: 
     assert len(bank.deadlines) == 1
 
 
+class Waiting:
+    """What a caller that waits for the lock asks again and again, whether to stop: the first time, the lock is freed."""
+
+    def __init__(self, refresher: Refresher, then: Callable[[], object] = lambda: None) -> None:
+        self.then, self.holder = then, contextlib.ExitStack()
+        refresher.store.prepare("p")
+        assert self.holder.enter_context(refresher.store.lock("p", time.monotonic(), lambda: False))
+
+    def __call__(self) -> bool:
+        self.holder.close()
+        then, self.then = self.then, lambda: None
+        then()
+        return False
+
+
 @pytest.mark.parametrize("error", [None, TemporaryError("Google cannot be reached")])
 def test_a_caller_that_waited_for_the_lock_has_the_outcome_of_the_attempt_that_held_it(
     refresher: Refresher, bank: Bank, error: VxTokenError | None
 ) -> None:
     profile, bank.error = profile_of(refresher), error
     outcomes: list[State] = []
-    refresher.store.prepare("p")
-    with contextlib.ExitStack() as holder:
+    other = Waiting(refresher, lambda: outcomes.append(refresher.refresh(profile)))
+    assert replace(refresher, cancelled=other).refresh(profile) == outcomes[0]
+    bank.clock.pass_by(2 * HOUR)
+    waiting = replace(refresher, cancelled=Waiting(refresher, lambda: refresher.refresh(profile)))
+    if error is None:
+        assert waiting.current(profile).value == "ya29.2"
+    else:
+        with pytest.raises(TemporaryError, match="cannot be reached"):
+            waiting.current(profile)
+    assert len(bank.deadlines) == 2
 
-        def other() -> bool:  # runs while the caller waits
-            holder.close()
-            outcomes.append(refresher.refresh(profile))
-            return False
 
-        holder.enter_context(refresher.store.lock("p", time.monotonic(), lambda: False))
-        state = replace(refresher, cancelled=other).refresh(profile)
-    assert outcomes == [state]
-    assert len(bank.deadlines) == 1
+def test_a_clock_that_is_set_back_while_another_process_refreshes_is_recorded_afterwards(refresher: Refresher) -> None:
+    before = refresher.refresh(profile_of(refresher))
+    replace(refresher, cancelled=Waiting(refresher)).set_back(profile_of(refresher), -100.0)
+    assert refresher.store.read("p") == before.shifted(-100.0)
+
+
+def test_an_answer_that_cannot_be_written_does_not_count_as_one(refresher: Refresher) -> None:
+    (refresher.store.prepare("p") / "state.json" / "file").mkdir(parents=True)
+    assert refresher.current(profile_of(refresher)).value == "ya29.1"
+    attempt = refresher.store.last_attempt("p")
+    assert attempt is not None
+    assert attempt.unanswered == 1
+
+
+def test_a_refresh_links_the_default_profile_and_is_no_daemons_unless_it_is_said(refresher: Refresher) -> None:
+    refresher.refresh(profile_of(refresher))
+    assert (refresher.store.root / "default").readlink() == Path("p")
+    assert not refresher.attended()
+    assert not refresher.cancelled()
 
 
 METADATA = {"GCE_METADATA_HOST": "127.0.0.1:1"}
@@ -268,6 +333,10 @@ def test_where_this_machine_has_a_login_of_its_own_another_logins_record_is_not_
 # How often callers ask
 
 
+def killed(*_: object) -> Token:
+    raise KeyboardInterrupt
+
+
 def test_no_caller_repeats_a_failure_within_five_seconds(refresher: Refresher, bank: Bank) -> None:
     profile, bank.lifetime = profile_of(refresher), 200.0
     refresher.refresh(profile)
@@ -280,22 +349,58 @@ def test_no_caller_repeats_a_failure_within_five_seconds(refresher: Refresher, b
 
 
 def test_a_caller_that_insists_waits_for_its_turn_and_looks_ten_times_a_second_whether_to_stop(
-    refresher: Refresher, bank: Bank, monkeypatch: pytest.MonkeyPatch
+    refresher: Refresher, bank: Bank, timer: Timer
 ) -> None:
     profile, bank.lifetime = profile_of(refresher), 3.0
     refresher.refresh(profile)
-    bank.clock.pass_by(0.1)
-    naps: list[float] = []
-    sleep, started = time.sleep, time.monotonic()
+    bank.clock.pass_by(0.05)
+    assert refresher.current(profile, min_ttl=2.96, strict=True).value == "ya29.2"
+    assert timer.naps == pytest.approx([0.1, 0.1, 0.05])  # until three tenths of a second after the attempt before
 
-    def nap(seconds: float) -> None:
-        naps.append(seconds)
-        sleep(seconds)
 
-    monkeypatch.setattr(time, "sleep", nap)
-    assert refresher.current(profile, min_ttl=2.95, strict=True).value == "ya29.2"
-    assert time.monotonic() - started >= 0.19  # three tenths of a second after the attempt before
-    assert naps[0] == max(naps) == 0.1
+def test_no_caller_waits_for_a_turn_that_comes_after_its_deadline(
+    refresher: Refresher, bank: Bank, timer: Timer
+) -> None:
+    profile, bank.lifetime = profile_of(refresher), 3.0
+    refresher.refresh(profile)
+    bank.clock.pass_by(0.05)
+    with pytest.raises(TemporaryError, match="no token is valid for 3 s"):
+        replace(refresher, deadline=0.2).current(profile, min_ttl=2.96, strict=True)
+    assert (timer.naps, len(bank.deadlines)) == ([], 1)
+
+
+def test_a_caller_waits_for_its_turn_for_up_to_five_seconds(refresher: Refresher, bank: Bank, timer: Timer) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        replace(refresher, fetch=killed).current(profile_of(refresher))
+    assert refresher.current(profile_of(refresher)).value == "ya29.1"
+    assert sum(timer.naps) == pytest.approx(5.0)
+
+
+def test_an_attempt_is_cancelled_with_its_caller_or_after_two_seconds_beside_a_live_token(
+    refresher: Refresher, bank: Bank, timer: Timer
+) -> None:
+    profile = profile_of(refresher)
+    looks: list[bool] = []
+
+    def hang(profile: Profile, environ: Mapping[str, str], deadline: float, cancelled: Callable[[], bool]) -> Token:
+        looks.append(cancelled())
+        timer.sleep(2.0)
+        looks.append(cancelled())
+        raise TemporaryError("Google cannot be reached")
+
+    hanging = replace(refresher, fetch=hang)
+    with pytest.raises(TemporaryError, match="brought no answer"):
+        replace(hanging, cancelled=lambda: True).current(profile)
+    with pytest.raises(TemporaryError, match="cannot be reached"):
+        hanging.current(profile)
+    assert looks == [True, True, False, False]
+    bank.clock.pass_by(5)
+    refresher.refresh(profile)
+    bank.clock.pass_by(HOUR - 100)
+    before = refresher.store.read("p")
+    assert hanging.current(profile).value == "ya29.1"
+    assert looks[4:] == [False, True]
+    assert refresher.store.read("p") == before
 
 
 def test_a_caller_with_a_live_token_does_not_wait_for_the_lock(refresher: Refresher, bank: Bank) -> None:
@@ -330,9 +435,6 @@ def test_an_attempt_is_on_record_while_google_is_asked_and_answered_afterwards(r
 
 
 def test_attempts_without_an_answer_are_counted_and_hold_callers_off(refresher: Refresher, bank: Bank) -> None:
-    def killed(*_: object) -> Token:
-        raise KeyboardInterrupt
-
     hanging = replace(refresher, fetch=killed)
     for count, pause in ((1, 5.0), (2, 5.0), (3, 5.0), (4, 2.9)):
         with pytest.raises(KeyboardInterrupt):
