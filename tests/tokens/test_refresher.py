@@ -59,7 +59,7 @@ class Timer:
     """The monotonic clock, moved by naps alone, each of which moves the wall clock too."""
 
     clock: FakeClock
-    seconds: float = 0.0
+    seconds: float = 64.0
     naps: list[float] = field(default_factory=list)
 
     def sleep(self, seconds: float) -> None:
@@ -254,7 +254,7 @@ def test_a_caller_waits_for_the_lock_only_as_long_as_it_has_patience(refresher: 
 
 
 class Waiting:
-    """What a caller that waits for the lock asks again and again, whether to stop: the first time, the lock is freed."""
+    """A lock that is held until a caller waits for it and looks, for the first time, whether it must stop."""
 
     def __init__(self, refresher: Refresher, then: Callable[[], object] = lambda: None) -> None:
         self.then, self.holder = then, contextlib.ExitStack()
@@ -279,7 +279,8 @@ def test_a_caller_that_waited_for_the_lock_has_the_outcome_of_the_attempt_that_h
     bank.clock.pass_by(2 * HOUR)
     waiting = replace(refresher, cancelled=Waiting(refresher, lambda: refresher.refresh(profile)))
     if error is None:
-        assert waiting.current(profile).value == "ya29.2"
+        with pytest.raises(TemporaryError, match="no token is valid for 7200 s"):
+            waiting.current(profile, min_ttl=2 * HOUR, strict=True)
     else:
         with pytest.raises(TemporaryError, match="cannot be reached"):
             waiting.current(profile)
