@@ -47,6 +47,8 @@ TESTS: dict[str, list[str]] = {
     ],
 }
 
+AGE = "abs(time.time() - path.lstat().st_mtime)"
+
 # Mutants that change nothing that can be observed: module, part of the line, change, and the reason.
 EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
     ("tokens/pacing", "FIRST_PAUSE * 2.0", "16  ->  17", "the longest pause is reached with 5"),
@@ -57,6 +59,8 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
     ("tokens/refresh", "0.0 if brief", "0.0  ->  1.0", "matters if another process begins between the two looks"),
     ("tokens/store", "", "time.monotonic() >= deadline  ->  (time.monotonic() > deadline)", "one nanosecond apart"),
     ("tokens/store", "link.unlink(", "True  ->  False", "matters if another process removes the link in between"),
+    ("tokens/store", "", "link.unlink(missing_ok=True)  ->  (link.unlink())", "as above"),
+    ("tokens/store", "", f"{AGE} > LEFT_OVER  ->  ({AGE} >= LEFT_OVER)", "one nanosecond apart"),
     ("tokens/store", "os.open(", "384  ->  385", "the next line sets the mode"),
     ("cli/fastpath", "except OSError:\n        return False", "False  ->  True", "a missing folder has no file"),
     ("daemon/keeper", "", "before <= self.clock.now() < until  ->  (before < self.clock.now() < until)",

@@ -1,8 +1,10 @@
 """Whose a recorded token is, decided by files and variables alone."""
 
+import contextlib
 import json
 import os
 import re
+import sqlite3
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -85,6 +87,18 @@ def test_an_attempt_records_the_checksum_of_the_file(machine: Machine) -> None:
     path = machine.write("key.json", ROBOT)
     origin = machine.ownership.attempt_origin(Profile("p", credentials=path))
     assert origin.checksum == f"{zlib.crc32(Path(path).read_bytes()):08x}"
+
+
+def test_an_attempt_of_an_account_records_the_checksum_of_its_login_alone(machine: Machine) -> None:
+    database = Path(machine.write(".config/gcloud/credentials.db", {}))
+    database.unlink()
+    profile = Profile("p", account="me@x")
+    assert machine.ownership.attempt_origin(profile).checksum == ""
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE credentials (account_id TEXT PRIMARY KEY, value BLOB)")
+        for account in ("me@x", "you@x"):
+            connection.execute("INSERT INTO credentials VALUES (?, ?)", (account, f"the login of {account}"))
+    assert machine.ownership.attempt_origin(profile).checksum == f"{zlib.crc32(b'the login of me@x'):08x}"
 
 
 @pytest.mark.parametrize(

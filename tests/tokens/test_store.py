@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import resource
 import shutil
 import signal
@@ -176,6 +177,8 @@ def test_a_folder_that_is_not_safe_is_refused(tmp_path: Path, level: str, how: s
         store.prepare("p")
     assert str(folder) in found.value.message
     assert found.value.hint
+    with pytest.raises(ConfigError, match=re.escape(str(folder))):
+        store.read("p")
 
 
 def test_default_leads_to_the_default_profile(store: Store) -> None:
@@ -262,7 +265,7 @@ def test_what_a_killed_writer_left_is_swept(store: Store, age: float) -> None:
 def test_only_a_temporary_file_that_is_older_than_a_minute_is_swept(store: Store, name: str, swept: bool) -> None:
     for folder in (store.root, store.folder("p")):
         path = folder / name
-        for age, there in ((0, True), (30, True), (-30, True), (90, not swept)):
+        for age, there in ((0, True), (30, True), (-30, True), (60.5, not swept)):
             path.write_text("x")
             os.utime(path, (time.time() - age,) * 2)
             store.prepare("p")
@@ -296,10 +299,15 @@ def test_one_lock_is_held_once_and_another_profiles_is_another(store: Store) -> 
         assert free
 
 
-def test_a_waiter_that_is_told_to_stop_stops(store: Store) -> None:
+def test_a_waiter_looks_fifty_times_a_second_and_stops_when_it_is_told_to(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = iter([False, False, True])
+    naps: list[float] = []
+    monkeypatch.setattr(time, "sleep", naps.append)
     with store.lock("p", never, not_cancelled), store.lock("p", never, lambda: next(asked)) as mine:
         assert not mine
+    assert naps == [0.02, 0.02]
 
 
 HOLD = """
@@ -405,6 +413,15 @@ def test_while_no_file_can_be_opened_the_state_is_the_one_read_before(store: Sto
     assert (before, store.read("p")) == (FULL, NEWER)
 
 
+def test_a_state_that_cannot_be_written_replaces_the_one_on_disk_in_this_process(store: Store) -> None:
+    store.write("p", FULL)
+    with no_more_files():
+        store.write("p", NEWER)
+    assert (store.read("p"), store.saved("p")) == (NEWER, FULL)
+    store.save("p")
+    assert Store(store.root).read("p") == NEWER
+
+
 def test_a_state_that_cannot_be_written_is_kept_with_the_error_until_it_can(blocked: Store) -> None:
     assert blocked.unsaved("p") is None
     blocked.write("p", FULL)
@@ -424,6 +441,7 @@ def test_a_later_state_of_another_process_replaces_a_kept_one(blocked: Store) ->
     blocked.write("p", FULL)
     shutil.rmtree(state_file(blocked))
     Store(blocked.root).write("p", NEWER)
+    assert blocked.read("p") == NEWER
     blocked.save("p")
     assert blocked.read("p") == NEWER
     assert blocked.unsaved("p") is None
@@ -506,11 +524,13 @@ def test_an_attempt_is_recorded_in_the_lock_file(store: Store) -> None:
     store.record_attempt("p", CallerAttempt(1500.0, 1, "0123abcd"))  # there is no lock file yet
     assert store.last_attempt("p") is None
     with store.lock("p", never, not_cancelled):
+        descriptors = {*Path("/dev/fd").iterdir()}
         for attempt in (CallerAttempt(1500.0, 12, "0123abcd"), CallerAttempt(1600.0, 3, "89ef0123")):
             store.record_attempt("p", attempt)
             assert store.last_attempt("p") == attempt
         store.record_attempt("p", CallerAttempt(1600.0, 123456, "89ef0123"))
         assert store.last_attempt("p") == CallerAttempt(1600.0, 1000, "89ef0123")
+        assert {*Path("/dev/fd").iterdir()} == descriptors
 
 
 @pytest.mark.parametrize("content", ["", "1", "one 0123abcd", "1 0123abcd more", "\xff"])

@@ -162,6 +162,6 @@ def _checksum(origin: Origin) -> str:
     if origin.account:
         return gcloud_accounts.checksum(Path(origin.path), origin.account)
     try:
-        return f"{zlib.crc32(paths.content(Path(origin.path))):08x}" if origin.path else ""
+        return f"{zlib.crc32(paths.content(Path(origin.path))):08x}"
     except OSError:
         return ""

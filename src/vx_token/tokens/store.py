@@ -158,8 +158,7 @@ class Store:
         with contextlib.suppress(OSError):  # not a link, or missing
             if str(link.readlink()) == profile:
                 return
-        if link.is_dir() and not link.is_symlink():
-            shutil.rmtree(link, ignore_errors=True)  # left over from a profile named `default`
+        shutil.rmtree(link, ignore_errors=True)  # left over from a profile named `default`; it refuses a link
         new = self.root / f".default.{os.urandom(6).hex()}"  # unique for each thread
         new.symlink_to(profile)
         new.replace(link)
