@@ -134,7 +134,8 @@ class World:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def prepare(self) -> None:
-        """Replace /etc and /run by copies in memory, and bring loopback up."""
+        """Replace /etc, /run and /dev/shm by folders in memory, and bring loopback up."""
+        checkout = Path.cwd()
         run(
             "ip link set lo up",
             "mount --bind . /mnt",
@@ -147,6 +148,9 @@ class World:
             f"chown -R {USER}:{USER} /run/home /run/vx-token /run/nginx-vertex /etc/vx-token",
             "chmod 700 /run/vx-token /run/nginx-vertex",
         )
+        if not checkout.exists():  # it was in /run or /dev/shm
+            checkout.mkdir(parents=True)
+            run(f"mount --bind {CHECKOUT} {checkout}")
         self._open(Path(sys.base_prefix))
         Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("0")
         Path("/etc/hosts").write_text(f"127.0.0.1 localhost {' '.join(NAMES)}\n")
