@@ -65,6 +65,7 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
     ("gateway/models", "if at >= 0", "at >= 0  ->  (at > 0)", "an id at the beginning is none of an object's"),
     ("gateway/models", "if at >= 0", "0  ->  1", "the long way gives the same id; no second key is found at 0"),
     ("gateway/models", "if at >= 0", "body.find(_MODEL, at + 1) < 0  ->  (body.find(_MODEL, at + 1) <= 0)", "as above"),
+    ("gateway/models", "", "break  ->  continue", "the same error follows, later"),
     ("gateway/models", "if at >= 0", "1  ->  2", "two keys do not overlap"),
     ("cli/fastpath", "except OSError:\n        return False", "False  ->  True", "a missing folder has no file"),
     ("daemon/keeper", "", "before <= self.clock.now() < until  ->  (before < self.clock.now() < until)",

@@ -78,6 +78,7 @@ MODELS = Route("p", "u", aliases={"fast": "google/f"}, model="default", publishe
         (b"{}", "embeddings", b"{}"),
         (b" \t\n\r{ \t\n\r} ", "responses", b' \t\n\r{"model":"google/default" \t\n\r} '),
         (b'{"a":1}', "responses", b'{"model":"google/default","a":1}'),
+        (b'{"a":1}\n', "responses", None),
         (b'{ "a" : "}" , "b" : {"model":"fast"}}', "responses", None),
         (b'{"model":"fast"}', "embeddings", b'{"model":"google/f"}'),
         (b'{"a":1 , "model" : "fast" , "b":2}', "embeddings", b'{"a":1 , "model" : "google/f" , "b":2}'),
