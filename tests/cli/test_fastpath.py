@@ -21,6 +21,7 @@ from vx_token.config.model import Config, Profile
 from vx_token.credentials.token import Token
 from vx_token.emulator import Emulator
 from vx_token.errors import TemporaryError
+from vx_token.gateway.key import read_key_file
 from vx_token.outputs import exports, print_cache
 from vx_token.outputs.publisher import Publisher
 from vx_token.system import config_path, stamps
@@ -78,6 +79,7 @@ SURE: dict[str, tuple[list[str], Change]] = {
         lambda box: box.environ.update(GOOGLE_APPLICATION_CREDENTIALS="/nowhere"),
     ),
     "variables of the hook": ([], lambda box: box.environ.update(VX_TOKEN_STATUS="fresh", VX_TOKEN_EXPIRES_AT="1")),
+    "the hook's own variable": ([], lambda box: box.environ.update(VX_TOKEN_HOOK="1")),
 }
 UNSURE: dict[str, tuple[list[str], Change]] = {
     "an option with =": (["--profile=gemini"], lambda box: None),
@@ -89,6 +91,7 @@ UNSURE: dict[str, tuple[list[str], Change]] = {
     "half an option": (["--profile"], lambda box: None),
     "a stray word": (["gemini"], lambda box: None),
     "an unknown profile": (["--profile", "nope"], lambda box: None),
+    "an unknown profile by environment": ([], lambda box: box.environ.update(VX_TOKEN_PROFILE="nope")),
     "an empty profile name": (["--profile", ""], lambda box: None),
     "a profile out of the folder": (["--profile", "../run/gemini"], lambda box: None),
     "a profile that is a dot": (["--profile", "."], lambda box: None),
@@ -339,6 +342,21 @@ def test_the_local_key_is_the_whole_programs(keyed: Box) -> None:
     assert quick_key(keyed) not in (None, old)
 
 
+@pytest.mark.parametrize("length", [100, 8192, 8193])
+def test_a_key_of_any_length_is_the_same_both_ways(keyed: Box, length: int) -> None:
+    key_file(keyed).write_text("vx-local-".ljust(length, "a"))
+    assert quick_key(keyed) == read_key_file(key_file(keyed)) + "\n"
+
+
+def test_no_file_stays_open(published: Box) -> None:
+    key_file(published).write_text("vx-local-a")
+    key_file(published).chmod(0o600)
+    before = {*Path("/dev/fd").iterdir()}
+    assert quick_key(published) is not None
+    assert quick(published) is not None
+    assert {*Path("/dev/fd").iterdir()} == before
+
+
 @pytest.mark.parametrize("named", [False, True])
 def test_the_local_key_is_found_in_the_state_folder(box: Box, named: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     del box.environ["VX_TOKEN_CONFIG"]
@@ -378,6 +396,7 @@ UNSURE_KEY: dict[str, tuple[list[str], Change]] = {
     "a key that is a fifo": ([], lambda box: in_place_of_the_key(box, os.mkfifo)),
     "a key that is a folder": ([], lambda box: in_place_of_the_key(box, Path.mkdir)),
     "something that is no key": ([], lambda box: key_file(box).write_text("ya29.mine")),
+    "a key of bytes": ([], lambda box: key_file(box).write_bytes(b"vx-local-\xff")),
     "a key of two lines": ([], lambda box: key_file(box).write_text("vx-local-a\nb")),
     "a relative configuration": ([], lambda box: box.environ.update(VX_TOKEN_CONFIG="config.toml")),
     "a configuration in a relative folder": ([], lambda box: box.environ.update(VX_TOKEN_CONFIG="./config.toml")),

@@ -55,7 +55,7 @@ def answer(argv: Sequence[str], environ: Mapping[str, str], now: float) -> str |
 
 def _local_key(environ: Mapping[str, str]) -> str | None:
     """Return the gateway's local key and a newline; `gateway/key.py` writes the file and defines its rules."""
-    from vx_token.gateway.key_file import LOCAL_KEY, LOCAL_KEY_PREFIX
+    from vx_token.gateway.key_file import LOCAL_KEY, LOCAL_KEY_PREFIX, MAX_BYTES
 
     folder = _state_folder(environ)
     if not folder:
@@ -67,7 +67,7 @@ def _local_key(environ: Mapping[str, str]) -> str | None:
     try:
         status = os.fstat(descriptor)
         private = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
-        key = os.read(descriptor, 1024).decode("ascii", "replace").strip() if private else ""
+        key = os.read(descriptor, MAX_BYTES).decode("ascii", "replace").strip() if private else ""
     except OSError:
         return None
     finally:

@@ -16,7 +16,6 @@ from vx_token.system import atomic
 KEY_FILE = key_file.LOCAL_KEY
 PREVIOUS_FILE = "gateway.key.previous"
 PREFIX = key_file.LOCAL_KEY_PREFIX
-_MAX_BYTES = 8192  # bytes; a longer file is not a key file
 _MAX_PREVIOUS = 50  # previous keys kept, about 75 bytes each
 
 
@@ -77,7 +76,7 @@ def read_key_file(path: Path, hint: str = "run: vx-token gateway rotate-key") ->
             raise ConfigError(f"{path} is not a regular file", "remove it")
         if file_status.st_uid != os.geteuid() or stat.S_IMODE(file_status.st_mode) & 0o077:
             raise ConfigError(f"other users can read the gateway key in {path}", hint)
-        text = file.read(_MAX_BYTES).decode("ascii", "replace").strip()
+        text = file.read(key_file.MAX_BYTES).decode("ascii", "replace").strip()
     if not text.startswith(PREFIX):
         raise ConfigError(f"{path} does not contain a gateway key", hint)
     return text
