@@ -190,11 +190,13 @@ class Recorded:
     Attributes:
         login: what chose it.
         path: the credential file on record.
+        usable: since when and for how long (seconds) the token may be printed.
     """
 
     box: Box
     login: str
     path: Path
+    usable: tuple[float, float] = (1.0, 1.0)
 
     @property
     def own(self) -> Path:
@@ -208,9 +210,13 @@ class Recorded:
         folder, config, now = self.box.runtime / "gemini", str(self.box.config), time.time()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.box.runtime.chmod(0o700)
-        files = [str(self.path)]
+        files, usable = [str(self.path)], (now - self.usable[0], now + self.usable[1])
         text = print_cache.render(
-            (config, stamps.stamp(config)), (files, stamps.joined(files)), self.login, (now - 1, now + 1), "ya29.mine"
+            (config, stamps.stamp(config)),
+            (files, stamps.joined(files)),
+            self.login,
+            usable,
+            "ya29.mine",
         )
         (folder / "peek").write_text(text)
         answer = fastpath.answer(["vx-token", "print", "--profile", "gemini"], self.box.environ | environ, now)
@@ -268,6 +274,17 @@ def test_gclouds_folder_is_the_one_that_a_variable_names_else_that_of_the_home_f
     recorded.own.parent.mkdir(parents=True)
     recorded.own.write_text("{}")
     assert recorded.answered(CLOUDSDK_CONFIG=str(elsewhere / "nothing"))
+
+
+@every_choice
+@pytest.mark.parametrize(
+    ("usable", "answered"), [((0.0, 0.0), True), ((-0.01, 1.0), False), ((1.0, -0.01), False), ((1.0, 0.0), True)]
+)
+def test_a_token_is_printed_from_its_first_to_its_last_instant(
+    recorded: Recorded, usable: tuple[float, float], answered: bool
+) -> None:
+    recorded.usable = usable
+    assert recorded.answered() == answered
 
 
 @every_choice
