@@ -86,7 +86,7 @@ class Trap:
         self.roots.write_bytes(ROOTS.read_bytes() + self._authority.cert_pem.bytes())
         _loopback_up()
         hosts, resolver = folder / "hosts", folder / "resolv.conf"
-        hosts.write_text("127.0.0.1 localhost\n")
+        hosts.write_text(f"127.0.0.1 localhost {socket.gethostname()}\n")
         resolver.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
         _mount(hosts, Path("/etc/hosts"))
         _mount(resolver, Path("/etc/resolv.conf").resolve())

@@ -8,12 +8,13 @@ from vx_token.tools.model import Tool
 _FROM_DOCS = "from its documentation, not run"
 _CONTAINER = "in a container, 127.0.0.1 is the container itself: see: vx-token help containers"
 
-AICHAT = Tool(
-    "aichat",
-    "aichat",
-    f"{_FROM_DOCS}: source 82976d3, 2026-02",
-    ("aichat",),
-    text="""\
+TOOLS = (
+    Tool(
+        "aichat",
+        "aichat",
+        f"{_FROM_DOCS}: source 82976d3, 2026-02",
+        ("aichat",),
+        text="""\
 # ~/.config/aichat/config.yaml
 model: vx-token:$model
 clients:
@@ -23,14 +24,13 @@ clients:
     api_key: KEY
     models:
       - name: $model""",
-)
-
-AVANTE = Tool(
-    "avante",
-    "avante.nvim",
-    f"{_FROM_DOCS}: source a933431, 2026-08",
-    needs_static_key=False,
-    text="""\
+    ),
+    Tool(
+        "avante",
+        "avante.nvim",
+        f"{_FROM_DOCS}: source a933431, 2026-08",
+        needs_static_key=False,
+        text="""\
 -- in the setup of avante.nvim
 provider = "vertex",
 providers = {
@@ -41,15 +41,14 @@ providers = {
     api_key_name = "cmd:$command",
   },
 },""",
-    remarks=("the key is cached until Neovim ends: in direct mode for at most an hour",),
-)
-
-CODECOMPANION = Tool(
-    "codecompanion",
-    "codecompanion.nvim",
-    f"{_FROM_DOCS}: source f1afd02, 2026-08",
-    needs_static_key=False,
-    text="""\
+        remarks=("the key is cached until Neovim ends: in direct mode for at most an hour",),
+    ),
+    Tool(
+        "codecompanion",
+        "codecompanion.nvim",
+        f"{_FROM_DOCS}: source f1afd02, 2026-08",
+        needs_static_key=False,
+        text="""\
 -- in the setup of codecompanion.nvim
 adapters = { http = { vertex = function()
   return require("codecompanion.adapters").extend("openai_compatible", {
@@ -59,29 +58,27 @@ adapters = { http = { vertex = function()
   })
 end } },
 strategies = { chat = { adapter = "vertex" } },""",
-)
-
-COPILOT = Tool(
-    "copilot",
-    "GitHub Copilot CLI",
-    "run: @github/copilot 1.0.102, 2026-11-29",
-    ("copilot",),
-    needs_static_key=False,
-    text="""\
+    ),
+    Tool(
+        "copilot",
+        "GitHub Copilot CLI",
+        "run: @github/copilot 1.0.102, 2026-11-29",
+        ("copilot",),
+        needs_static_key=False,
+        text="""\
 # in the environment
 export COPILOT_PROVIDER_BASE_URL='$url'
 export COPILOT_PROVIDER_API_KEY_COMMAND='$command'
 export COPILOT_MODEL='$model'""",
-    remarks=("it runs the command before each request",),
-)
-
-CRUSH = Tool(
-    "crush",
-    "crush",
-    f"{_FROM_DOCS}: source 37f36e9, 2026-08",
-    ("crush",),
-    needs_static_key=False,
-    text="""\
+        remarks=("it runs the command before each request",),
+    ),
+    Tool(
+        "crush",
+        "crush",
+        f"{_FROM_DOCS}: source 37f36e9, 2026-08",
+        ("crush",),
+        needs_static_key=False,
+        text="""\
 // ~/.config/crush/crush.json
 {
   "providers": {
@@ -100,39 +97,36 @@ CRUSH = Tool(
     }
   }
 }""",
-)
-
-DIFY = Tool(
-    "dify",
-    "Dify",
-    _FROM_DOCS,
-    text="""\
+    ),
+    Tool(
+        "dify",
+        "Dify",
+        _FROM_DOCS,
+        text="""\
 Settings > Model Provider > OpenAI-API-compatible > Add model:
   Model Name        $model
   API Key           KEY
   API endpoint URL  $url""",
-    remarks=(_CONTAINER,),
-)
-
-FABRIC = Tool(
-    "fabric",
-    "fabric",
-    f"{_FROM_DOCS}: source 272f04d, 2025-07",
-    ("fabric",),
-    text="""\
+        remarks=(_CONTAINER,),
+    ),
+    Tool(
+        "fabric",
+        "fabric",
+        f"{_FROM_DOCS}: source 272f04d, 2025-07",
+        ("fabric",),
+        text="""\
 # ~/.config/fabric/.env
 OPENAI_API_BASE_URL=$url
 OPENAI_API_KEY=KEY
 DEFAULT_VENDOR=OpenAI
 DEFAULT_MODEL=$model""",
-)
-
-GOOSE = Tool(
-    "goose",
-    "goose",
-    f"{_FROM_DOCS}: source 011dd8c",
-    ("goose",),
-    text="""\
+    ),
+    Tool(
+        "goose",
+        "goose",
+        f"{_FROM_DOCS}: source 011dd8c",
+        ("goose",),
+        text="""\
 # ~/.config/goose/config.yaml
 GOOSE_PROVIDER: openai
 GOOSE_MODEL: $model
@@ -141,49 +135,45 @@ OPENAI_BASE_PATH: $path/chat/completions
 
 # in the environment, or at `goose configure`
 OPENAI_API_KEY=KEY""",
-)
-
-GPTEL = Tool(
-    "gptel",
-    "gptel",
-    f"{_FROM_DOCS}: source cd2cd73, 2026-08",
-    needs_static_key=False,
-    text="""\
+    ),
+    Tool(
+        "gptel",
+        "gptel",
+        f"{_FROM_DOCS}: source cd2cd73, 2026-08",
+        needs_static_key=False,
+        text="""\
 ;; in your Emacs configuration
 (setq gptel-model '$model
       gptel-backend (gptel-make-openai "vx-token"
         :protocol "$scheme" :host "$host" :endpoint "/$path/chat/completions" :stream t
         :key (lambda () (string-trim (shell-command-to-string "$command")))
         :models '($model)))""",
-)
-
-JETBRAINS = Tool(
-    "jetbrains",
-    "JetBrains AI Assistant",
-    _FROM_DOCS,
-    text="""\
+    ),
+    Tool(
+        "jetbrains",
+        "JetBrains AI Assistant",
+        _FROM_DOCS,
+        text="""\
 Settings > Tools > AI Assistant > Models > Third-party AI providers > OpenAI-compatible:
   URL      $url
   API key  KEY
   Model    $model""",
-)
-
-JUPYTER_AI = Tool(
-    "jupyter-ai",
-    "Jupyter AI",
-    f"{_FROM_DOCS}: magics 2.31",
-    text="""\
+    ),
+    Tool(
+        "jupyter-ai",
+        "Jupyter AI",
+        f"{_FROM_DOCS}: magics 2.31",
+        text="""\
 Jupyter AI's settings: model provider OpenAI (general interface):
   Model ID       $model
   Base API URL   $url
   OPENAI_API_KEY KEY""",
-)
-
-LIBRECHAT = Tool(
-    "librechat",
-    "LibreChat",
-    _FROM_DOCS,
-    text="""\
+    ),
+    Tool(
+        "librechat",
+        "LibreChat",
+        _FROM_DOCS,
+        text="""\
 # librechat.yaml
 endpoints:
   custom:
@@ -196,15 +186,14 @@ endpoints:
 
 # .env
 VX_TOKEN_GATEWAY_KEY=KEY""",
-    remarks=(_CONTAINER,),
-)
-
-LITELLM = Tool(
-    "litellm",
-    "LiteLLM proxy",
-    "run: litellm 1.106, 2026-11-22",
-    ("litellm",),
-    text="""\
+        remarks=(_CONTAINER,),
+    ),
+    Tool(
+        "litellm",
+        "LiteLLM proxy",
+        "run: litellm 1.106, 2026-11-22",
+        ("litellm",),
+        text="""\
 # config.yaml of the proxy
 model_list:
   - model_name: $model
@@ -215,14 +204,13 @@ model_list:
 
 # in its environment
 VX_TOKEN_GATEWAY_KEY=KEY""",
-)
-
-MARIMO = Tool(
-    "marimo",
-    "marimo",
-    _FROM_DOCS,
-    ("marimo",),
-    text="""\
+    ),
+    Tool(
+        "marimo",
+        "marimo",
+        _FROM_DOCS,
+        ("marimo",),
+        text="""\
 # marimo.toml (marimo config show prints its place)
 [ai.models]
 chat_model = "vx-token/$model"
@@ -230,15 +218,14 @@ chat_model = "vx-token/$model"
 [ai.custom_providers.vx-token]
 base_url = "$url"
 api_key = "KEY\"""",
-)
-
-MODS = Tool(
-    "mods",
-    "mods",
-    f"{_FROM_DOCS}: source 0425d0d, 2026-03",
-    ("mods",),
-    needs_static_key=False,
-    text="""\
+    ),
+    Tool(
+        "mods",
+        "mods",
+        f"{_FROM_DOCS}: source 0425d0d, 2026-03",
+        ("mods",),
+        needs_static_key=False,
+        text="""\
 # mods.yml (mods --settings)
 default-model: $model
 apis:
@@ -248,28 +235,26 @@ apis:
     models:
       $model:
         max-input-chars: 1000000""",
-)
-
-N8N = Tool(
-    "n8n",
-    "n8n",
-    f"{_FROM_DOCS}: n8n 2.41",
-    ("n8n",),
-    text="""\
+    ),
+    Tool(
+        "n8n",
+        "n8n",
+        f"{_FROM_DOCS}: n8n 2.41",
+        ("n8n",),
+        text="""\
 Credentials > OpenAI account:
   API Key   KEY
   Base URL  $url
 in the node OpenAI Chat Model:
   Model     $model (by ID); Use Responses API: off""",
-    remarks=(_CONTAINER,),
-)
-
-OPEN_WEBUI = Tool(
-    "open-webui",
-    "Open WebUI",
-    f"{_FROM_DOCS}: 0.12.4",
-    ("open-webui",),
-    text="""\
+        remarks=(_CONTAINER,),
+    ),
+    Tool(
+        "open-webui",
+        "Open WebUI",
+        f"{_FROM_DOCS}: 0.12.4",
+        ("open-webui",),
+        text="""\
 Admin Settings > Connections > OpenAI API > Add connection:
   URL        $url
   API key    KEY
@@ -278,18 +263,17 @@ Admin Settings > Connections > OpenAI API > Add connection:
 or at the first start only, in the environment:
   OPENAI_API_BASE_URL=$url
   OPENAI_API_KEY=KEY""",
-    remarks=(
-        "it shows the models that the gateway lists: set model, models or list_publishers in the profile",
-        _CONTAINER,
+        remarks=(
+            "it shows the models that the gateway lists: set model, models or list_publishers in the profile",
+            _CONTAINER,
+        ),
     ),
-)
-
-PROMPTFOO = Tool(
-    "promptfoo",
-    "promptfoo",
-    "run: promptfoo 0.121, 2026-11-22",
-    ("promptfoo",),
-    text="""\
+    Tool(
+        "promptfoo",
+        "promptfoo",
+        "run: promptfoo 0.121, 2026-11-22",
+        ("promptfoo",),
+        text="""\
 # promptfooconfig.yaml
 providers:
   - id: openai:chat:$model
@@ -299,14 +283,13 @@ providers:
 
 # in the environment
 VX_TOKEN_GATEWAY_KEY=KEY""",
-)
-
-VS_CODE = Tool(
-    "vscode",
-    "VS Code Copilot Chat, own models",
-    _FROM_DOCS,
-    ("code",),
-    text="""\
+    ),
+    Tool(
+        "vscode",
+        "VS Code Copilot Chat, own models",
+        _FROM_DOCS,
+        ("code",),
+        text="""\
 // settings.json of VS Code
 {
   "github.copilot.chat.customOAIModels": {
@@ -324,14 +307,13 @@ VS_CODE = Tool(
 
 // asked for by: Chat: Manage Language Models
 KEY""",
-)
-
-ZED = Tool(
-    "zed",
-    "Zed",
-    f"{_FROM_DOCS}: source 000442d",
-    ("zed",),
-    text="""\
+    ),
+    Tool(
+        "zed",
+        "Zed",
+        f"{_FROM_DOCS}: source 000442d",
+        ("zed",),
+        text="""\
 // settings.json of Zed
 {
   "language_models": {
@@ -352,26 +334,23 @@ ZED = Tool(
 
 // in the agent's settings, below vx-token: API key
 KEY""",
+    ),
+    Tool(
+        "claude-code",
+        "Claude Code",
+        "seen in a run",
+        ("claude",),
+        refusal="Claude Code speaks Anthropic's protocol, not OpenAI's; for Claude on Vertex AI it has its own login "
+        "(CLAUDE_CODE_USE_VERTEX=1). Never set apiKeyHelper to `vx-token print`: without a base URL, that sends the "
+        "Google token to api.anthropic.com",
+    ),
+    Tool(
+        "cursor",
+        "Cursor",
+        "its documentation",
+        ("cursor",),
+        refusal="Cursor sends requests from its own servers, which cannot reach a gateway on this machine, and a "
+        "Google token in its settings would go to those servers and expire within an hour. Never give it a token, and "
+        "never open the gateway to the internet for it",
+    ),
 )
-
-CLAUDE_CODE = Tool(
-    "claude-code",
-    "Claude Code",
-    "seen in a run",
-    ("claude",),
-    refusal="Claude Code speaks Anthropic's protocol, not OpenAI's; for Claude on Vertex AI it has its own login "
-    "(CLAUDE_CODE_USE_VERTEX=1). Never set apiKeyHelper to `vx-token print`: without a base URL, that sends the Google "
-    "token to api.anthropic.com",
-)
-
-CURSOR = Tool(
-    "cursor",
-    "Cursor",
-    "its documentation",
-    ("cursor",),
-    refusal="Cursor sends requests from its own servers, which cannot reach a gateway on this machine, and a Google "
-    "token in its settings would go to those servers and expire within an hour. Never give it a token, and never open "
-    "the gateway to the internet for it",
-)
-
-TOOLS = tuple(value for value in globals().values() if isinstance(value, Tool))
