@@ -25,6 +25,7 @@ class RealTool:
         first: is run before all else, so that the tool writes its own defaults.
         command: asks for one answer; empty for a library, which scripts/tools/clients.* uses.
         loop: a program that answers one line after the other; empty if there is none.
+        line: what is typed into the loop for a prompt.
         variables: variables besides those of `vx-token env`.
         files: files in the home folder for the run with variables.
         users: files that a user may have before `connect`.
@@ -45,6 +46,7 @@ class RealTool:
     first: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     loop: tuple[str, ...] = ()
+    line: str = "{prompt}"
     variables: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     users: dict[str, str] = field(default_factory=dict)

@@ -342,7 +342,7 @@ class Run:
         """Type a line and wait for the answer; return the number of requests."""
         before, seen, end = self.stage.answers(), "", time.monotonic() + TIMEOUT
         quiet(child)
-        child.sendline(prompt)
+        child.sendline(filled(self.tool.line, {"prompt": prompt}))
         while self.stage.answers() == before or self.tool.answer not in seen:
             try:
                 seen += child.read_nonblocking(65536, 0.5)
