@@ -4,8 +4,6 @@ Its /etc, /run and /tmp are its own, and its network is the caller's. It gets co
 systemd cannot touch those of this machine.
 """
 
-# ruff: noqa: S607 - programs of the system: sh, nsenter
-
 import contextlib
 import functools
 import os
