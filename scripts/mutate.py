@@ -47,6 +47,7 @@ TESTS: dict[str, list[str]] = {
     ],
 }
 
+BEAT = "time.monotonic() - self._heartbeat_at"
 AGE = "abs(time.time() - path.lstat().st_mtime)"
 
 # Mutants that change nothing that can be observed: module, part of the line, change, and the reason.
@@ -77,6 +78,13 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
     ("cli/fastpath", "except OSError:\n        return False", "False  ->  True", "a missing folder has no file"),
     ("daemon/keeper", "", "before <= self.clock.now() < until  ->  (before < self.clock.now() < until)",
      "a nap that takes no time may be followed by a check"),
+    ("daemon/keeper", "", "before <= self.clock.now() < until  ->  (before <= self.clock.now() <= until)",
+     "the naps that follow take no time"),
+    ("daemon/keeper", "set_by, before = ", "0.0  ->  1.0", "the first nap replaces it"),
+    ("daemon/keeper", "", "time.monotonic() > overdue  ->  (time.monotonic() >= overdue)", "one nanosecond apart"),
+    ("daemon/keeper", "", "'state.json'  ->  ''", "the folder's stamp changes with each file that is replaced"),
+    ("daemon/keeper", "", f"{BEAT} < STUCK  ->  ({BEAT} <= STUCK)", "one nanosecond apart"),
+    ("daemon/keeper", "return 0", "0  ->  1", "the value is only compared with that of the last check"),
     ("daemon/keeper", "", "state.live(now) is None  ->  (state.live(now) is not None)",
      "the value is only compared with that of the last check"),
     ("gateway/guard", "", "'%'  ->  ''", "each segment is then decoded, which changes no plain one"),

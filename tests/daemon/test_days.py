@@ -1,5 +1,6 @@
 """Whole days of refreshing by the real keeper, under a clock that jumps and with a Google that fails."""
 
+import functools
 import os
 import shutil
 import tempfile
@@ -312,3 +313,38 @@ def test_each_attempt_is_reported_while_the_credential_file_changes_during_each(
     attempts = [state.attempts for state in house.run()]
     assert attempts == [*range(1, len(house.google.asked) + 1)]
     assert len(attempts) >= 14  # half a second apart, and each takes a fifth
+
+
+def test_a_refresh_that_is_forced_right_after_another_follows_half_a_second_later(house: House) -> None:
+    for second in (100, 100.3):
+        house.clock.at(second, house.wake.force)
+    house.keep(200)
+    assert house.google.asked == pytest.approx([0, 100, 100.7], abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["state.json", "token"])
+def test_a_file_that_could_not_be_written_is_written_half_a_minute_later(house: House, name: str) -> None:
+    path = house.store.prepare("gemini") / name
+    (path / "file").mkdir(parents=True)
+    house.clock.at(50, lambda: shutil.rmtree(path))
+    house.clock.at(62, house.wake.stop)
+    house.run()
+    assert path.is_file()
+
+
+def test_a_folder_that_is_not_safe_keeps_a_live_token_and_no_expired_one(house: House) -> None:
+    tokens: list[str] = []
+    house.clock.at(100, lambda: house.store.folder("gemini").chmod(0o777))
+    for second in (HOUR - 10, HOUR + 40):
+        house.clock.at(second, lambda: tokens.append(house.token))
+    house.clock.at(HOUR + 50, house.wake.stop)
+    house.run()
+    assert tokens == ["ya29.token-1", ""]
+
+
+def test_after_a_check_that_failed_google_is_asked_anew(house: House) -> None:
+    for second, mode in ((100, 0o777), (110, 0o700)):
+        house.clock.at(second, functools.partial(house.store.root.chmod, mode))
+        house.clock.at(second, house.wake.nudge)
+    house.keep(150)
+    assert house.google.asked == pytest.approx([0, 110], abs=0.01)

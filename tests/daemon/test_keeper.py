@@ -96,11 +96,26 @@ def test_a_keeper_asks_at_once_when_it_is_forced_and_else_when_the_token_is_old(
     fresh = replace(fresh, tried_at=fresh.tried_at - 60)
     publisher.store.write("p", fresh)
     keeper = Keeper(profile, refresher, publisher, lambda _, state: told.append(state), forced=forced)
-    assert keeper.state == fresh
+    assert (keeper.state, keeper.tried) == (fresh, False)
+    assert (keeper.thread.name, keeper.thread.daemon) == ("keep p", True)  # so that it never holds up the end
     until(lambda: told)
     keeper.wake.stop()
     keeper.thread.join()
     assert len(asked) == 1 + forced
+
+
+def test_a_keeper_of_an_unsafe_folder_starts_without_a_state_and_reports_it(tmp_path: Path) -> None:
+    told: list[State] = []
+    profile, refresher, publisher = parts(tmp_path, lambda *_: Token("ya29.new", time.time() + 3600, time.time()))
+    refresher.refresh(profile)
+    publisher.store.folder("p").chmod(0o777)
+    keeper = Keeper(profile, refresher, publisher, lambda _, state: told.append(state), forced=False)
+    assert keeper.state == State()
+    until(lambda: told)
+    keeper.wake.stop()
+    keeper.thread.join()
+    assert told[0].failure is not None
+    assert told[0].failure.kind == "config"
 
 
 @pytest.fixture
