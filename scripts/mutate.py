@@ -87,6 +87,7 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
     ("daemon/keeper", "return 0", "0  ->  1", "the value is only compared with that of the last check"),
     ("daemon/keeper", "", "state.live(now) is None  ->  (state.live(now) is not None)",
      "the value is only compared with that of the last check"),
+    ("credentials/google_errors", 'headers.get("Retry-After"', "''  ->  'x'", "neither is a pause"),
     ("gateway/guard", "", "'%'  ->  ''", "each segment is then decoded, which changes no plain one"),
     ("gateway/token_source", "", "0.0  ->  1.0", "the loop's clock counts from the boot, so it is past one second"),
     ("gateway/headers", "", "'connection'  ->  ''", "the header is read, and so dropped, before the list is asked"),
