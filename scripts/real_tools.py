@@ -71,7 +71,7 @@ class RealTool:
         if self.of_node:
             path = INSTALLED / self.environment / "node_modules" / self.package / "package.json"
             return str(json.loads(path.read_text())["version"]) if path.exists() else ""
-        name = self.package.replace("-", "_").lower()
+        name = self.package.partition("[")[0].replace("-", "_").lower()
         folder = INSTALLED / self.environment / "lib"
         for path in folder.glob("python*/site-packages/*.dist-info"):
             package, _, version = path.name.removesuffix(".dist-info").partition("-")

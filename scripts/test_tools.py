@@ -168,7 +168,11 @@ class Stage:
         try:
             if tool.first:
                 environ = {**self.environ(tool, "gateway", home), "OPENAI_API_KEY": "not-used"}
-                subprocess.run(tool.first, cwd=home / "work", env=environ, stdout=subprocess.DEVNULL, check=True)
+                done = subprocess.run(
+                    tool.first, cwd=home / "work", env=environ, capture_output=True, text=True, check=False
+                )
+                if done.returncode:
+                    raise FailedError(f"{' '.join(tool.first)}: {last_words(done.stderr)}")
             yield home
         finally:
             end_all(home)

@@ -3,11 +3,12 @@
 import asyncio
 import importlib
 import inspect
+import re
 import sys
 
 
 def main(package: str, way: str) -> None:
-    library = importlib.import_module(f"libraries.{package.replace('-', '_')}")
+    library = importlib.import_module("libraries." + re.sub(r"\W+", "_", package).strip("_"))
     ask = library.conversation(way == "stream")
     with asyncio.Runner() as runner:
         for line in sys.stdin:

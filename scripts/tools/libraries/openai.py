@@ -8,8 +8,10 @@ from libraries import DECLARED, MODEL, Ask, in_openai_form, key
 
 
 def conversation(stream: bool) -> Ask:
-    client = openai.OpenAI(api_key=key(), max_retries=0)
+    return asked_by(openai.OpenAI(api_key=key(), max_retries=0), stream)
 
+
+def asked_by(client: openai.OpenAI, stream: bool) -> Ask:
     def complete(messages: list[Any]) -> Any:
         asked: dict[str, Any] = {"model": MODEL, "messages": messages, "tools": [DECLARED]}
         if not stream:
