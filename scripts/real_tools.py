@@ -23,7 +23,7 @@ class RealTool:
         package: the package; its version is that of the lock file.
         environment: the folder of `.tools` that it is installed in.
         first: is run before all else, so that the tool writes its own defaults.
-        command: asks for one answer; empty for a library, which scripts/tools/clients.* uses.
+        command: asks for one answer; empty for a library, which a program of scripts/tools uses.
         loop: a program that answers one line after the other; empty if there is none.
         line: what is typed into the loop for a prompt.
         variables: variables besides those of `vx-token env`.
@@ -33,6 +33,7 @@ class RealTool:
         key: `connect` if that uses a key command or file in direct mode, `client` if the library takes a function.
         key_variables: variables by which it runs a key command, {command}, in direct mode.
         calls: whether it declares functions to the model.
+        changes_ids: whether it changes the ids of the model's calls, by which the gateway knows their signatures.
         answer: what it prints when it got an answer.
         quick: whether it belongs to the quick dozen.
         together: whether it belongs to the ten tools that are connected by one command.
@@ -54,6 +55,7 @@ class RealTool:
     key: str = ""
     key_variables: dict[str, str] = field(default_factory=dict)
     calls: bool = True
+    changes_ids: bool = False
     answer: str = ANSWER
     quick: bool = False
     together: bool = False

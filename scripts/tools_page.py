@@ -11,6 +11,8 @@ from vx_token.tools.catalog import TOOLS
 PAGE = ROOT / "docs" / "tools.md"
 DATA = ROOT / "docs" / "tools.json"
 BEGIN, END = "<!-- scripts/test-tools writes these tables. -->\n", "<!-- End of the tables. -->\n"
+CLIENTS = {"PyPI": "`scripts/tools/libraries`", "npm": "`scripts/tools/clients.mjs`"}
+REASONS = {"works": "seen: ", "not run": "", "does not work": "does not work: "}
 HEADS = {
     "direct": "token in the environment",
     "gateway": "local key in the environment",
@@ -40,7 +42,7 @@ def tables(tools: list[Entry]) -> str:
     """Return the tables of results, of reasons, of configurations, of other hosts, and of tools that were not run."""
     parts = [
         table(["tool", "version", "date", *HEADS.values()], [result(each) for each in tools]),
-        "### Why a column is empty",
+        "### Reasons",
         table(["tool", "column", "reason"], [line for each in tools for line in reasons(each)]),
         "### How each was run",
         table(["tool", "package", "command", "variables and files"], [configuration(each) for each in tools]),
@@ -68,15 +70,15 @@ def table(head: list[str], lines: list[list[str]]) -> str:
 
 def result(entry: Entry) -> list[str]:
     """Return the line of a tool's results; an empty cell was not run."""
-    shown = {"works": "seen", "not run": "", "failed": "does not work"}
+    shown = {"works": "seen", "not run": ""}
     outcomes = {name: shown.get(column["outcome"], column["outcome"]) for name, column in entry["columns"].items()}
     return [entry["tool"], entry["version"], entry["date"], *(outcomes.get(name, "") for name in HEADS)]
 
 
 def reasons(entry: Entry) -> list[list[str]]:
-    """Return why columns are not `seen`."""
+    """Return why columns are not `seen`, and what else is to say of those that are."""
     return [
-        [entry["tool"], HEADS[name], f"{'' if column['outcome'] == 'not run' else 'does not work: '}{column['why']}"]
+        [entry["tool"], HEADS[name], f"{REASONS[column['outcome']]}{column['why']}"]
         for name, column in entry["columns"].items()
         if column["why"]
     ]
@@ -89,7 +91,7 @@ def configuration(entry: Entry) -> list[str]:
     settings = [f"`{name}={value}`" for name, value in used["variables"].items()]
     settings += [f"`~/{name}`: `{text.strip()}`" for name, text in used["files"].items()]
     package = f"{entry['package']} ({entry['registry']})"
-    return [entry["tool"], package, "<br>".join(commands) or "`scripts/tools/clients.*`", "<br>".join(settings)]
+    return [entry["tool"], package, "<br>".join(commands) or CLIENTS[entry["registry"]], "<br>".join(settings)]
 
 
 def hosts(entry: Entry) -> list[str]:
