@@ -164,7 +164,7 @@ class Stage:
             path = home / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(filled(text, values))
-        (home / "work").mkdir()
+        (home / "work").mkdir(exist_ok=True)
         try:
             if tool.first:
                 environ = {**self.environ(tool, "gateway", home), "OPENAI_API_KEY": "not-used"}
