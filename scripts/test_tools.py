@@ -37,7 +37,7 @@ from vx_token.tools import catalog
 MODELS = {"direct": "google/gemini-2.5-flash", "gateway": "google/gemini-3-pro-preview"}
 """Gemini 3 demands that its signatures of function calls come back, which many tools drop."""
 
-LIFETIME = 8.0
+LIFETIME = 5.0
 """Seconds that a token lives where a process must outlive it."""
 
 TIMEOUT = 240
