@@ -91,7 +91,8 @@ def _report(problem: "sys.UnraisableHookArgs") -> None:
 
     A user's connections are in the child, whose stderr is closed; and a user's interpreter ignores ResourceWarning.
     """
-    if not isinstance(problem.object, socket.socket) and not issubclass(problem.exc_type, ResourceWarning):
+    of_a_connection = socket.__file__ in (frame.filename for frame in traceback.extract_tb(problem.exc_traceback))
+    if not of_a_connection and not issubclass(problem.exc_type, ResourceWarning):
         sys.__unraisablehook__(problem)
 
 
