@@ -204,8 +204,15 @@ def revoke(engine: Engine, google: Emulator, facts: Facts) -> None:
 
 
 def serves(engine: Engine) -> bool:
-    """Whether requests to both profiles are answered with 200."""
-    return {ask(url, engine.key) for url in (engine.url, engine.tuned_url)} == {200}
+    """Whether requests to both profiles are answered with 200 for half a second.
+
+    For 100 ms after a reload, workers of nginx with the previous configuration may still accept connections.
+    """
+    end = time.monotonic() + 0.5
+    while {ask(url, engine.key) for url in (engine.url, engine.tuned_url)} == {200}:
+        if time.monotonic() > end:
+            return True
+    return False
 
 
 def fail(box: World, engine: Engine, google: Emulator, facts: Facts) -> None:
