@@ -1,4 +1,4 @@
-"""Inspect's models, with Chat Completions."""
+"""Inspect's models of an OpenAI-compatible API."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def looking() -> Tool:
 
 def conversation(stream: bool) -> Ask:
     del stream
-    model = get_model(f"openai/{MODEL}", responses_api=False)
+    model = get_model(f"openai-api/openai/{MODEL}")
     messages: list[Any] = []
 
     async def ask(prompt: str) -> object:

@@ -1,5 +1,6 @@
 """LiteLLM's proxy, which openai-python asks."""
 
+import atexit
 import os
 import secrets
 import subprocess
@@ -29,6 +30,7 @@ def conversation(stream: bool) -> Ask:
     config.write_text(CONFIG)
     command = ["litellm", "--config", str(config), "--host", "127.0.0.1", "--port", "4000"]
     proxy = subprocess.Popen(command, env={**os.environ, "LITELLM_MASTER_KEY": master}, stdout=subprocess.DEVNULL)
+    atexit.register(proxy.terminate)
     while not ready():
         if proxy.poll() is not None:
             sys.exit("the proxy has ended")
