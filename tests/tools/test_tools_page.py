@@ -28,7 +28,7 @@ def locked(environment: str, package: str) -> str:
     versions: dict[str, str] = dict(
         re.findall(r"^([\w.-]+)==([\w.]+)", (LOCKS / f"{environment}.txt").read_text(), re.MULTILINE)
     )
-    return versions[package]
+    return versions[package.partition("[")[0]]
 
 
 def test_each_tool_of_the_page_is_shown_in_its_locked_version(page: dict[str, Any]) -> None:
@@ -36,6 +36,10 @@ def test_each_tool_of_the_page_is_shown_in_its_locked_version(page: dict[str, An
     for entry in ENTRIES:
         row = rows[entry["tool"]]
         assert (entry["package"], entry["version"]) == (row.package, locked(row.environment, row.package))
+
+
+def test_the_page_shows_each_tool_that_the_suite_runs(page: dict[str, Any]) -> None:
+    assert [entry["tool"] for entry in ENTRIES] == [row.name for row in page["rows"]()]
 
 
 def test_no_tool_of_the_page_has_failed() -> None:
