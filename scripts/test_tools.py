@@ -536,6 +536,7 @@ def result(stage: Stage, tool: RealTool, columns: list[str]) -> tools_page.Entry
         "other_hosts": {mode: run.hosts(mode) for mode in run.caught},
         "token_sent_to": run.leaks("direct"),
         "configuration": {
+            "first": list(tool.first),
             "command": list(tool.command),
             "session": list(tool.loop),
             "variables": tool.variables,

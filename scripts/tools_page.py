@@ -87,11 +87,17 @@ def reasons(entry: Entry) -> list[list[str]]:
 def configuration(entry: Entry) -> list[str]:
     """Return how a tool was started."""
     used = entry["configuration"]
-    commands = [f"`{' '.join(each)}`" for each in (used["command"], used["session"]) if each]
+    asked = [used["command"], used["session"]]
+    commands = [f"`{' '.join(each)}`" for each in (used["first"], *asked) if each]
+    commands += [] if any(asked) else [CLIENTS[entry["registry"]]]
     settings = [f"`{name}={value}`" for name, value in used["variables"].items()]
-    settings += [f"`~/{name}`: `{text.strip()}`" for name, text in used["files"].items()]
+    settings += [f"`~/{name}`: {_lines(text)}" for name, text in used["files"].items()]
     package = f"{entry['package']} ({entry['registry']})"
-    return [entry["tool"], package, "<br>".join(commands) or CLIENTS[entry["registry"]], "<br>".join(settings)]
+    return [entry["tool"], package, "<br>".join(commands), "<br>".join(settings)]
+
+
+def _lines(text: str) -> str:
+    return "<br>".join(f"`{line}`" for line in text.strip().splitlines())
 
 
 def hosts(entry: Entry) -> list[str]:
