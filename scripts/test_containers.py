@@ -27,6 +27,7 @@ import kubernetes_validate
 import trustme
 import yaml
 from crun import BUILD, CGROUPS, PYTHON, Container, Mount, base_root, until
+from fleet_world import BUNDLE, NGINX_CLIENTS, NJS
 from pace import lifetime
 from system_unit import Machine, booted
 
@@ -36,6 +37,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 COMPOSE = REPOSITORY / "examples/compose"
 KUBERNETES = REPOSITORY / "examples/kubernetes"
 ENVOY = REPOSITORY / "examples/envoy"
+NGINX = REPOSITORY / "examples/nginx"
 UNIT = REPOSITORY / "systemd/vx-token@.service"
 WHEELS = REPOSITORY / ".containers/wheels"
 VERSIONS = ("1.29.1", "1.33.1", "1.37.0")  # the first with native sidecars, and later ones
@@ -633,7 +635,7 @@ def run_fleet(image: Image, folder: Path) -> None:
             "google-identity": {"token": subject.read_text()},
         }
         pod = Pod(KUBERNETES / "fleet/deployment.yaml", {"vx-token": vx_token, "envoy": envoy}, folder, files)
-        key = next(word for word in files["envoy"]["clients.yaml"].replace('"', " ").split() if len(word) == 64)
+        key = _client_key(files["envoy"]["clients.yaml"])
 
         @contextlib.contextmanager
         def client(_: dict[str, Container]) -> Iterator[Callable[[], dict[str, int]]]:
@@ -665,6 +667,11 @@ def _envoy_files(folder: Path) -> dict[str, str]:
     return made | {path.name: path.read_text() for path in ENVOY.glob("token-*.yaml")}
 
 
+def _client_key(clients: str) -> str:
+    """The key in a file of clients' keys."""
+    return next(word for word in clients.replace('"', " ").split() if len(word) == 64)
+
+
 def _tls(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*NAMES, "127.0.0.1").configure_cert(context)
@@ -678,23 +685,43 @@ def _hosts() -> str:
 # --- A machine account ---
 
 
-USERS = "u member -\nm member vx-token\nu stranger -\n"
+ACCOUNT = "default"  # whose token file is the one that nginx reads for its profile `default`
+NAME = f"vx-token@{ACCOUNT}.service"
+TOKEN = f"/run/vx-token/{ACCOUNT}/token"
+USERS = "u member -\nm member vx-token\nu stranger -\nu www-data -\n"
+PYTHON_CONF = (
+    f"[Service]\nEnvironment=LD_LIBRARY_PATH=/opt/python/lib REQUESTS_CA_BUNDLE={BUNDLE} SSL_CERT_FILE={BUNDLE}\n"
+)
+OWN_COMMAND = (
+    "setpriv --reuid=vx-token --regid=vx-token --clear-groups env -u VX_TOKEN_CONFIG LD_LIBRARY_PATH=/opt/python/lib"
+    f" XDG_CONFIG_HOME=/etc/vx-token/{ACCOUNT} XDG_STATE_HOME=/var/lib/vx-token/{ACCOUNT}"
+    f" VX_TOKEN_RUNTIME_DIR=/run/vx-token/{ACCOUNT}/private /opt/vx-token/bin/vx-token"
+)
+NGINX_SERVICE = """
+[Service]
+ExecStart=/usr/sbin/nginx -e stderr -g "daemon off; user www-data;" -c /etc/nginx/vertex/njs.conf
+RuntimeDirectory=nginx-vertex
+StandardOutput=file:/run/nginx.log
+"""
 
 
 def run_unit(image: Image, folder: Path) -> None:
-    """The system unit is valid, as hardened as docs/service.md says, and does what that page says."""
+    """The system unit is valid, as hardened as docs/service.md says, and does what that page says, also for nginx."""
     with contextlib.ExitStack() as stack:
-        google = stack.enter_context(running(lifetime=lifetime(5.0)))
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+        google = stack.enter_context(running(lifetime=lifetime(5.0), port=443, tls=_tls(authority)))
         etc, program = _new(folder / "etc"), folder / "opt"
-        (etc / "NAME/vx-token").mkdir(parents=True)
-        google.service_account(etc / "NAME/google.json")
-        (etc / "NAME/google.json").chmod(0o600)
+        (etc / ACCOUNT / "vx-token").mkdir(parents=True)
+        google.service_account(etc / ACCOUNT / "google.json")
+        (etc / ACCOUNT / "google.json").chmod(0o600)
         text = (REPOSITORY / "docs/service.md").read_text()  # the page's own configuration
         config = text.split("vx-token/NAME/vx-token/config.toml <<'END'\n")[1].split("END\n")[0]
-        base = f'[profiles.default]\nbase_url = "{google.base_url()}"'
-        (etc / "NAME/vx-token/config.toml").write_text(config.replace("[profiles.default]", base))
+        gateway = "[gateway]\n"  # which nginx asks after a 401
+        (etc / ACCOUNT / "vx-token/config.toml").write_text(config.replace("NAME", ACCOUNT) + gateway)
         (folder / "users.conf").write_text(USERS)
-        (folder / "python.conf").write_text("[Service]\nEnvironment=LD_LIBRARY_PATH=/opt/python/lib\n")
+        (folder / "python.conf").write_text(PYTHON_CONF)
+        (folder / "nginx.service").write_text(NGINX_SERVICE)
         _relocate(image, program)
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/opt"], check=True)  # systemd-analyze looks for the program
         Path("/opt/vx-token").symlink_to(program)
@@ -707,18 +734,21 @@ def run_unit(image: Image, folder: Path) -> None:
             Path(PYTHON): "/opt/python",
             program: "/opt/vx-token",
             etc: "/etc/vx-token",
+            folder / "nginx.service": "/etc/systemd/system/nginx.service",
+            NGINX: "/opt/nginx",
+            folder / "ca.pem": str(BUNDLE),
+            Path("/etc/hosts"): "/etc/hosts",
         }
         machine = stack.enter_context(booted(binds, folder / "machine.log"))
         try:
             _check_unit(machine, google)
+            _check_nginx(machine, google)
         except BaseException:
             say(machine.run("systemctl", "status", "--no-pager", "--lines=50", NAME).stdout)
             say(machine.run("journalctl", "--no-pager", "--lines=50").stdout)
             raise
         say(f"unit: valid, exposure {exposure}, run by a systemd of its own; a member of the group reads the token")
-
-
-NAME = "vx-token@NAME.service"
+        say("unit: nginx beside it serves a client with the token as a member of the group, and answers 503 without it")
 
 
 def _relocate(image: Image, program: Path) -> None:
@@ -748,9 +778,9 @@ def _analyze() -> str:
 def _check_unit(machine: Machine, google: Emulator) -> None:
     done = machine.run("systemctl", "start", NAME)
     demand(done.returncode == 0, f"the unit starts: {done.stderr}")
-    token, private = "/run/vx-token/NAME/token", "/run/vx-token/NAME/private/default/token"
-    until(lambda: machine.run("cat", token, user="member").stdout == google.issued[-1].value, "a member reads it")
-    for user, path in (("stranger", token), ("member", private), ("vx-token", "/etc/vx-token/NAME/google.json")):
+    private = f"/run/vx-token/{ACCOUNT}/private/default/token"
+    until(lambda: machine.run("cat", TOKEN, user="member").stdout == google.issued[-1].value, "a member reads it")
+    for user, path in (("stranger", TOKEN), ("member", private), ("vx-token", f"/etc/vx-token/{ACCOUNT}/google.json")):
         done = machine.run("cat", path, user=user)
         demand("Permission denied" in done.stderr, f"{user} reads {path}: {done}")
     _check_service(machine)
@@ -785,6 +815,51 @@ def _check_service(machine: Machine) -> None:
     demand('"service_account"' in credential, f"systemd passes the key on: {credential}")
     limits = machine.run("cat", f"/proc/{pid}/limits").stdout
     demand("Max core file size        0                    0" in limits, f"limits: {limits}")
+
+
+def _check_nginx(machine: Machine, google: Emulator) -> None:
+    """examples/nginx with njs.conf serves clients while its user is in the group and the token is there."""
+
+    def demand_run(*argv: str) -> str:
+        done = machine.run(*argv)
+        demand(done.returncode == 0, f"{argv}: {done.stderr}")
+        return done.stdout
+
+    def served(client: str) -> int:
+        return ask(NJS.port, "/v1/chat/completions", client, CHAT)
+
+    def restart_nginx() -> None:
+        demand_run("systemctl", "restart", "nginx")
+        until(lambda: served("unknown") == 401, "nginx listens")
+
+    def check_refused(why: str) -> None:
+        chats = google.count("chat")
+        demand(served(key) == 503, f"nginx answers 503 {why}")
+        demand(google.count("chat") == chats, f"Google gets no request {why}")
+
+    def wait_for_tokens(count: int) -> None:
+        enough = len(google.issued) + count
+        until(lambda: len(google.issued) >= enough, "tokens", 60 + 3 * google.lifetime)
+        until(lambda: demand_run("cat", TOKEN) == google.issued[-1].value, "the last token is in its file")
+
+    demand_run("systemctl", "start", NAME)
+    create = (NGINX / "README.md").read_text().split("```sh\n")[1].split("```")[0]
+    create = create.replace("$(vx-token", f"$({OWN_COMMAND}")
+    demand_run("sh", "-euc", f"cd /\nmkdir /etc/nginx\ncp -r /opt/nginx /etc/nginx/vertex\n{create}")
+    key = _client_key(demand_run("cat", NGINX_CLIENTS))
+    restart_nginx()
+    wait_for_tokens(1)
+    check_refused("outside the group")
+    demand_run("usermod", "-aG", "vx-token", "www-data")
+    restart_nginx()
+    demand(served(key) == 200, "nginx serves as a member of the group")
+    wait_for_tokens(2)
+    demand(served(key) == 200 and google.count("chat", 401) == 0, "nginx serves with the later token")
+    google.revoke(google.issued[-1].value)
+    demand(served(key) == 200 and google.count("chat", 401) > 0, "the gateway serves what Google answered with 401")
+    demand_run("systemctl", "stop", NAME)
+    demand_run("rm", TOKEN)
+    check_refused("without a token")
 
 
 PARTS: dict[str, Callable[[Image, Path], None]] = {
