@@ -16,8 +16,8 @@ import bench_gateway
 import psutil
 from bench_gateway import ANSWER, BODY, DIRECT, LUA, UPSTREAM, Load, load
 from bench_memory import resident
+from blocks import table
 from fleet_world import CADDY, ENVOY, EXAMPLES, NAMES, NJS, RELOADED, World, world
-from test_fleet import table
 
 from vx_token.emulator import running
 

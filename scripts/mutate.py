@@ -17,12 +17,11 @@ from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
+import blocks
 import pytest
 from mutants import Mutant, mutants
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "design.md"
-BEGIN, END = "<!-- scripts/mutate --write writes this table. -->\n", "<!-- End of the table. -->\n"
 ROW = re.compile(r"^\| `(\S+)` \|((?: \d+ \|){4} \d+) \|", re.MULTILINE)
 
 # Each module that decides, and the quick tests that must notice a change of it.
@@ -174,7 +173,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=18, metavar="N", help="chooses the sample (18)")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="runs at the same time (2)")
     parser.add_argument("--line", type=int, metavar="N", help="only the mutants of this line of MODULE")
-    parser.add_argument("--write", action="store_true", help=f"write these rows of {PAGE.relative_to(ROOT)}")
+    parser.add_argument("--write", action="store_true", help="write these rows of docs/design.md")
     options = parser.parse_args()
     modules = options.modules or list(TESTS)
     for name in PRELOADED:
@@ -333,24 +332,20 @@ def record(result: Result, module: str, mutant: Mutant, outcome: str) -> None:
 
 def table(results: dict[str, Result]) -> str:
     """Return the table of all modules, and their sum."""
-    lines = [
-        "| module | mutants | tried | killed | of them by the time limit | explained | survived | killed of the rest |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    head = ("module", "mutants", "tried", "killed", "of them by the time limit", "explained", "survived")
+    rows: list[list[object]] = []
     total = Result(*map(sum, zip(*map(astuple, results.values()), strict=True)))
     for name, result in [*((f"`{module}`", each) for module, each in results.items()), ("all", total)]:
-        cells = [name, *astuple(result), result.survived, f"{result.noticed:.1f} %"]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append([name, *astuple(result), result.survived, f"{result.noticed:.1f} %"])
+    return blocks.table((*head, "killed of the rest"), *rows) + "\n"
 
 
 def write(results: dict[str, Result]) -> None:
     """Replace the rows of these modules in the page's table, and the sum."""
-    page = PAGE.read_text(encoding="utf-8")
-    before, old, after = re.split(f"(?<={re.escape(BEGIN)})(.*)(?={re.escape(END)})", page, flags=re.DOTALL)
+    old = blocks.read("design.md", "mutants")
     numbers = {name: Result(*map(int, cells.split("|"))) for name, cells in ROW.findall(old)}
     merged = {module: (numbers | results)[module] for module in TESTS if module in numbers | results}
-    PAGE.write_text(f"{before}\n{table(merged)}\n{after}", encoding="utf-8")
+    blocks.write("design.md", "mutants", table(merged))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import blocks
+
 REPOSITORY = Path(__file__).resolve().parent.parent
-PAGE = REPOSITORY / "docs" / "security.md"
-BEGIN, END = "<!-- figures: made by scripts/prove-security -->", "<!-- end of figures -->"
 FUZZER = REPOSITORY / ".venv-fuzz" / "bin" / "python"
 SECONDS = 600  # for one target of the coverage-guided fuzzer
 
@@ -188,8 +188,8 @@ def main() -> None:
     figures, good = table(ran, fuzz_all(20 * arguments.inputs))
     show(figures)
     show(f"{time.monotonic() - started:.0f} s")
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{figures}\n\n{END}{rest.partition(END)[2]}")
+    made = f"{blocks.made('scripts/prove-security')} in {(time.monotonic() - started) / 60:.0f} minutes."
+    blocks.write("security.md", "figures", f"{figures}\n\n{made}")
     sys.exit(not good)
 
 

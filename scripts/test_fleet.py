@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import blocks
+from blocks import table
+
 SCRIPTS = Path(__file__).resolve().parent
-PAGE = SCRIPTS.parent / "docs" / "scale.md"
 EXAMPLES = ("envoy", "nginx", "caddy")
 NAMESPACES = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
 
@@ -21,12 +22,6 @@ def say(line: str) -> None:
     """Print a line at once."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
-
-
-def table(*rows: tuple[object, ...]) -> str:
-    """Return a Markdown table; the first row is its head."""
-    lines = ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
-    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 
 
 def missing() -> list[str]:
@@ -84,16 +79,6 @@ def failure_table(found: list[dict[str, Any]]) -> str:
     return table(head, used, *((what, *(facts["failures"][what] for facts in found)) for what in found[0]["failures"]))
 
 
-def write(name: str, text: str) -> None:
-    """Put a table between its markers in docs/scale.md."""
-    begin, end = f"<!-- {name}: scripts/test-fleet --write -->", f"<!-- end of {name} -->"
-    page = PAGE.read_text()
-    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-    if not pattern.search(page):
-        raise SystemExit(f"{PAGE} has no place for {name}")
-    PAGE.write_text(pattern.sub(lambda _: f"{begin}\n{text}\n{end}", page))
-
-
 def main() -> int:
     """Return 1 if an engine did something that it must not do."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -118,7 +103,7 @@ def main() -> int:
     for name, text in tables.items():
         say(f"{text}\n")
         if asked.write and not asked.example:
-            write(name, text)
+            blocks.write("scale.md", name, text)
     problems = [f"{facts['name']}: {problem}" for facts in found for problem in facts["problems"]]
     for problem in problems:
         say(problem)

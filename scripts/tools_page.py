@@ -1,16 +1,14 @@
 """Writes docs/tools.json from runs of scripts/test-tools, and from it the tables of docs/tools.md."""
 
 import json
-import re
 from typing import Any
 
+import blocks
 from real_tools import ROOT, rows
 
 from vx_token.tools.catalog import TOOLS
 
-PAGE = ROOT / "docs" / "tools.md"
 DATA = ROOT / "docs" / "tools.json"
-BEGIN, END = "<!-- scripts/test-tools writes these tables. -->\n", "<!-- End of the tables. -->\n"
 CLIENTS = {"PyPI": "`scripts/tools/libraries`", "npm": "`scripts/tools/clients.mjs`"}
 REASONS = {"works": "seen: ", "not run": "", "does not work": "does not work: "}
 HEADS = {
@@ -32,10 +30,7 @@ def write(entries: list[Entry]) -> None:
     known |= {each["tool"]: each for each in entries}
     tools = [known[row.name] for row in rows() if row.name in known]
     DATA.write_text(json.dumps({"schema": 1, "tools": tools}, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    pattern = re.escape(BEGIN) + ".*?" + re.escape(END)
-    new = f"{BEGIN}\n{tables(tools)}\n{END}"
-    page = re.sub(pattern, lambda _: new, PAGE.read_text("utf-8"), count=1, flags=re.DOTALL)
-    PAGE.write_text(page, "utf-8")
+    blocks.write("tools.md", "tools", tables(tools))
 
 
 def tables(tools: list[Entry]) -> str:
@@ -64,8 +59,7 @@ def table(head: list[str], lines: list[list[str]]) -> str:
     """Return a table, or a sentence if it has no lines."""
     if not lines:
         return "None."
-    cells = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(each.replace("|", "\\|") for each in line) + " |" for line in cells)
+    return blocks.table(head, *lines)
 
 
 def result(entry: Entry) -> list[str]:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from reliability import page
 from reliability.concurrency import concurrency
 from reliability.context import Context, isolate
 from reliability.page import Section
@@ -30,7 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/prove-reliability", description=__doc__)
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"{', '.join(GROUPS)}; all by default")
     parser.add_argument("--quick", action="store_true", help="a part of each group, in less than 3 minutes")
-    parser.add_argument("--write", action="store_true", help=f"write the tables into {page.PAGE}")
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/reliability.md")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cases side by side")
     parser.add_argument("--case", default="", help="only cases whose name contains this")
     options = parser.parse_args()
@@ -55,7 +54,7 @@ def main() -> int:
             context.say(section.text())
             failed = failed or bool(section.short)
             if options.write:
-                page.write(section)
+                section.write()
     return int(failed)
 
 
