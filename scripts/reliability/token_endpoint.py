@@ -21,7 +21,8 @@ from reliability.context import Context, boxed, isolated, repeated
 from reliability.page import Section
 from sandbox import Box, until
 from vx_token.emulator import Emulator, running
-from vx_token.tokens.schedule import next_refresh
+from vx_token.tokens.model import State
+from vx_token.tokens.schedule import LONGEST_PAUSE, next_refresh
 from vx_token.tokens.store import Store
 
 LIFETIME, QUICK_LIFETIME = 36.0, 22.0
@@ -330,7 +331,7 @@ class Scene:
                 states = {kind: store.read(kind) for kind in self.kinds}
                 asked = self.requests() - asked
                 now = time.time()
-                bounds = {kind: next_refresh(now, states[kind], 0.0) - now for kind in self.kinds}
+                bounds = {kind: longest_wait(now, states[kind]) for kind in self.kinds}
                 self.heal(names)
                 recovered = self._recovery(time.time())
             stack.pop_all().close()
@@ -363,6 +364,13 @@ class Scene:
         return took
 
 
+def longest_wait(now: float, state: State) -> float:
+    """Return the seconds until the last attempt that may begin with the fault over."""
+    pause = next_refresh(now, state, 0.0) - now
+    # An attempt that is due may have begun already, and met the fault: the next one is a whole pause later.
+    return pause if pause > 0 else LONGEST_PAUSE
+
+
 @dataclass
 class Outcome:
     """What a fault cost: see the head of the table."""
@@ -385,7 +393,7 @@ class Outcome:
                 short.append(f"{kind}: a file held a token {seen.dead:.1f} s after its expiry")
             if seen.lost:
                 short.append(f"{kind}: no token in the files while one lived")
-            limit = max(0.0, self.bounds[kind]) + ATTEMPT + AT_ONCE * self.scene.start + HUNG * fault.hangs
+            limit = self.bounds[kind] + ATTEMPT + AT_ONCE * self.scene.start + HUNG * fault.hangs
             if self.recovered.get(kind, 1000.0) > limit:
                 took = self.recovered.get(kind)
                 short.append(f"{kind}: recovered after {took and round(took)} s instead of {limit:.0f} s")
