@@ -89,6 +89,8 @@ def test_a_stdout_that_is_closed_or_full_shows_no_token_elsewhere(signed_in: Box
     for shell in ('exec "$@" >&-', 'exec "$@" >/dev/full'):
         for words in ((), LONG_WAY):
             done = within(signed_in, shell, *words)
+            assert done.returncode == 5
+            assert done.stderr.startswith("vx-token: cannot write the output: ")
             assert token not in done.stderr
             assert "Traceback" not in done.stderr
 

@@ -102,7 +102,10 @@ class _Stdout(io.TextIOWrapper):
 def prepare() -> TextIO | None:
     """Replace sys.stdout by one that encodes every string and records write errors; return it."""
     before = sys.stdout
-    if isinstance(before, io.TextIOWrapper):
+    if before is None:  # it is closed; what is written must fail, and not vanish
+        refusing = io.FileIO(os.open(os.devnull, os.O_RDONLY), "w")
+        sys.stdout = _Stdout(io.BufferedWriter(refusing), "utf-8", LOSSLESS)
+    elif isinstance(before, io.TextIOWrapper):
         # Not ASCII, for which click would choose another encoding and replace characters by "?".
         encoding = "utf-8" if codecs.lookup(before.encoding).name == "ascii" else before.encoding
         sys.stdout = _Stdout(before.buffer, encoding, LOSSLESS, None, before.line_buffering, before.write_through)
