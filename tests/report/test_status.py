@@ -110,7 +110,24 @@ def test_a_token_that_never_came_is_not_told_as_expired(signed_in: Box, google: 
     signed_in.vx("refresh")
     row = signed_in.status()
     assert (row["status"], row["failures"]) == ("no token", 1)
-    assert "expired" not in signed_in.vx("status").stdout
+    done = signed_in.vx("status")
+    assert "expired" not in done.stdout
+    assert done.returncode == 1
+
+
+def test_a_refresh_that_failed_ends_with_1_once_no_token_is_left(signed_in: Box, google: Emulator) -> None:
+    signed_in.refresh()
+    google.fail("token", times=None, status=503)
+    signed_in.vx("refresh")
+    assert signed_in.vx("status").returncode == 0
+    google.heal()
+    google.lifetime = 1.0
+    signed_in.refresh()
+    until(lambda: time.time() > google.issued[-1].expires_at, 3)
+    assert signed_in.vx("status").returncode == 0  # nothing has failed: the next command asks for a token
+    google.fail("token", times=None, status=503)
+    signed_in.vx("refresh")
+    assert signed_in.vx("status").returncode == 1
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
@@ -149,6 +166,17 @@ def test_a_gateway_that_is_configured_and_does_not_run_ends_with_1(signed_in: Bo
     assert signed_in.vx("status").returncode == 1
     with signed_in.daemon():
         until(lambda: signed_in.vx("status").returncode == 0)
+
+
+def test_a_gateway_that_runs_is_asked_with_its_key_though_the_configuration_is_broken(signed_in: Box) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    signed_in.config.write_text(f"[gateway]\nport = {port}\n" + signed_in.config.read_text())
+    with signed_in.daemon():
+        until(lambda: signed_in.vx("status").returncode == 0)
+        signed_in.config.write_text("colour = 1\n" + signed_in.config.read_text())
+        gateway = told(signed_in, 3)["gateway"]
+    assert "requests" in gateway
 
 
 def test_the_last_good_configuration_in_force_is_told(signed_in: Box) -> None:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 def status(as_json: bool, watch: bool, quiet: bool, color: str) -> None:
     """Show each profile's token, with its problems and hints.
 
-    The exit status is 1 when a login is needed, or when your service or gateway is not running.
+    The exit status is 1 when a login is needed, when a refresh failed and no token is left, or when your service or
+    gateway is not running.
 
     \b
     Example:
@@ -93,10 +94,12 @@ def _read() -> "tuple[Status, ConfigError | None]":
     from vx_token.report import status as report_status
 
     store, now, path = Store(paths.runtime_dir(os.environ)), SystemClock().now(), paths.config_file(os.environ)
+
+    def key() -> str:
+        return address.local_key(os.environ)
+
     try:
         settings = load_config(os.environ)
     except ConfigError as error:
-        return report_status.gather(store, now, error, None, path), error
-    return report_status.gather(
-        store, now, settings, wiring.publisher(settings, store), path, lambda: address.local_key(os.environ)
-    ), None
+        return report_status.gather(store, now, error, None, path, key), error
+    return report_status.gather(store, now, settings, wiring.publisher(settings, store), path, key), None

@@ -142,9 +142,10 @@ def _word(state: State, now: float) -> str:
 
 
 def failed(status: Status, *, down: bool) -> bool:
-    """Whether a login is needed, or the gateway is not served, or the service is `down`."""
+    """Whether a login is needed, or a refresh failed without a live token, or the gateway or service is `down`."""
     unserved = status.gateway is not None and "requests" not in status.gateway
-    return down or unserved or any(row.status == "login" for row in status.profiles)
+    dead = any(row.status == "login" or (row.error and not row.expires_at) for row in status.profiles)
+    return down or unserved or dead
 
 
 def as_json(status: Status) -> str:
