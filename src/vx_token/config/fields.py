@@ -268,5 +268,6 @@ def exports(value: object) -> tuple[str, ...]:
     for item in value:
         problem = presets.problem(item) if isinstance(item, str) else "is not a string"
         if problem:
-            raise InvalidError(f"has an invalid item: {item!r} {problem}", allowed)
+            name, *rest = str(item).split("=", 1)  # the value may be a secret
+            raise InvalidError(f"has an invalid item: {f'{name}=…' if rest else item!r} {problem}", allowed)
     return tuple(value)
