@@ -39,7 +39,7 @@ def asked(ago: float, unanswered: int = 1, origin: str = "mine") -> CallerAttemp
         (having(left=0.9), True, 20.0),
         (having(left=1), True, 2.0),
         (having(), True, 2.0),
-        (having(), None, 4.0),
+        (having(), None, 3.0),
         (having(), False, 20.0),
     ],
 )

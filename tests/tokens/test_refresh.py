@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -175,6 +176,19 @@ def test_all_profiles_are_refreshed_when_asked(signed_in: Box, google: Emulator)
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.partition(":")[0] for line in done.stdout.splitlines()] == ["gemini", "other"]
     assert {signed_in.read("token"), signed_in.read("token", "other")} == {one.value for one in google.issued}
+
+
+def test_another_default_profile_has_the_link_default_at_the_next_command(signed_in: Box, google: Emulator) -> None:
+    signed_in.profile("other", url=google.base_url())
+    profiles = signed_in.config.read_text()
+    signed_in.config.write_text(f'default_profile = "gemini"\n{profiles}')
+    assert signed_in.vx("refresh", "--all").returncode == 0
+    assert (signed_in.runtime / "default").readlink() == Path("gemini")
+    signed_in.config.write_text(f'default_profile = "other"\n{profiles}')
+    token = signed_in.vx("print").stdout.strip()
+    assert (signed_in.runtime / "default").readlink() == Path("other")
+    assert (signed_in.runtime / "default" / "token").read_text() == token
+    assert len(google.issued) == 2
 
 
 def test_a_profile_that_fails_keeps_none_from_being_refreshed(box: Box, google: Emulator) -> None:

@@ -8,7 +8,7 @@ from vx_token.tokens.schedule import FIRST_PAUSE, LONGEST_PAUSE, MIN_GAP, next_r
 PATIENCE = 2.0
 """Maximum wait (seconds) for a refresh by a caller that has a live token; tools allow `print` five seconds in all."""
 
-CHANGED_PATIENCE = 4.0
+CHANGED_PATIENCE = 3.0
 """The same when the credential file has changed and does not name its account, so it may be another login."""
 
 ENOUGH_FOR_NOW = 1.0

@@ -78,6 +78,8 @@ class Refresher:
         state = self.store.read(profile.name)
         if not self._enough(state, profile, min_ttl, strict):
             state = self._refresh_for_caller(profile, state, min_ttl, strict)
+        elif state.attempts:
+            self._link_default()  # the configuration may name another profile since the last attempt
         now = self.clock.now()
         token = state.live(now)
         if token is None or self.ownership.same_login(state, profile) is False:
@@ -203,6 +205,9 @@ class Refresher:
 
     def _prepare(self, profile: Profile) -> None:
         self.store.prepare(profile.name)
+        self._link_default()
+
+    def _link_default(self) -> None:
         with contextlib.suppress(OSError):  # only the link `default` would be missing
             self.store.link_default(self.config.stable)
 
