@@ -20,6 +20,7 @@ from pathlib import Path
 
 import bench_memory
 import bench_peers
+import blocks
 import psutil
 import trustme
 from bench_memory import resident
@@ -165,11 +166,6 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def row(name: str, *cells: str) -> None:
-    """Print one line of a table."""
-    say(f"| {name} | " + " | ".join(cells) + " |")
-
-
 @dataclass
 class Stage:
     """What runs, and where: URLs of single answers and of streams, and the processes, by name."""
@@ -212,8 +208,9 @@ class Stage:
                 continue
             port = free_port()
             peer = bench_peers.peer(name, venv, self.folder, port, self.urls[DIRECT], account)
-            self.servers[name] = self._start(name, port, peer.argv, env=peer.environ, cwd=peer.folder)
-            self.urls[name] = f"http://127.0.0.1:{port}/v1/chat/completions"
+            shown = f"{name} {bench_peers.version(venv, name)}"
+            self.servers[shown] = self._start(name, port, peer.argv, env=peer.environ, cwd=peer.folder)
+            self.urls[shown] = f"http://127.0.0.1:{port}/v1/chat/completions"
 
     def _ours(self, kind: str, port: int, streams: str) -> tuple[str, ...]:
         script = str(HERE / "bench_servers.py")
@@ -223,58 +220,69 @@ class Stage:
         return self.stack.enter_context(process(port, argv, self.folder / f"{name}.out", **options))
 
 
-def measure(stage: Stage, rounds: int) -> None:
-    """Throughput, latency and memory of all."""
+def measure(stage: Stage, rounds: int) -> str:
+    """Throughput, latency and memory of all, as a table."""
     busy: dict[str, list[Load]] = {name: [] for name in stage.urls}
     alone: dict[str, list[Load]] = {name: [] for name in stage.urls}
     idle = {name: resident(server) for name, server in stage.servers.items()}
     for url in stage.urls.values():
         load(url, 32, stage.folder, None)
-    for _ in range(rounds):
+    for number in range(rounds):
         for name, url in stage.urls.items():
             busy[name].append(load(url, 32, stage.folder, stage.servers.get(name)))
             alone[name].append(load(url, 1, stage.folder, stage.servers.get(name)))
-    rate = {name: statistics.median(each.rate for each in loads) for name, loads in busy.items()}
-    cpu = {name: statistics.median(each.cpu for each in loads) for name, loads in busy.items()}
-    median = {name: statistics.median(each.median for each in loads) for name, loads in alone.items()}
-    added = {name: median[name] - median[DIRECT] for name in stage.servers}
-    say("| | requests/s at 32 connections | x bare | processor time a request | added p50 at 1 | x bare | idle MiB |")
-    say("|---|---|---|---|---|---|---|")
-    row(DIRECT, f"{rate[DIRECT]:,.0f}", "", "", "", "", "")
-    for name in stage.servers:
-        times, slower = f"{rate[name] / rate[BARE]:.2f}", f"{added[name] / added[BARE]:.2f}"
-        spent = f"{cpu[name]:.0f} µs"
-        row(name, f"{rate[name]:,.0f}", times, spent, f"{added[name]:.2f} ms", slower, f"{idle[name]:.0f}")
-    ratios = [each.rate / other.rate for each, other in zip(busy[GATEWAY], busy[BARE], strict=True)]
-    say(f"\ngateway / bare aiohttp, round by round: {', '.join(f'{each:.2f}' for each in ratios)}")
-    for name in stage.servers:
-        if name in bench_peers.KINDS:
-            say(f"gateway / {name}: {rate[GATEWAY] / rate[name]:.1f}")
+        say(f"round {number + 1} of {rounds}")
+    rates = {name: [each.rate for each in loads] for name, loads in busy.items()}
+    added = {name: less([each.median for each in loads], alone[DIRECT]) for name, loads in alone.items()}
+    head = ("", "requests/s at 32 connections", "x bare", "processor time a request", "added p50 at 1", "x bare")
+
+    def row(name: str) -> tuple[str, ...]:
+        rate, extra = statistics.median(rates[name]), statistics.median(added[name])
+        spent = f"{statistics.median(each.cpu for each in busy[name]):,.0f} µs"
+        faster, slower = ratio(rates[name], rates[BARE]), ratio(added[name], added[BARE])
+        return (name, f"{rate:,.0f}", faster, spent, f"{extra:.2f} ms", slower, f"{idle[name]:.0f}")
+
+    upstream = (DIRECT, f"{statistics.median(rates[DIRECT]):,.0f}", "", "", "", "", "")
+    lines = [blocks.table((*head, "idle MiB"), upstream, *map(row, stage.servers)), ""]
+    lines += [f"* gateway / {name}: {ratio(rates[GATEWAY], rates[name])}" for name in stage.servers if name != GATEWAY]
+    return "\n".join([*lines[:2], "Requests per second, round by round:", "", *lines[2:]])
 
 
-def measure_streams(stage: Stage, rounds: int) -> None:
-    """First chunk, each chunk, and a thousand at once."""
+def less(medians: list[float], direct: list[Load]) -> list[float]:
+    """What a way adds to upstream's latency, round by round."""
+    return [mine - theirs.median for mine, theirs in zip(medians, direct, strict=True)]
+
+
+def ratio(ours: list[float], theirs: list[float]) -> str:
+    """The ratio of each round: the median, the least and the most."""
+    return blocks.spread([mine / other for mine, other in zip(ours, theirs, strict=True)], "{:.2f}")
+
+
+def measure_streams(stage: Stage, rounds: int) -> str:
+    """First chunk, each chunk, and a thousand at once, as a table and a sentence."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in stage.feeds}
-    for _ in range(rounds):
+    for number in range(rounds):
         for name, url in stage.feeds.items():
             found[name].append(asyncio.run(chunk_delays(url)))
-    medians = {
-        name: [statistics.median(values) for values in zip(*pairs, strict=True)] for name, pairs in found.items()
-    }
+        say(f"streams, round {number + 1} of {rounds}")
     servers = {name: server for name, server in stage.servers.items() if name in stage.feeds}
     bursts = {
         name: bench_memory.Bursts(stage.feeds[name], server, stage.folder if name == GATEWAY else None)
         for name, server in servers.items()
     }
     bench_memory.play(bursts.values())
-    say("\n| | added p50, first chunk | added p50, later chunks | KiB per open stream | MiB, and after each 1,000 |")
-    say("|---|---|---|---|---|")
+    head = ("", "added p50, first chunk", "added p50, later chunks", "KiB per open stream", "MiB, and after each 1,000")
+    rows = []
     for name, burst in bursts.items():
-        first, later = (mine - theirs for mine, theirs in zip(medians[name], medians[DIRECT], strict=True))
+        delays = [
+            [mine[which] - theirs[which] for mine, theirs in zip(found[name], found[DIRECT], strict=True)]
+            for which in (0, 1)
+        ]
         sizes = ", ".join(f"{size:.0f}" for size in burst.sizes)
-        row(name, f"{first:.2f} ms", f"{later:.2f} ms", f"{burst.each:.0f}", sizes)
+        rows.append((name, *(f"{blocks.spread(each, '{:.2f}')} ms" for each in delays), f"{burst.each:.0f}", sizes))
     kept = ", ".join(f"{each / 1024:,.0f}" for each in bursts[GATEWAY].in_use)
-    say(f"\nKiB of the gateway's heap in use, before the first thousand and after each: {kept}")
+    heap = f"KiB of the gateway's heap in use, before the first thousand and after each: {kept}."
+    return f"{blocks.table(head, *rows)}\n\n{heap}"
 
 
 def main(asked: argparse.Namespace) -> None:
@@ -287,12 +295,14 @@ def main(asked: argparse.Namespace) -> None:
         stage.begin()
         if asked.rounds:
             stage.begin_peers(asked.peers)
-        say(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()},")
-        say(f"aiohttp {version('aiohttp')}; {asked.rounds} interleaved rounds of {SECONDS} s")
-        say(f"load average before: {os.getloadavg()[0]:.2f}\n")
-        if asked.rounds:
-            measure(stage, asked.rounds)
-            measure_streams(stage, asked.rounds)
+        machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, aiohttp {version('aiohttp')}"
+        rounds = f"{asked.rounds} interleaved rounds of {SECONDS} s, load average before: {os.getloadavg()[0]:.1f}"
+        made = f"{blocks.made('scripts/bench-gateway')}: {rounds}.\n{machine}."
+        for block, measurement in {"servers": measure, "streams": measure_streams}.items() if asked.rounds else ():
+            text = f"{measurement(stage, asked.rounds)}\n\n{made}"
+            say(f"\n{text}\n")
+            if asked.write:
+                blocks.write("benchmarks-gateway.md", block, text)
         if asked.minutes:
             say("\n" + bench_memory.last(stage.feeds[GATEWAY], stage.servers[GATEWAY], asked.minutes * 60))
 
@@ -302,6 +312,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=4, help="0 leaves the tables out")
     parser.add_argument("--minutes", type=float, default=0.0, help="of streams without a pause, to see memory grow")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks-gateway.md")
     parser.add_argument(
         "--peers",
         type=lambda name: Path(name).absolute(),

@@ -64,6 +64,12 @@ def installed(venvs: Path | None) -> dict[str, Path | None]:
     return {name: venv if venv and (venv / "bin" / name).exists() else None for name, venv in found.items()}
 
 
+def version(venv: Path, name: str) -> str:
+    """Return the version that is installed in a peer's virtual environment."""
+    found = next(venv.glob(f"lib/python*/site-packages/{name.replace('-', '_')}-*.dist-info"))
+    return found.name.removesuffix(".dist-info").rpartition("-")[2]
+
+
 def peer(name: str, venv: Path, folder: Path, port: int, upstream: str, account: Path) -> Peer:
     """How `name` is started, with a login and a certificate authority of the benchmark's own."""
     own = folder / name

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import contextlib
 import itertools
-import json
 import statistics
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+import blocks
 from soak_gateway import Daemon, Stage, played
 
 from vx_token.emulator import Emulator, running
@@ -138,26 +138,25 @@ def gaps(google: Emulator, since: float) -> list[float]:
     return [after - before for before, after in itertools.pairwise(times)]
 
 
-def report(flood: Flood, daemon: Daemon, pauses: list[float]) -> bool:
+def report(flood: Flood, daemon: Daemon, pauses: list[float], *, write: bool) -> bool:
     """Print what was seen; whether all of it is as promised."""
     seen = flood.seen
     good = not seen.dead and not seen.failed and max(pauses) < LIFETIME
-    found = {
-        "idle": flood.idle,
-        "streams": flood.streams,
-        "uploads_at_once": flood.uploads,
-        "streams_whole": seen.whole,
-        "uploads_broken": seen.uploads,
-        "failed": seen.failed[:10],
-        "looks_at_a_dead_token": seen.dead,
-        "token_lifetime": LIFETIME,
-        "longest_pause_between_refreshes": round(max(pauses), 2),
-        "holder_requests": len(seen.waits),
-        "holder_median_seconds": round(statistics.median(seen.waits), 3),
-        "holder_longest_seconds": round(max(seen.waits), 3),
-        "daemon_mib": round(daemon.resident()),
-    }
-    sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    waits = f"{statistics.median(seen.waits) * 1000:.0f} ms in the median, {max(seen.waits):.1f} s at most"
+    rows = (
+        ("connections that send nothing", f"{flood.idle:,} at any time"),
+        ("uploads that broke off", f"{seen.uploads:,}, {flood.uploads} at any time"),
+        (f"streams of {flood.seconds:.0f} seconds", f"{flood.streams:,}, of which {seen.whole:,} came whole"),
+        ("the key's holder waited for the model list", f"{waits}, of {len(seen.waits)} times"),
+        ("other answers to the streams and the holder", len(seen.failed)),
+        ("reads of the token file that found an expired token", seen.dead),
+        (f"longest pause between two refreshes of tokens of {LIFETIME:.0f} seconds", f"{max(pauses):.1f} s"),
+        ("the daemon's resident set", f"{daemon.resident():.0f} MiB"),
+    )
+    text = f"{blocks.table(('what', 'seen'), *rows)}\n\n{blocks.made('scripts/flood-gateway')}."
+    sys.stdout.write("\n".join([text, *seen.failed[:10], ""]))
+    if write:
+        blocks.write("benchmarks-gateway.md", "flood", text)
     return good
 
 
@@ -168,6 +167,7 @@ def main() -> int:
     parser.add_argument("--streams", type=int, default=2000)
     parser.add_argument("--uploads", type=int, default=500)
     parser.add_argument("--seconds", type=float, default=30.0, help="that each stream takes")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks-gateway.md")
     asked = parser.parse_args()
     max_connections()
     with tempfile.TemporaryDirectory(prefix="vx-token-flood-") as folder, running(lifetime=LIFETIME) as google:

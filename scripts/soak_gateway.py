@@ -15,11 +15,19 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import blocks
 
 from vx_token.emulator import Emulator, running
 
 SCRIPTS = Path(__file__).resolve().parent
 NODE_CLIENT = "openai@6"
+NAMES = {
+    "openai-python": "the openai client for Python",
+    "openai-node": "the openai client for Node",
+    "plain": "a plain HTTP client that reads each response to its end",
+}
 LANES = 8
 ACTIVATE = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1');"
@@ -187,6 +195,7 @@ def main() -> int:
         help="of the clients; with any, upstream fails too, whose failures are passed on. Without, all that goes wrong "
         "on the way is seen",
     )
+    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks-gateway.md")
     parser.add_argument("--log", type=Path, help="where to keep the daemon's log")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vx-token-soak-") as folder, running(lifetime=asked.lifetime) as google:
@@ -216,7 +225,27 @@ def main() -> int:
             "daemon_mib": [round(size) for size in sizes],
         }
     sys.stdout.write(json.dumps(found, indent=2) + "\n")
+    if asked.write:
+        blocks.write("benchmarks-gateway.md", "soak", table(found, asked.seconds))
     return int(bool(found["non_200s"] or found["connection_failures"]))
+
+
+def table(found: dict[str, Any], seconds: float) -> str:
+    """Return what was seen, for the page."""
+    sizes = found["daemon_mib"]
+    counts = {NAMES[client["client"]]: sum(client["answers"].values()) for client in found["clients"]}
+    rows = (
+        *((f"requests of {name}", f"{count:,}") for name, count in counts.items()),
+        ("responses other than 200", found["non_200s"]),
+        ("connections that failed", found["connection_failures"]),
+        ("token lifetimes", f"{found['token_lives']:,}"),
+        ("refreshes that failed", found["token_endpoint_failures"]),
+        ("requests that upstream rejected because their token was revoked", f"{found['upstream_401s']:,}"),
+        ("restarts of the daemon, and as many reloads", found["restarts"]),
+        ("the daemon's resident set", f"{min(sizes)} to {max(sizes)} MiB, of {len(sizes)} reads"),
+    )
+    made = f"{blocks.made('scripts/soak-gateway')} in {seconds / 60:.0f} minutes."
+    return f"{blocks.table(('what', 'seen'), *rows)}\n\n{made}"
 
 
 if __name__ == "__main__":

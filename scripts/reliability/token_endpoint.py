@@ -5,6 +5,7 @@ import json
 import signal
 import ssl
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -306,35 +307,40 @@ class Scene:
             if took > (limit := max(PRINT_LIMIT, 2 + 6 * self.start)) and not expired:
                 seen.wrong.append(f"{kind}: print took {took:.1f} s of {limit:.0f} s")
 
-    def run(self, names: network.NameServer | None) -> "Outcome":
-        """Strike, let every token expire, heal, and wait for the next tokens."""
+    def run(self, names: network.NameServer | None, turn: contextlib.AbstractContextManager[object]) -> "Outcome":
+        """Strike, let every token expire, heal, and wait for the next tokens.
+
+        All types refresh at once in the beginning, which would delay another case's `print`; that has its turn later.
+        """
         store = Store(self.box.runtime)
-        with contextlib.ExitStack() as stack, self.box.daemon() as daemon:
-            until(lambda: all(self.box.read("token", kind) for kind in self.kinds), 240, "a token of each type")
-            self._refresh_all(daemon)
-            states = {kind: store.read(kind) for kind in self.kinds}
-            attempts = {kind: state.attempts for kind, state in states.items()}
-            self.tokens = {kind: state.token.value for kind, state in states.items() if state.token}
-            self.last = {kind: state.token.expires_at for kind, state in states.items() if state.token}
-            process = psutil.Process(daemon.pid)
-            memory = [process.memory_info().rss / 2**20]
-            asked = self.requests()
-            self.strike(names, stack)
-            daemon.send_signal(signal.SIGHUP)
-            with repeated(self.look, 0.1), repeated(lambda: memory.append(process.memory_info().rss / 2**20), 0.5):
+        with contextlib.ExitStack() as stack:
+            with turn:
+                daemon = stack.enter_context(self.box.daemon())
+                until(lambda: all(self.box.read("token", kind) for kind in self.kinds), 240, "a token of each type")
+                self._refresh_all(daemon)
+                states = {kind: store.read(kind) for kind in self.kinds}
+                attempts = {kind: state.attempts for kind, state in states.items()}
+                self.tokens = {kind: state.token.value for kind, state in states.items() if state.token}
+                self.last = {kind: state.token.expires_at for kind, state in states.items() if state.token}
+                process = psutil.Process(daemon.pid)
+                memory = [process.memory_info().rss / 2**20]
+                asked = self.requests()
+                self.strike(names, stack)
+                daemon.send_signal(signal.SIGHUP)
+                stack.enter_context(repeated(self.look, 0.1))
+                stack.enter_context(repeated(lambda: memory.append(process.memory_info().rss / 2**20), 0.5))
                 with contextlib.ExitStack() as printing:
                     for start in range(PRINTERS):
                         kinds = self.kinds[start::PRINTERS]
                         printing.enter_context(repeated(lambda kinds=kinds: self.print_each(kinds), 2.0))
                     time.sleep(max(0.0, max(self.last.values()) - 6 - time.time()))
-                time.sleep(max(0.0, max(self.last.values()) + WITHDRAWN - time.time()))
-                states = {kind: store.read(kind) for kind in self.kinds}
-                asked = self.requests() - asked
-                now = time.time()
-                bounds = {kind: longest_wait(now, states[kind]) for kind in self.kinds}
-                self.heal(names)
-                recovered = self._recovery(time.time())
-            stack.pop_all().close()
+            time.sleep(max(0.0, max(self.last.values()) + WITHDRAWN - time.time()))
+            states = {kind: store.read(kind) for kind in self.kinds}
+            asked = self.requests() - asked
+            now = time.time()
+            bounds = {kind: longest_wait(now, states[kind]) for kind in self.kinds}
+            self.heal(names)
+            recovered = self._recovery(time.time())
         tries = max(states[kind].attempts - attempts[kind] for kind in self.kinds)
         messages = [state.failure.message for state in states.values() if state.failure]
         return Outcome(self, messages, tries, asked, max(memory) - memory[0], recovered, bounds)
@@ -366,9 +372,9 @@ class Scene:
 
 def longest_wait(now: float, state: State) -> float:
     """Return the seconds until the last attempt that may begin with the fault over."""
-    pause = next_refresh(now, state, 0.0) - now
-    # An attempt that is due may have begun already, and met the fault: the next one is a whole pause later.
-    return pause if pause > 0 else LONGEST_PAUSE
+    shortest, longest = (next_refresh(now, state, jitter) - now for jitter in (1.0, 0.0))
+    # An attempt that may have begun may also have met the fault: the next one is a whole pause later.
+    return longest if shortest > 0 else LONGEST_PAUSE
 
 
 @dataclass
@@ -445,11 +451,12 @@ def token_endpoint(context: Context) -> Section:
         section.skipped += [f"{fault.name} (needs root)" for fault in faults if fault.dns]
         faults = [fault for fault in faults if not fault.dns]
     lifetime = QUICK_LIFETIME if context.quick else LIFETIME
+    turn = contextlib.nullcontext() if context.quick else threading.Lock()
     with named() as names:
 
         def run(fault: Fault) -> Outcome:
             with boxed() as box, contextlib.ExitStack() as stack:
-                outcome = Scene(fault, box, stack, kinds, lifetime).run(names)
+                outcome = Scene(fault, box, stack, kinds, lifetime).run(names, turn)
             context.say(" | ".join(outcome.row))
             for each in outcome.short:
                 context.say(f"  FELL SHORT: {each}")
