@@ -5,11 +5,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sandbox import Box, until
 
-HEAVY = {"google.auth", "requests", "aiohttp", "asyncio", "ssl", "cryptography", "openai", "sqlite3"}
+HEAVY = {
+    "google.auth",
+    "requests",
+    "aiohttp",
+    "asyncio",
+    "ssl",
+    "cryptography",
+    "openai",
+    "sqlite3",
+    "_hashlib",
+    "email",
+}
 
 LIGHT = {
     "vx_token",
@@ -120,3 +132,20 @@ def test_the_daemon_loads_neither_googles_library_nor_an_event_loop(signed_in: B
     found = loaded(log.read_text())
     assert {"vx_token.daemon.daemon", "watchdog"} <= found
     assert not found & HEAVY
+
+
+def test_the_daemon_needs_at_most_2_8_times_the_memory_of_the_interpreter(signed_in: Box) -> None:
+    bare = [sys.executable, "-I", "-c", "print(flush=True); input()"]
+    daemon = [sys.executable, "-P", "-m", "vx_token", "run"]
+    with subprocess.Popen(bare, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        floor = psutil.Process(process.pid).memory_info().rss
+        process.kill()
+    with subprocess.Popen(daemon, env=signed_in.environ, stderr=subprocess.DEVNULL) as process:
+        try:
+            until(lambda: signed_in.read("token"), 30, what="a token")
+            resident = psutil.Process(process.pid).memory_info().rss
+        finally:
+            process.terminate()
+    assert resident <= 2.8 * floor

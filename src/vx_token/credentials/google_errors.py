@@ -4,7 +4,6 @@ Sources: RFC 6749 section 5.2 for the codes; google-auth's `retryable` is False 
 it is not used.
 """
 
-import email.utils
 import json
 import re
 import shlex
@@ -94,6 +93,8 @@ def retry_after(value: str, now: float) -> float | None:
     """Return the seconds of a Retry-After header (RFC 9110: seconds or a date), or None."""
     if re.fullmatch(r"[ \t]*[0-9]+[ \t]*", value):
         return min(float(value), DAY)
+    import email.utils  # a mebibyte, for a form of date that Google does not use
+
     try:
         return min(max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now), DAY)
     except (ValueError, TypeError, OverflowError, IndexError):

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import secrets
 import stat
 import time
 from collections.abc import Iterator
@@ -84,6 +83,8 @@ def read_key_file(path: Path, hint: str = "run: vx-token gateway rotate-key") ->
 
 def generate_key() -> str:
     """Return a new key."""
+    import secrets  # loads OpenSSL, 3.5 MiB, which the daemon does not need
+
     return f"{PREFIX}{secrets.token_urlsafe(32)}"
 
 
