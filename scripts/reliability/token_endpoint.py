@@ -26,7 +26,7 @@ from vx_token.tokens.model import State
 from vx_token.tokens.schedule import LONGEST_PAUSE, next_refresh
 from vx_token.tokens.store import Store
 
-LIFETIME, QUICK_LIFETIME = 36.0, 22.0
+LIFETIME, QUICK_LIFETIME = 28.0, 22.0
 """Seconds that a token lives."""
 
 PRINT_LIMIT = 5.0
