@@ -26,8 +26,8 @@ from vx_token.tokens.model import State
 from vx_token.tokens.schedule import LONGEST_PAUSE, next_refresh
 from vx_token.tokens.store import Store
 
-LIFETIME, QUICK_LIFETIME = 28.0, 22.0
-"""Seconds that a token lives."""
+LIFETIME, QUICK_LIFETIME, HUNG_LIFETIME = 28.0, 22.0, 36.0
+"""Seconds that a token lives; an attempt that hangs must be given up before that."""
 
 PRINT_LIMIT = 5.0
 """Seconds within which `print` answers while a live token exists, where a command starts in half a second."""
@@ -450,12 +450,13 @@ def token_endpoint(context: Context) -> Section:
     if not isolated():
         section.skipped += [f"{fault.name} (needs root)" for fault in faults if fault.dns]
         faults = [fault for fault in faults if not fault.dns]
-    lifetime = QUICK_LIFETIME if context.quick else LIFETIME
+    usual = QUICK_LIFETIME if context.quick else LIFETIME
     turn = contextlib.nullcontext() if context.quick else threading.Lock()
     with named() as names:
 
         def run(fault: Fault) -> Outcome:
             with boxed() as box, contextlib.ExitStack() as stack:
+                lifetime = HUNG_LIFETIME if fault.hangs else usual
                 outcome = Scene(fault, box, stack, kinds, lifetime).run(names, turn)
             context.say(" | ".join(outcome.row))
             for each in outcome.short:
