@@ -3,6 +3,7 @@
 import re
 import statistics
 import subprocess
+import textwrap
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +20,17 @@ def read(page: str, name: str) -> str:
 def write(page: str, name: str, text: str) -> None:
     """Replace the text of a block; SystemExit if the page has none of that name."""
     match = _search(page, name)
-    new = f"{match[1]}\n{text.strip()}\n\n{match[3]}"
+    wrapped = "\n".join(map(_wrapped, text.strip().splitlines()))
+    new = f"{match[1]}\n{wrapped}\n\n{match[3]}"
     (DOCS / page).write_text(match.string.replace(match[0], new), encoding="utf-8")
+
+
+def _wrapped(line: str) -> str:
+    """Break a line of prose; a row of a table stays as it is."""
+    if line.startswith("|"):
+        return line
+    indent = "  " if line.startswith("* ") else ""
+    return textwrap.fill(line, 118, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _search(page: str, name: str) -> re.Match[str]:

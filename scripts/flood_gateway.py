@@ -179,7 +179,7 @@ def main() -> int:
             flood = Flood(port, key, asked.idle, asked.streams, asked.uploads, asked.seconds)
             since = time.time()
             asyncio.run(flood.run(google, stage.root / "run/default/token"))
-            return int(not report(flood, daemon, gaps(google, since)))
+            return int(not report(flood, daemon, gaps(google, since), write=asked.write))
 
 
 if __name__ == "__main__":
