@@ -114,7 +114,7 @@ def test_there_are_commands_in_the_pages() -> None:
 
 def test_each_line_begins_with_a_command_of_ours_or_a_known_one() -> None:
     for line in LINES:
-        command = re.sub(r"^( |[A-Z_]+=(\$\([^)]*\)|\S*)|@reboot|7 \* \* \* \*|#.*)+", "", line.text)
+        command = re.sub(r"^( |[A-Za-z_]+=(\$\([^)]*\)|\S*)|@reboot|7 \* \* \* \*|#.*)+", "", line.text)
         first, *_ = [*command.split(), ""]
         assert not first or first.endswith("vx-token") or first in NOT_RUN | OTHER_WORDS, f"{line.page}: {line.text}"
 

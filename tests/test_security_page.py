@@ -34,5 +34,5 @@ def test_each_mitigation_names_a_test() -> None:
 
 
 def test_the_figures_are_between_the_marks_of_their_script() -> None:
-    assert PAGE.count("<!-- figures: made by scripts/prove-security -->") == 1
+    assert PAGE.count("<!-- figures: scripts/prove-security -->") == 1
     assert PAGE.count("<!-- end of figures -->") == 1

@@ -53,4 +53,4 @@ def test_no_tool_of_the_page_has_failed() -> None:
 
 
 def test_the_tables_are_those_of_the_data(page: dict[str, Any]) -> None:
-    assert f"{page['BEGIN']}\n{page['tables'](ENTRIES)}\n{page['END']}" in page["PAGE"].read_text("utf-8")
+    assert page["blocks"].read("tools.md", "tools").strip() == page["tables"](ENTRIES).strip()
