@@ -252,3 +252,12 @@ def test_machines_that_started_together_drift_apart() -> None:
     dues = {next_refresh(NOON, fresh(), chance / 100) for chance in range(100)}
     assert len(dues) == 100
     assert max(dues) - min(dues) > 180
+
+
+def test_a_retry_after_counts_from_the_answer_however_late_it_is_looked_at() -> None:
+    state = offline(fresh(), NOON, retry_at=NOON + 100)
+    assert next_refresh(NOON + 60, state, 0.0) == NOON + 100
+
+
+def test_a_short_life_is_used_for_a_quarter_before_the_refresh() -> None:
+    assert next_refresh(NOON, fresh(3.0), 0.0) == NOON + 0.75
