@@ -222,7 +222,7 @@ def process_and_disk(context: Context) -> Section:
     """Run the crashes, then the faults."""
     head = (
         "fault",
-        "what `print` says",
+        "what `print` prints",
         "slowest `print`",
         "`print` without a token",
         "in the token file after expiry",

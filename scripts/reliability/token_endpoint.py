@@ -433,7 +433,7 @@ def token_endpoint(context: Context) -> Section:
     """Run every fault against every type of credential."""
     head = (
         "fault",
-        "what `status` says",
+        "what `status` shows",
         "slowest `print` with a live token",
         "live tokens lost",
         "in a file after its expiry",
